@@ -1,0 +1,1 @@
+"""raysynth: synthetic pre-training sweeps on Ray."""

@@ -1,0 +1,58 @@
+"""User errors: one line that names the field, the value and what is allowed."""
+
+import difflib
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+class InputError(ValueError):
+    """Raised for anything a user can mend; its message is one line."""
+
+
+def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
+    """An `InputError` that lists the allowed values and the nearest one."""
+    names = sorted(str(name) for name in allowed)
+    near = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return InputError(f"unknown {what} {str(value)!r}{hint}; allowed: {', '.join(names)}")
+
+
+class Named(Mapping[str, Value]):
+    """A read-only mapping by name whose missing keys raise `InputError` with the allowed names."""
+
+    def __init__(self, what: str, values: Mapping[str, Value]):
+        self._what = what
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Value:
+        if name not in self._values:
+            raise unknown(self._what, name, self._values)
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """Print an `InputError` as one line; leave every other exception to Python."""
+    if not issubclass(kind, InputError):
+        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
+        return
+    frames = [f for f in traceback.extract_tb(trace) if "raysynth" not in f.filename.replace("\\", "/").split("/")[-2:]]  # type: ignore[arg-type]
+    where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+    print(f"{where}error: {error}", file=sys.stderr)
+
+
+if sys.excepthook is sys.__excepthook__:
+    # A sweep file builds descriptions at its top level, outside `Sweep.main`: a typo there must read as one line too.
+    sys.excepthook = _one_line

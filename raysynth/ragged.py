@@ -1,0 +1,64 @@
+"""Ragged rows of token ids in two flat arrays."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths: row i is `values[offsets[i]:offsets[i + 1]]`."""
+
+    values: np.ndarray
+    """[total] uint16 token ids."""
+    offsets: np.ndarray
+    """[rows + 1] int64, from 0 to total."""
+
+    @staticmethod
+    def of(rows: Iterable[Sequence[int]]) -> "Ragged":
+        """Build from any rows of ids."""
+        arrays = [np.asarray(row, dtype=np.uint16) for row in rows]
+        lengths = np.array([len(row) for row in arrays], dtype=np.int64)
+        values = np.concatenate(arrays) if arrays else np.zeros(0, np.uint16)
+        return Ragged.packed(values, lengths)
+
+    @staticmethod
+    def packed(values: np.ndarray, lengths: np.ndarray) -> "Ragged":
+        """Build from all ids in row order, [total], and the row lengths, [rows]."""
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        if offsets[-1] != len(values):
+            raise ValueError(f"lengths add up to {offsets[-1]} but there are {len(values)} values")
+        return Ragged(np.ascontiguousarray(values, dtype=np.uint16), offsets)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[rows] int64."""
+        return np.diff(self.offsets)
+
+    @property
+    def row_of(self) -> np.ndarray:
+        """[total] int64: the row that each value belongs to."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
+    def position(self) -> np.ndarray:
+        """[total] int64: the place of each value within its row."""
+        return np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+
+    def take(self, rows: np.ndarray) -> "Ragged":
+        """The given rows, [count] int or [rows] bool, in the given order."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        lengths = self.lengths[rows]
+        starts = np.repeat(self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+        return Ragged.packed(self.values[starts + np.arange(len(starts))], lengths)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[row] for row in range(len(self)))

@@ -1,0 +1,66 @@
+"""`@spec`: a frozen keyword-only dataclass that reports a wrong field in one line."""
+
+import functools
+import inspect
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, TypeVar, dataclass_transform
+
+from raysynth.errors import InputError, unknown
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def spec(cls: Class) -> Class:
+    """Make `cls` a frozen keyword-only dataclass; unknown and missing fields raise `InputError`."""
+    cls = dataclass(frozen=True, kw_only=True)(cls)  # type: ignore[assignment]
+    build = cls.__init__
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def checked(self: Any, *args: Any, **named: Any) -> None:
+        known = [field.name for field in fields(cls) if field.init]
+        for name in named:
+            if name not in known:
+                raise unknown(f"field of {cls.__name__}", name, known)
+        try:
+            signature.bind(self, *args, **named)
+        except TypeError as error:
+            raise InputError(f"{cls.__name__}: {error}") from None
+        build(self, *args, **named)
+
+    cls.__init__ = checked  # type: ignore[misc]
+    return cls
+
+
+def positive(owner: object, *names: str) -> None:
+    """Raise `InputError` unless each named field of `owner` is a number above zero."""
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise InputError(f"{type(owner).__name__}.{name} must be a positive number, got {value!r}")
+
+
+def whole(owner: object, *names: str, minimum: int = 1) -> None:
+    """Raise `InputError` unless each named field of `owner` is an integer of at least `minimum`."""
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise InputError(f"{type(owner).__name__}.{name} must be an integer of at least {minimum}, got {value!r}")
+
+
+def share(owner: object, *names: str) -> None:
+    """Raise `InputError` unless each named field of `owner` lies between 0 and 1."""
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InputError(f"{type(owner).__name__}.{name} must lie between 0 and 1, got {value!r}")
+
+
+def choose(owner: object, name: str, kind: type[StrEnum]) -> None:
+    """Turn the text in a field into the value of `kind` that it names, or raise `InputError`."""
+    value = getattr(owner, name)
+    if value not in set(kind):
+        raise unknown(f"{type(owner).__name__}.{name}", value, [member.value for member in kind])
+    object.__setattr__(owner, name, kind(value))

@@ -1,0 +1,599 @@
+"""Every description: what an artifact is, never where or when it is made.
+
+Building a description runs nothing and imports neither JAX nor Ray. Equal descriptions are the same artifact: they
+have one fingerprint, one directory and one result, whichever sweep asks.
+"""
+
+import dataclasses
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import field
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from raysynth.errors import InputError, unknown
+from raysynth.spec import choose, positive, share, spec, whole
+from raysynth.tokens import T5_TOKENS, TokenSpace
+
+if TYPE_CHECKING:
+    from raysynth.ragged import Ragged
+
+# ---------------------------------------------------------------------------------------------------------------- model
+
+
+class Dtype(StrEnum):
+    """The type of activations; parameters, softmax, norms and the loss are float32 always."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    DEVICE = "device"
+    """bfloat16 on TPU and GPU, float32 on CPU."""
+
+
+@spec
+class T5Config:
+    """The shape of a T5 encoder-decoder; field names as in T5X's network."""
+
+    vocab_size: int = 32_128
+    emb_dim: int = 512
+    num_heads: int = 8
+    head_dim: int = 64
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    mlp_dim: int = 2048
+    mlp_activations: tuple[str, ...] = ("relu",)
+    """("relu",) for T5 1.0; ("gelu", "linear") for the gated T5 1.1 (Appendix C)."""
+    logits_via_embedding: bool = True
+    """T5 1.0 shares the embedding with the output layer; 1.1 does not (Appendix C)."""
+    num_buckets: int = 32
+    max_distance: int = 128
+    dtype: Dtype = Dtype.DEVICE
+
+    def __post_init__(self) -> None:
+        whole(self, "vocab_size", "emb_dim", "num_heads", "head_dim", "num_encoder_layers", "num_decoder_layers")
+        whole(self, "mlp_dim", "num_buckets", "max_distance")
+        for name in self.mlp_activations:
+            if name not in ("relu", "gelu", "linear"):
+                raise unknown("mlp_activations entry", name, ("relu", "gelu", "linear"))
+        choose(self, "dtype", Dtype)
+
+
+T5_SMALL = T5Config()
+T5_BASE = T5Config(
+    emb_dim=768, num_heads=12, num_encoder_layers=12, num_decoder_layers=12, mlp_dim=3072
+)  # 220 M parameters, Appendix J
+T5_V1_1_SMALL = T5Config(
+    num_heads=6,
+    num_encoder_layers=8,
+    num_decoder_layers=8,
+    mlp_dim=1024,
+    mlp_activations=("gelu", "linear"),
+    logits_via_embedding=False,
+)
+
+
+# ----------------------------------------------------------------------------------------------- schedules and selection
+
+
+@spec
+class Constant:
+    """The same learning rate at every step (fine-tuning, Appendix B)."""
+
+    learning_rate: float = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        positive(self, "learning_rate")
+
+
+@spec
+class InverseSquareRoot:
+    """1 / sqrt(max(step, warmup_steps)) (pre-training, Appendix A)."""
+
+    warmup_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        whole(self, "warmup_steps")
+
+
+Schedule = Constant | InverseSquareRoot
+
+
+class Selection(Protocol):
+    """Which evaluated step of a run counts."""
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        """The selected step among those evaluated so far, or None."""
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        """Whether later evaluations cannot change the choice, so that training may end."""
+
+
+@spec
+class Best:
+    """The step with the highest metric; the earlier one of equals."""
+
+    metric: str = field(kw_only=False)
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        steps = sorted(evaluations)
+        return max(steps, key=lambda step: evaluations[step][self.metric]) if steps else None
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        return False
+
+
+@spec
+class FirstAbove:
+    """The first step whose metric is at or above a threshold, else the best one (Appendix A)."""
+
+    metric: str = field(kw_only=False)
+    threshold: float = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        share(self, "threshold")
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        for step in sorted(evaluations):
+            if evaluations[step][self.metric] >= self.threshold:
+                return step
+        return Best(self.metric).choose(evaluations)
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        return any(evaluation[self.metric] >= self.threshold for evaluation in evaluations.values())
+
+
+@spec
+class AtStep:
+    """A fixed step (CNNDM-10K at 50,000, Appendix B)."""
+
+    step: int = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        whole(self, "step")
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        return self.step if self.step in evaluations else None
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        return self.step in evaluations
+
+
+# ----------------------------------------------------------------------------------------------------------------- tasks
+
+
+@spec
+class SyntheticTask:
+    """A rule that maps a sampled token sequence to a target sequence (Appendix G); one subclass per task."""
+
+    name: ClassVar[str]
+    revision: ClassVar[int] = 1
+    """Raised when the data that a seed gives change."""
+
+    min_length: int = 10
+    max_length: int = 220
+    """Bounds of the whole input, separators included, end of sequence not (Appendix G)."""
+    tokens: TokenSpace = T5_TOKENS
+    prefix: tuple[int, ...] = ()
+    """Ids before every input. The paper's code wrote the task's name and <extra_id_0>; its appendix shows none."""
+
+    def __post_init__(self) -> None:
+        whole(self, "min_length", "max_length")
+        if self.min_length > self.max_length:
+            raise InputError(
+                f"{type(self).__name__}.min_length must not exceed max_length ({self.max_length}), got {self.min_length}"
+            )
+        if self.min_length < self.shortest:
+            raise InputError(
+                f"{type(self).__name__}.min_length must be at least {self.shortest}, got {self.min_length}"
+            )
+        if self.max_length > 100_000:
+            raise InputError(f"{type(self).__name__}.max_length must be at most 100000, got {self.max_length}")
+
+    shortest: ClassVar[int] = 1
+    """The shortest input that the task's rule can make."""
+
+    @abstractmethod
+    def sample(self, rng: Any, count: int) -> "Ragged":
+        """`count` random inputs, without prefix and end of sequence; `rng` is a `numpy.random.Generator`."""
+
+    @abstractmethod
+    def solve(self, sources: "Ragged") -> "Ragged":
+        """The target of each input, without end of sequence."""
+
+
+class TextSource(Protocol):
+    """Where the (source, target) text pairs of a downstream task come from."""
+
+    def read(self, location: str | None) -> dict[str, list[tuple[str, str]]]:
+        """Pairs by split name ("train", "validation", "test"); raises `InputError` for missing or broken files."""
+
+
+@spec
+class T5Vocabulary:
+    """The public T5 SentencePiece model: 32,000 pieces and 100 sentinels above them."""
+
+
+@spec
+class TrainedVocabulary:
+    """A SentencePiece model trained on the training texts of the data set itself."""
+
+    num_pieces: int
+    """Pieces without the sentinels."""
+    num_sentinels: int = 100
+
+    def __post_init__(self) -> None:
+        whole(self, "num_pieces", minimum=16)
+        whole(self, "num_sentinels", minimum=4)
+
+
+@spec
+class TextDataset:
+    """Artifact: the token ids of a downstream task's text pairs, with the vocabulary that made them."""
+
+    name: str
+    texts: TextSource
+    vocabulary: T5Vocabulary | TrainedVocabulary = T5Vocabulary()
+    num_train: int | None = None
+    """Size of the training subset; None takes all. Subsets of one seed are nested (Appendix F)."""
+    num_validation: int | None = None
+    num_test: int | None = None
+    seed: int = 0
+    """Draws the subsets."""
+
+    kind: ClassVar[str] = "dataset"
+
+    @property
+    def label(self) -> str:
+        size = "" if self.num_train is None else f".{self.num_train}"
+        return f"{self.name}{size}"
+
+    def inputs(self) -> "tuple[Artifact, ...]":
+        return ()
+
+
+@spec
+class DownstreamTask:
+    """A downstream task with its recipe: data, lengths, steps, metrics and selection rule (Appendices B and D)."""
+
+    name: str
+    data: TextDataset
+    learning_rate: float
+    """Constant during fine-tuning (Appendix B)."""
+    input_length: int
+    """Longer inputs are cut, end of sequence included."""
+    target_length: int
+    decode_length: int
+    num_steps: int
+    eval_every: int
+    """Steps between evaluations, each of which saves a checkpoint."""
+    batch_size: int = 128
+    num_eval_examples: int | None = None
+    """Validation examples per evaluation; None takes all."""
+    selection: Selection = Best("token_accuracy")
+    metrics: tuple[str, ...] = ("exact_match", "token_accuracy")
+    """Of the selected checkpoint on the test split; the first one heads the tables."""
+    dropout_rate: float = 0.1
+    z_loss: float = 1e-4
+    """The paper's fine-tuning kept T5X's default (reference_facts: loss_and_gin)."""
+    label_smoothing: float = 0.0
+    num_beams: int = 4
+    length_penalty: float = 0.6
+
+    def __post_init__(self) -> None:
+        positive(self, "learning_rate")
+        whole(self, "input_length", "target_length", "decode_length", minimum=2)
+        whole(self, "num_steps", "eval_every", "batch_size", "num_beams")
+        share(self, "dropout_rate", "label_smoothing")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise unknown("metric", metric, METRICS)
+        check_selection(self.selection, self.num_steps, self.eval_every)
+
+
+METRICS = ("token_accuracy", "exact_match")
+"""Metrics of a downstream task; `token_accuracy` is teacher-forced, the others score decoded text."""
+
+
+def check_selection(selection: Selection, num_steps: int, eval_every: int) -> None:
+    """Raise `InputError` where a selection rule can never choose a step of its run."""
+    if eval_every > num_steps:
+        raise InputError(f"eval_every must be at most num_steps ({num_steps}), got {eval_every}")
+    if isinstance(selection, AtStep) and (selection.step > num_steps or selection.step % eval_every):
+        raise InputError(
+            f"AtStep.step must be a multiple of eval_every ({eval_every}) up to num_steps ({num_steps}), "
+            f"got {selection.step}"
+        )
+    if isinstance(selection, Best | FirstAbove) and selection.metric != "token_accuracy":
+        raise unknown("selection metric", selection.metric, ("token_accuracy",))
+
+
+# ------------------------------------------------------------------------------------------------------------- artifacts
+
+
+@spec
+class Dataset:
+    """Artifact: distinct examples of a synthetic task in Parquet shards of token ids."""
+
+    task: SyntheticTask
+    num_examples: int = 1_000_000
+    num_validation: int = 10_000
+    """Examples kept apart from training; no input is in both."""
+    seed: int = 0
+    shard_size: int = 10_000
+    """Rows drawn per shard; shard i draws from (seed, i), so it is part of what the data are."""
+
+    kind: ClassVar[str] = "dataset"
+
+    def __post_init__(self) -> None:
+        whole(self, "num_examples", "num_validation", "shard_size")
+        whole(self, "seed", minimum=0)
+
+    @property
+    def label(self) -> str:
+        return f"{self.task.name}.seed{self.seed}"
+
+    def inputs(self) -> "tuple[Artifact, ...]":
+        return ()
+
+
+@spec
+class Pretrain:
+    """Artifact: a model pre-trained on a synthetic data set (Appendix A)."""
+
+    data: Dataset
+    model: T5Config
+    seed: int = 0
+    num_steps: int = 80_000
+    """The paper's script trained for 80,000 steps; its longest chosen checkpoint outside Dyck was 30,000."""
+    eval_every: int = 5_000
+    num_eval_examples: int | None = 2_560
+    """20 batches of 128, as in the paper's configuration."""
+    batch_size: int = 128
+    input_length: int = 512
+    target_length: int = 512
+    learning_rate: Schedule = InverseSquareRoot()
+    selection: Selection = FirstAbove("token_accuracy", 0.99)
+    dropout_rate: float = 0.1
+    z_loss: float = 0.0
+    """The paper's pre-training configuration set it to zero."""
+    label_smoothing: float = 0.0
+
+    kind: ClassVar[str] = "pretrain"
+
+    def __post_init__(self) -> None:
+        whole(self, "num_steps", "eval_every", "batch_size")
+        whole(self, "input_length", "target_length", minimum=2)
+        whole(self, "seed", minimum=0)
+        share(self, "dropout_rate", "label_smoothing")
+        check_selection(self.selection, self.num_steps, self.eval_every)
+        tokens = self.data.task.tokens
+        top = max(tokens.last, tokens.separator, tokens.word_separator, tokens.empty)
+        if top >= self.model.vocab_size:
+            raise InputError(f"vocab_size must be above the task's largest id ({top}), got {self.model.vocab_size}")
+
+    @property
+    def label(self) -> str:
+        return f"{self.data.task.name}.seed{self.seed}"
+
+    def inputs(self) -> "tuple[Artifact, ...]":
+        return (self.data,)
+
+
+class GroupBy(StrEnum):
+    """Which parameters share one statistic."""
+
+    PARAMETER = "parameter"
+    TYPE = "type"
+    LAYER = "layer"
+    MODEL = "model"
+
+
+class Statistic(StrEnum):
+    """What is taken over from the source's parameters."""
+
+    MEAN_SD = "mean_sd"
+    """Every parameter is drawn from a normal distribution with the group's mean and standard deviation."""
+    SCALE = "scale"
+    """Layer norms are the group's mean; the others are drawn from a normal distribution around zero with its SD."""
+
+
+class Family(StrEnum):
+    """Where in the model a scheme acts; the rest stays random."""
+
+    ALL = "all"
+    PRE_ATTENTION_LAYER_NORM = "pre_attention_layer_norm"
+    """Encoder pre-attention, decoder pre-self-attention and pre-cross-attention norms."""
+    ATTENTION = "attention"
+    PRE_MLP_LAYER_NORM = "pre_mlp_layer_norm"
+    MLP = "mlp"
+
+
+class Embeddings(StrEnum):
+    """What full initialization does with the token embedding (and, for T5 1.1, the output layer)."""
+
+    RANDOM = "random"
+    SOURCE = "source"
+
+
+Source = Pretrain
+
+
+@spec
+class RandomInit:
+    """Every parameter drawn from T5X's initial distribution."""
+
+    model: T5Config = field(kw_only=False)
+
+    label: ClassVar[str] = "random"
+
+    @property
+    def source(self) -> None:
+        return None
+
+
+@spec
+class FullInit:
+    """Every parameter taken from the source's selected checkpoint; step count and optimizer start afresh."""
+
+    source: Source = field(kw_only=False)
+    embeddings: Embeddings = Embeddings.RANDOM
+    """The authors' main tables leave them random for synthetic sources."""
+
+    def __post_init__(self) -> None:
+        choose(self, "embeddings", Embeddings)
+
+    @property
+    def model(self) -> T5Config:
+        return self.source.model
+
+    @property
+    def label(self) -> str:
+        suffix = "" if self.embeddings is Embeddings.RANDOM else ".embeddings"
+        return f"{self.source.data.task.name}.full{suffix}"
+
+
+@spec
+class StatisticInit:
+    """Parameters drawn anew from statistics of the source's (Sections 5.1, 5.2 and Appendix H)."""
+
+    source: Source = field(kw_only=False)
+    group_by: GroupBy
+    statistic: Statistic
+    where: Family = Family.ALL
+
+    def __post_init__(self) -> None:
+        choose(self, "group_by", GroupBy)
+        choose(self, "statistic", Statistic)
+        choose(self, "where", Family)
+
+    @property
+    def model(self) -> T5Config:
+        return self.source.model
+
+    @property
+    def label(self) -> str:
+        group = {"parameter": "per_param", "type": "across_layers", "layer": "per_layer", "model": "whole_model"}
+        where = "" if self.where is Family.ALL else f"{self.where}_"
+        return f"{self.source.data.task.name}.{where}{group[self.group_by]}_{self.statistic}"
+
+
+@spec
+class ConstantInit:
+    """One family of parameters set to a constant, the rest random (Table 8)."""
+
+    model: T5Config = field(kw_only=False)
+    where: Family
+    value: float
+
+    def __post_init__(self) -> None:
+        choose(self, "where", Family)
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or abs(self.value) == float("inf"):
+            raise InputError(f"ConstantInit.value must be a finite number, got {self.value!r}")
+
+    @property
+    def source(self) -> None:
+        return None
+
+    @property
+    def label(self) -> str:
+        return f"{self.where}_{self.value:g}"
+
+
+InitScheme = RandomInit | FullInit | StatisticInit | ConstantInit
+
+
+@spec
+class Finetune:
+    """Artifact: a model initialized by a scheme and trained on a downstream task, with its test metrics."""
+
+    task: DownstreamTask
+    init: InitScheme
+    seed: int = 0
+    """Draws the random initial parameters, the scheme's draws, the order of examples and dropout."""
+
+    kind: ClassVar[str] = "finetune"
+
+    def __post_init__(self) -> None:
+        whole(self, "seed", minimum=0)
+        vocabulary = self.task.data.vocabulary
+        if isinstance(vocabulary, TrainedVocabulary):
+            size = vocabulary.num_pieces + vocabulary.num_sentinels
+        else:
+            size = 32_100
+        if size > self.model.vocab_size:
+            raise InputError(
+                f"vocab_size must be at least that of the task's vocabulary ({size}), got {self.model.vocab_size}"
+            )
+
+    @property
+    def model(self) -> T5Config:
+        return self.init.model
+
+    @property
+    def label(self) -> str:
+        return f"{self.task.name}.{self.init.label}.lr{self.task.learning_rate:g}.seed{self.seed}"
+
+    def inputs(self) -> "tuple[Artifact, ...]":
+        source = self.init.source
+        return (self.task.data,) if source is None else (self.task.data, source)
+
+
+Artifact = Dataset | TextDataset | Pretrain | Finetune
+
+
+# -------------------------------------------------------------------------------------------------------------- identity
+
+
+def describe(value: Any) -> Any:
+    """The description as JSON values, with fields that hold their default left out.
+
+    A new field with a default therefore leaves old fingerprints as they are; a change of meaning raises the class's
+    `revision`.
+    """
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value):
+        told: dict[str, Any] = {"is": getattr(value, "name", None) or type(value).__name__}
+        if isinstance(value, DownstreamTask | TextDataset):
+            told = {"is": type(value).__name__}
+        if getattr(value, "revision", 1) != 1:
+            told["revision"] = value.revision
+        for entry in dataclasses.fields(value):
+            current = getattr(value, entry.name)
+            if entry.default is dataclasses.MISSING or current != entry.default:
+                told[entry.name] = describe(current)
+        return told
+    if isinstance(value, tuple | list):
+        return [describe(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 1 and 1.0 compare equal, so they must read the same
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise InputError(f"a description may hold numbers, text, tuples and descriptions, got {value!r}")
+
+
+def fingerprint(artifact: Artifact) -> str:
+    """Eight hex digits of the description's SHA-256."""
+    text = json.dumps(describe(artifact), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def name(artifact: Artifact) -> str:
+    """The artifact's readable, unique path within a store, such as `finetune/mtop.lime.full.lr0.001.seed0-3fa9c1d2`."""
+    return f"{artifact.kind}/{artifact.label}-{fingerprint(artifact)}"
+
+
+def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]:
+    """All artifacts and their inputs, each once, inputs before what needs them."""
+    ordered: dict[Artifact, None] = {}
+
+    def visit(artifact: Artifact) -> None:
+        for needed in artifact.inputs():
+            visit(needed)
+        ordered.setdefault(artifact)
+
+    for artifact in artifacts:
+        visit(artifact)
+    return list(ordered)
