@@ -1,1 +1,61 @@
-"""raysynth: synthetic pre-training sweeps on Ray."""
+"""raysynth: sweeps of synthetic pre-training for T5 on Ray.
+
+A sweep file imports its names from here. Building descriptions imports neither JAX nor Ray.
+"""
+
+from raysynth.downstream import downstream_tasks
+from raysynth.errors import InputError
+from raysynth.specs import (
+    T5_BASE,
+    T5_SMALL,
+    T5_V1_1_SMALL,
+    AtStep,
+    Best,
+    Constant,
+    ConstantInit,
+    Dataset,
+    DownstreamTask,
+    Finetune,
+    FirstAbove,
+    FullInit,
+    InverseSquareRoot,
+    Pretrain,
+    RandomInit,
+    StatisticInit,
+    T5Config,
+    T5Vocabulary,
+    TextDataset,
+    TrainedVocabulary,
+)
+from raysynth.sweep import Sweep
+from raysynth.synthetic import synthetic_tasks
+from raysynth.tokens import TokenSpace, token_space
+
+__all__ = [
+    "T5_BASE",
+    "T5_SMALL",
+    "T5_V1_1_SMALL",
+    "AtStep",
+    "Best",
+    "Constant",
+    "ConstantInit",
+    "Dataset",
+    "DownstreamTask",
+    "Finetune",
+    "FirstAbove",
+    "FullInit",
+    "InputError",
+    "InverseSquareRoot",
+    "Pretrain",
+    "RandomInit",
+    "StatisticInit",
+    "Sweep",
+    "T5Config",
+    "T5Vocabulary",
+    "TextDataset",
+    "TokenSpace",
+    "TrainedVocabulary",
+    "downstream_tasks",
+    "synthetic_tasks",
+    "token_space",
+]

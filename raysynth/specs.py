@@ -254,59 +254,76 @@ class TextDataset:
 
 
 @spec
-class DownstreamTask:
-    """A downstream task with its recipe: data, lengths, steps, metrics and selection rule (Appendices B and D)."""
+class Recipe:
+    """How a model is trained, evaluated and selected; what pre-training and fine-tuning share."""
 
-    name: str
-    data: TextDataset
-    learning_rate: float
-    """Constant during fine-tuning (Appendix B)."""
-    input_length: int
-    """Longer inputs are cut, end of sequence included."""
-    target_length: int
-    decode_length: int
     num_steps: int
     eval_every: int
     """Steps between evaluations, each of which saves a checkpoint."""
+    input_length: int
+    """Longer inputs are cut to this many ids, end of sequence included."""
+    target_length: int
     batch_size: int = 128
     num_eval_examples: int | None = None
     """Validation examples per evaluation; None takes all."""
     selection: Selection = Best("token_accuracy")
-    metrics: tuple[str, ...] = ("exact_match", "token_accuracy")
-    """Of the selected checkpoint on the test split; the first one heads the tables."""
     dropout_rate: float = 0.1
     z_loss: float = 1e-4
-    """The paper's fine-tuning kept T5X's default (reference_facts: loss_and_gin)."""
     label_smoothing: float = 0.0
-    num_beams: int = 4
-    length_penalty: float = 0.6
 
     def __post_init__(self) -> None:
-        positive(self, "learning_rate")
-        whole(self, "input_length", "target_length", "decode_length", minimum=2)
-        whole(self, "num_steps", "eval_every", "batch_size", "num_beams")
+        whole(self, "num_steps", "eval_every", "batch_size")
+        whole(self, "input_length", "target_length", minimum=2)
+        if self.num_eval_examples is not None:
+            whole(self, "num_eval_examples")
         share(self, "dropout_rate", "label_smoothing")
-        for metric in self.metrics:
-            if metric not in METRICS:
-                raise unknown("metric", metric, METRICS)
-        check_selection(self.selection, self.num_steps, self.eval_every)
+        owner, selection = type(self).__name__, self.selection
+        if self.eval_every > self.num_steps:
+            raise InputError(f"{owner}.eval_every must be at most num_steps ({self.num_steps}), got {self.eval_every}")
+        if isinstance(selection, AtStep) and (selection.step > self.num_steps or selection.step % self.eval_every):
+            raise InputError(
+                f"{owner}.selection: AtStep must name a multiple of eval_every ({self.eval_every}) "
+                f"up to num_steps ({self.num_steps}), got {selection.step}"
+            )
+        if isinstance(selection, Best | FirstAbove) and selection.metric != "token_accuracy":
+            raise unknown("selection metric", selection.metric, ("token_accuracy",))
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate at each step."""
+        raise NotImplementedError
 
 
 METRICS = ("token_accuracy", "exact_match")
 """Metrics of a downstream task; `token_accuracy` is teacher-forced, the others score decoded text."""
 
 
-def check_selection(selection: Selection, num_steps: int, eval_every: int) -> None:
-    """Raise `InputError` where a selection rule can never choose a step of its run."""
-    if eval_every > num_steps:
-        raise InputError(f"eval_every must be at most num_steps ({num_steps}), got {eval_every}")
-    if isinstance(selection, AtStep) and (selection.step > num_steps or selection.step % eval_every):
-        raise InputError(
-            f"AtStep.step must be a multiple of eval_every ({eval_every}) up to num_steps ({num_steps}), "
-            f"got {selection.step}"
-        )
-    if isinstance(selection, Best | FirstAbove) and selection.metric != "token_accuracy":
-        raise unknown("selection metric", selection.metric, ("token_accuracy",))
+@spec
+class DownstreamTask(Recipe):
+    """A downstream task with its recipe: data, lengths, steps, metrics and selection rule (Appendices B and D)."""
+
+    name: str
+    data: TextDataset
+    learning_rate: float
+    """Constant during fine-tuning (Appendix B)."""
+    decode_length: int
+    metrics: tuple[str, ...] = ("exact_match", "token_accuracy")
+    """Of the selected checkpoint on the test split; the first one heads the tables."""
+    num_beams: int = 4
+    length_penalty: float = 0.6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "learning_rate")
+        whole(self, "decode_length", minimum=2)
+        whole(self, "num_beams")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise unknown("metric", metric, METRICS)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Constant(self.learning_rate)
 
 
 # ------------------------------------------------------------------------------------------------------------- artifacts
@@ -339,39 +356,36 @@ class Dataset:
 
 
 @spec
-class Pretrain:
+class Pretrain(Recipe):
     """Artifact: a model pre-trained on a synthetic data set (Appendix A)."""
 
     data: Dataset
     model: T5Config
     seed: int = 0
     num_steps: int = 80_000
-    """The paper's script trained for 80,000 steps; its longest chosen checkpoint outside Dyck was 30,000."""
+    """The paper's script trained for 80,000 steps; outside Dyck its latest chosen checkpoint was at 30,000."""
     eval_every: int = 5_000
     num_eval_examples: int | None = 2_560
     """20 batches of 128, as in the paper's configuration."""
-    batch_size: int = 128
     input_length: int = 512
     target_length: int = 512
     learning_rate: Schedule = InverseSquareRoot()
     selection: Selection = FirstAbove("token_accuracy", 0.99)
-    dropout_rate: float = 0.1
     z_loss: float = 0.0
-    """The paper's pre-training configuration set it to zero."""
-    label_smoothing: float = 0.0
+    """The paper's pre-training configuration set it to zero; its fine-tuning kept T5X's 1e-4."""
 
     kind: ClassVar[str] = "pretrain"
 
     def __post_init__(self) -> None:
-        whole(self, "num_steps", "eval_every", "batch_size")
-        whole(self, "input_length", "target_length", minimum=2)
+        super().__post_init__()
         whole(self, "seed", minimum=0)
-        share(self, "dropout_rate", "label_smoothing")
-        check_selection(self.selection, self.num_steps, self.eval_every)
-        tokens = self.data.task.tokens
-        top = max(tokens.last, tokens.separator, tokens.word_separator, tokens.empty)
+        top = max(self.data.task.tokens.used)
         if top >= self.model.vocab_size:
             raise InputError(f"vocab_size must be above the task's largest id ({top}), got {self.model.vocab_size}")
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.learning_rate
 
     @property
     def label(self) -> str:
@@ -426,11 +440,8 @@ class RandomInit:
 
     model: T5Config = field(kw_only=False)
 
-    label: ClassVar[str] = "random"
-
-    @property
-    def source(self) -> None:
-        return None
+    name: ClassVar[str] = "random"
+    source: ClassVar[None] = None
 
 
 @spec
@@ -449,9 +460,8 @@ class FullInit:
         return self.source.model
 
     @property
-    def label(self) -> str:
-        suffix = "" if self.embeddings is Embeddings.RANDOM else ".embeddings"
-        return f"{self.source.data.task.name}.full{suffix}"
+    def name(self) -> str:
+        return "full" if self.embeddings is Embeddings.RANDOM else "full_with_embeddings"
 
 
 @spec
@@ -473,10 +483,10 @@ class StatisticInit:
         return self.source.model
 
     @property
-    def label(self) -> str:
+    def name(self) -> str:
         group = {"parameter": "per_param", "type": "across_layers", "layer": "per_layer", "model": "whole_model"}
         where = "" if self.where is Family.ALL else f"{self.where}_"
-        return f"{self.source.data.task.name}.{where}{group[self.group_by]}_{self.statistic}"
+        return f"{where}{group[self.group_by]}_{self.statistic}"
 
 
 @spec
@@ -492,12 +502,10 @@ class ConstantInit:
         if isinstance(self.value, bool) or not isinstance(self.value, int | float) or abs(self.value) == float("inf"):
             raise InputError(f"ConstantInit.value must be a finite number, got {self.value!r}")
 
-    @property
-    def source(self) -> None:
-        return None
+    source: ClassVar[None] = None
 
     @property
-    def label(self) -> str:
+    def name(self) -> str:
         return f"{self.where}_{self.value:g}"
 
 
@@ -533,7 +541,8 @@ class Finetune:
 
     @property
     def label(self) -> str:
-        return f"{self.task.name}.{self.init.label}.lr{self.task.learning_rate:g}.seed{self.seed}"
+        source = "" if self.init.source is None else f"{self.init.source.data.task.name}."
+        return f"{self.task.name}.{source}{self.init.name}.lr{self.task.learning_rate:g}.seed{self.seed}"
 
     def inputs(self) -> "tuple[Artifact, ...]":
         source = self.init.source
@@ -555,9 +564,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value):
-        told: dict[str, Any] = {"is": getattr(value, "name", None) or type(value).__name__}
-        if isinstance(value, DownstreamTask | TextDataset):
-            told = {"is": type(value).__name__}
+        told: dict[str, Any] = {"is": value.name if isinstance(value, SyntheticTask) else type(value).__name__}
         if getattr(value, "revision", 1) != 1:
             told["revision"] = value.revision
         for entry in dataclasses.fields(value):
@@ -597,3 +604,55 @@ def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]
     for artifact in artifacts:
         visit(artifact)
     return list(ordered)
+
+
+# ------------------------------------------------------------------------------------------------------------------ tiny
+
+
+def tiny(artifact: Finetune) -> Finetune:
+    """The same fine-tuning with a tiny model, few steps and little data, for rehearsals and tests."""
+    task = artifact.task
+    vocabulary = task.data.vocabulary
+    data = dataclasses.replace(
+        task.data,
+        num_train=256,
+        num_validation=32,
+        num_test=32,
+        vocabulary=dataclasses.replace(vocabulary, num_pieces=min(vocabulary.num_pieces, 192))
+        if isinstance(vocabulary, TrainedVocabulary)
+        else vocabulary,
+    )
+    task = dataclasses.replace(
+        task, data=data, batch_size=8, input_length=24, target_length=24, decode_length=24, num_beams=1, **_TINY_STEPS
+    )
+    return Finetune(task=task, init=_tiny_init(artifact.init), seed=artifact.seed)
+
+
+_TINY_STEPS: dict[str, Any] = {"num_steps": 8, "eval_every": 4, "selection": Best("token_accuracy")}
+
+
+def _tiny_init(init: InitScheme) -> InitScheme:
+    if isinstance(init, RandomInit | ConstantInit):
+        return dataclasses.replace(init, model=_tiny_model(init.model))
+    source = init.source
+    task = dataclasses.replace(
+        source.data.task, min_length=max(source.data.task.shortest, 4), max_length=max(source.data.task.shortest, 12)
+    )
+    data = dataclasses.replace(source.data, task=task, num_examples=512, num_validation=64, shard_size=256)
+    source = dataclasses.replace(
+        source,
+        data=data,
+        model=_tiny_model(source.model),
+        batch_size=8,
+        input_length=24,
+        target_length=24,
+        num_eval_examples=64,
+        **_TINY_STEPS,
+    )
+    return dataclasses.replace(init, source=source)
+
+
+def _tiny_model(model: T5Config) -> T5Config:
+    return dataclasses.replace(
+        model, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=32
+    )

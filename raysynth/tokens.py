@@ -10,6 +10,8 @@ from raysynth.spec import spec
 PAD = 0
 EOS = 1
 UNKNOWN = 2
+LARGEST_ID = 2**16 - 1
+"""Data sets hold 16-bit ids."""
 
 
 @spec
@@ -38,11 +40,20 @@ class TokenSpace:
             value = getattr(self, name)
             if self.first <= value <= self.last or value < 2:
                 raise InputError(f"{name} must lie outside the drawn ids {self.first}..{self.last}, got {value}")
+        if len(self.digits) not in (0, 10):
+            raise InputError(f"digits must be ten ids or none, got {len(self.digits)}")
+        if not 0 <= min(self.used) <= max(self.used) <= LARGEST_ID:
+            raise InputError(f"token ids must lie between 0 and {LARGEST_ID}, got {min(self.used)}..{max(self.used)}")
 
     @property
     def size(self) -> int:
         """Number of ids that are drawn."""
         return self.last - self.first + 1
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """The ids that bound everything a task may write, but for T5's number pieces."""
+        return (self.first, self.last, self.separator, self.word_separator, self.empty, *self.yes, *self.no, *self.digits)
 
     def number(self, value: int) -> tuple[int, ...]:
         """The ids that spell `value`."""

@@ -1,0 +1,93 @@
+"""Orbax checkpoints of one run: the latest, to go on from, and the selected one, to use."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
+
+from raysynth.errors import InputError
+from raysynth.specs import Selection
+
+Evaluations = dict[int, dict[str, float]]
+
+
+class _LatestAndSelected(PreservationPolicy):
+    """Keeps the newest step and the one that the selection rule chooses among those evaluated so far.
+
+    Orbax's own `BestN` may delete the newest step, and knows no rule such as "the first above 99 %".
+    """
+
+    def __init__(self, selection: Selection, evaluations: Evaluations):
+        self._selection = selection
+        self._evaluations = evaluations
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        selected = self._selection.choose(self._evaluations)
+        return [step == steps[-1] or step == selected for step in steps]
+
+
+class Checkpoints:
+    """The checkpoints under `directory`, each of a step's parameters and optimizer state."""
+
+    def __init__(self, directory: Path, *, selection: Selection, evaluations: Evaluations):
+        self._manager = ocp.CheckpointManager(
+            directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_LatestAndSelected(selection, evaluations), cleanup_tmp_directories=True
+            ),
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """The newest complete step."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, *, params: Any, optimizer: Any) -> None:
+        """Save a step and return once it is on disk; steps that no longer count are deleted."""
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(params), optimizer=ocp.args.StandardSave(optimizer)
+            ),
+        )
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, *, params: Any, optimizer: Any) -> tuple[Any, Any]:
+        """The saved parameters and optimizer state; the arguments give their structure, shapes and placement."""
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(params), optimizer=ocp.args.StandardRestore(optimizer)
+            ),
+        )
+        return restored["params"], restored["optimizer"]
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def keep_only(directory: Path, step: int) -> None:
+    """Delete every checkpoint under `directory` but one."""
+    for other in directory.iterdir():
+        if other.name != str(step):
+            shutil.rmtree(other)
+
+
+def read_params(directory: Path, step: int) -> dict[str, Any]:
+    """The parameters of a step under `directory` as nested dicts of NumPy arrays."""
+    path = directory / str(step) / "params"
+    if not path.exists():
+        raise InputError(f"{path} is missing: the checkpoint of step {step} is not there")
+    with ocp.StandardCheckpointer() as reader:
+        structure = reader.metadata(path).item_metadata.tree
+        arguments = ocp.checkpoint_utils.construct_restore_args(structure)
+    import jax
+    import numpy as np
+
+    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), arguments)
+    with ocp.PyTreeCheckpointer() as reader:
+        return reader.restore(path, restore_args=arguments)

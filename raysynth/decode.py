@@ -1,0 +1,197 @@
+"""Greedy and beam search with cached keys and values."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from raysynth.t5 import T5
+from raysynth.tokens import EOS, PAD
+
+Params = dict[str, Any]
+
+Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+"""From tokens [batch, beams], their place (scalar) and a cache: logits [batch, beams, vocab] float32 of the next tokens
+and the grown cache, whose leaves begin with [batch, beams]. The first token is 0."""
+
+
+def generate(
+    model: T5,
+    params: Params,
+    encoder_input_tokens: jax.Array,
+    *,
+    decode_length: int,
+    num_beams: int = 1,
+    length_penalty: float = 0.6,
+) -> tuple[jax.Array, jax.Array]:
+    """The best hypothesis of each row: [batch, decode_length] int32 with 0 after end of sequence, and [batch] scores.
+
+    One beam is greedy search, more are beam search; compiled once per model and shape.
+    """
+    penalty = jnp.asarray(length_penalty, jnp.float32)
+    return _generate(model, decode_length, num_beams, params, encoder_input_tokens, penalty)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _generate(
+    model: T5, decode_length: int, num_beams: int, params: Params, tokens: jax.Array, length_penalty: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    variables = {"params": params}
+    memory, cache = model.apply(
+        variables, tokens, decode_length=decode_length, num_beams=num_beams, method="start_decoding"
+    )
+
+    def step(tokens: jax.Array, position: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+        return model.apply(variables, tokens, position, memory, cache, method="decode_step")
+
+    if num_beams == 1:
+        return greedy_search(
+            step, cache, batch_size=len(tokens), decode_length=decode_length, length_penalty=length_penalty
+        )
+    sequences, scores = beam_search(
+        step,
+        cache,
+        batch_size=len(tokens),
+        num_beams=num_beams,
+        decode_length=decode_length,
+        length_penalty=length_penalty,
+    )
+    return sequences[:, 0], scores[:, 0]
+
+
+def brevity(length: jax.Array, length_penalty: jax.Array | float) -> jax.Array:
+    """What a finished hypothesis's log-probability is divided by; `length` counts end of sequence (Wu et al. 2016)."""
+    return ((5.0 + length.astype(jnp.float32)) / 6.0) ** length_penalty
+
+
+class _Greedy(NamedTuple):
+    position: jax.Array
+    sequences: jax.Array
+    last: jax.Array
+    log_probs: jax.Array
+    lengths: jax.Array
+    ended: jax.Array
+    cache: Any
+
+
+def greedy_search(
+    step: Step, cache: Any, *, batch_size: int, decode_length: int, length_penalty: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+    """The most likely token at every place until end of sequence; scores as those of beam search.
+
+    The first result is [batch, decode_length] int32 with 0 after end of sequence, the second [batch] float32.
+    """
+
+    def running(state: _Greedy) -> jax.Array:
+        return (state.position < decode_length) & ~jnp.all(state.ended)
+
+    def advance(state: _Greedy) -> _Greedy:
+        logits, cache = step(state.last[:, None], state.position, state.cache)
+        logits = logits[:, 0]
+        chosen = jnp.where(state.ended, PAD, jnp.argmax(logits, axis=-1).astype(jnp.int32))
+        log_prob = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+        return _Greedy(
+            position=state.position + 1,
+            sequences=jax.lax.dynamic_update_slice_in_dim(state.sequences, chosen[:, None], state.position, axis=1),
+            last=chosen,
+            log_probs=state.log_probs + jnp.where(state.ended, 0.0, log_prob),
+            lengths=state.lengths + (~state.ended).astype(jnp.int32),
+            ended=state.ended | (chosen == EOS),
+            cache=cache,
+        )
+
+    start = _Greedy(
+        position=jnp.int32(0),
+        sequences=jnp.full((batch_size, decode_length), PAD, jnp.int32),
+        last=jnp.full(batch_size, PAD, jnp.int32),
+        log_probs=jnp.zeros(batch_size, jnp.float32),
+        lengths=jnp.zeros(batch_size, jnp.int32),
+        ended=jnp.zeros(batch_size, bool),
+        cache=cache,
+    )
+    end = jax.lax.while_loop(running, advance, start)
+    scores = jnp.where(end.ended, end.log_probs / brevity(end.lengths, length_penalty), end.log_probs)
+    return end.sequences, scores
+
+
+class _Beams(NamedTuple):
+    position: jax.Array
+    live: jax.Array
+    """[batch, beams, decode_length] int32 hypotheses without end of sequence, best first."""
+    log_probs: jax.Array
+    """[batch, beams] float32 of the live ones, -inf where there is none."""
+    finished: jax.Array
+    """[batch, beams, decode_length] int32 hypotheses that ended, best first."""
+    scores: jax.Array
+    """[batch, beams] float32 of the finished ones, -inf where there is none."""
+    cache: Any
+
+
+def beam_search(
+    step: Step,
+    cache: Any,
+    *,
+    batch_size: int,
+    num_beams: int,
+    decode_length: int,
+    length_penalty: jax.Array | float,
+) -> tuple[jax.Array, jax.Array]:
+    """Hypotheses [batch, beams, decode_length] int32, best first, and their scores [batch, beams] float32.
+
+    A hypothesis that ended scores its log-probability over `brevity`; places of hypotheses not found score -inf. A row
+    in which none ended gives its live hypotheses with their plain log-probabilities. Ends early when no live hypothesis
+    can overtake the worst finished one of its row. As T5X's `decoding.py`, but for the order (best last there).
+    """
+    longest = brevity(jnp.int32(decode_length + 1), length_penalty)
+
+    def running(state: _Beams) -> jax.Array:
+        settled = jnp.min(state.scores, axis=1) > state.log_probs[:, 0] / longest
+        return (state.position < decode_length) & ~jnp.all(settled)
+
+    def advance(state: _Beams) -> _Beams:
+        before = jnp.maximum(state.position - 1, 0)
+        last = jax.lax.dynamic_index_in_dim(state.live, before, axis=2, keepdims=False)  # 0 at the first step
+        logits, cache = step(last, state.position, state.cache)
+        log_probs = state.log_probs[..., None] + jax.nn.log_softmax(logits)
+
+        # Each beam ends in one way only, so twice as many candidates as beams hold enough that go on.
+        vocab_size = logits.shape[-1]
+        log_probs, chosen = jax.lax.top_k(log_probs.reshape(batch_size, -1), 2 * num_beams)
+        parents, tokens = chosen // vocab_size, chosen % vocab_size
+        candidates = jax.lax.dynamic_update_slice_in_dim(
+            _take(state.live, parents), tokens[..., None], state.position, axis=2
+        )
+        ended = tokens == EOS
+
+        live_log_probs, kept = jax.lax.top_k(jnp.where(ended, -jnp.inf, log_probs), num_beams)
+        ended_scores = jnp.where(ended, log_probs / brevity(state.position + 1, length_penalty), -jnp.inf)
+        scores, best = jax.lax.top_k(jnp.concatenate([state.scores, ended_scores], axis=1), num_beams)
+        return _Beams(
+            position=state.position + 1,
+            live=_take(candidates, kept),
+            log_probs=live_log_probs,
+            finished=_take(jnp.concatenate([state.finished, candidates], axis=1), best),
+            scores=scores,
+            cache=jax.tree.map(lambda leaf: _take(leaf, _take(parents, kept)), cache),
+        )
+
+    nothing = jnp.full((batch_size, num_beams, decode_length), PAD, jnp.int32)
+    none = jnp.full((batch_size, num_beams), -jnp.inf, jnp.float32)
+    start = _Beams(
+        position=jnp.int32(0),
+        live=nothing,
+        log_probs=none.at[:, 0].set(0.0),
+        finished=nothing,
+        scores=none,
+        cache=cache,
+    )
+    end = jax.lax.while_loop(running, advance, start)
+    found = end.scores[:, :1] > -jnp.inf
+    return jnp.where(found[..., None], end.finished, end.live), jnp.where(found, end.scores, end.log_probs)
+
+
+def _take(leaf: jax.Array, beams: jax.Array) -> jax.Array:
+    """[batch, chosen, ...] entries of leaf [batch, beams, ...] at beams [batch, chosen]."""
+    return jax.vmap(lambda row, places: row[places])(leaf, beams)

@@ -1,0 +1,52 @@
+"""Adafactor as T5X runs it, and the two learning-rate schedules.
+
+The learning rate is an argument of `update`, not part of the optimizer, so one compiled step serves a whole grid.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from raysynth.specs import Constant, InverseSquareRoot, Schedule
+
+Params = dict[str, Any]
+State = optax.FactoredState
+
+# T5X's settings (Appendices A and B keep them): decay 1 - step^-0.8, factored from 128 x 128 up, no momentum.
+_SCALE = optax.scale_by_factored_rms(decay_rate=0.8, min_dim_size_to_factor=128, epsilon=1e-30)
+_CLIP = optax.clip_by_block_rms(1.0)
+_SMALLEST_SCALE = 1e-3
+"""A parameter smaller than this in root mean square is moved as if it had this size."""
+
+
+def init(params: Params) -> State:
+    """The state before the first update, of float32 leaves; rows and columns only for large matrices."""
+    return _SCALE.init(params)
+
+
+def update(gradients: Params, state: State, params: Params, learning_rate: jax.Array | float) -> tuple[Params, State]:
+    """Parameters and state after one Adafactor step at a scalar float32 `learning_rate`.
+
+    Each tensor's update is clipped to root mean square 1 and scaled by learning rate times the tensor's own root mean
+    square (Shazeer and Stern 2018, Algorithm 4, without momentum).
+    """
+    updates, state = _SCALE.update(gradients, state, params)
+    updates, _ = _CLIP.update(updates, optax.EmptyState())
+
+    def move(param: jax.Array, update: jax.Array) -> jax.Array:
+        size = jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(param))), _SMALLEST_SCALE)
+        return param - (learning_rate * size) * update
+
+    return jax.tree.map(move, params, updates), state
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """The learning rate of the update after `step` updates; a float32 value, computed on the host."""
+    match schedule:
+        case Constant():
+            return float(np.float32(schedule.learning_rate))
+        case InverseSquareRoot():
+            return float(np.float32(1.0) / np.sqrt(np.float32(max(step, schedule.warmup_steps))))

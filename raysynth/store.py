@@ -1,0 +1,321 @@
+"""The artifact store: one directory per artifact, whose record says that it is done.
+
+A store is a local path or any URI that pyarrow's file systems take (`gs://…`, `s3://…`, `file:///…`). Nothing else
+remembers what is done: resuming, extending and asking what remains all read the same records.
+"""
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs
+
+from raysynth.errors import InputError
+from raysynth.specs import Artifact, describe, name
+
+ALIVE_SECONDS = 120
+"""A run or trial on another host that has shown no sign of life for this long counts as gone."""
+
+_OBJECT_STORES = ("s3", "gcs", "abfs")
+
+
+class State(StrEnum):
+    """What the store knows of an artifact."""
+
+    NEW = "new"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """State of one artifact with what belongs to it."""
+
+    state: State
+    record: dict[str, Any] | None = None
+    """The whole record of a done artifact."""
+    failure: dict[str, Any] | None = None
+    """`error`, `host`, `step`, `log` of a failed one."""
+    progress: dict[str, Any] | None = None
+    """`host`, `pid`, `time`, `step`, `num_steps` of a running or interrupted one."""
+
+
+class Store:
+    """Artifacts and their records under one root."""
+
+    def __init__(self, uri: str):
+        self.uri = uri
+        try:
+            if "://" in uri:
+                self.filesystem, self.root = fs.FileSystem.from_uri(uri)
+            else:
+                self.filesystem, self.root = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise InputError(f"store {uri!r} is not a path or a URI that pyarrow knows: {_line(error)}") from None
+        self.root = self.root.rstrip("/")
+        if self.filesystem.type_name == "local":
+            self.uri = self.root  # a relative path means the same in every process
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        return Store, (self.uri,)
+
+    @property
+    def local_root(self) -> Path | None:
+        """The root as a path, or None where the store is remote."""
+        return Path(self.root) if self.filesystem.type_name == "local" else None
+
+    # ------------------------------------------------------------------------------------------------------- plain files
+
+    def exists(self, path: str) -> bool:
+        return self.filesystem.get_file_info(f"{self.root}/{path}").type is not fs.FileType.NotFound
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """The file's bytes, or None where there is none."""
+        try:
+            with self.filesystem.open_input_stream(f"{self.root}/{path}") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def write_bytes(self, path: str, content: bytes) -> None:
+        """Write a file whole or not at all: aside and renamed, or as one upload on an object store."""
+        full = f"{self.root}/{path}"
+        if self.filesystem.type_name in _OBJECT_STORES:
+            with self.filesystem.open_output_stream(full) as stream:
+                stream.write(content)
+            return
+        self.filesystem.create_dir(full.rsplit("/", 1)[0], recursive=True)
+        aside = f"{full}.{uuid.uuid4().hex}.aside"
+        with self.filesystem.open_output_stream(aside) as stream:
+            stream.write(content)
+        self.filesystem.move(aside, full)
+
+    def read_json(self, path: str) -> dict[str, Any] | None:
+        content = self.read_bytes(path)
+        if content is None:
+            return None
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise InputError(f"{self.uri}: {path} is not JSON; delete it to have it made again") from None
+
+    def write_json(self, path: str, value: dict[str, Any]) -> None:
+        self.write_bytes(path, json.dumps(value, indent=1).encode())
+
+    def delete(self, path: str) -> None:
+        """Delete a file or a whole directory, if there is one."""
+        full = f"{self.root}/{path}"
+        kind = self.filesystem.get_file_info(full).type
+        if kind is fs.FileType.Directory:
+            self.filesystem.delete_dir(full)
+        elif kind is not fs.FileType.NotFound:
+            self.filesystem.delete_file(full)
+
+    def check_writable(self) -> None:
+        """Raise `InputError` unless a file can be written."""
+        probe = f".probe-{uuid.uuid4().hex}"
+        try:
+            if self.filesystem.type_name not in _OBJECT_STORES:
+                self.filesystem.create_dir(self.root, recursive=True)
+            self.write_bytes(probe, b"")
+            self.delete(probe)
+        except (OSError, ValueError) as error:
+            raise InputError(f"store {self.uri!r} is not writable: {_line(error)}") from None
+
+    # --------------------------------------------------------------------------------------------------------- artifacts
+
+    def status(self, artifact: Artifact) -> Status:
+        """What the store knows of an artifact; raises `InputError` where its record tells of another description."""
+        where = name(artifact)
+        record = self.read_json(f"{where}/record.json")
+        if record is not None:
+            if record.get("description") != describe(artifact):
+                fields = ", ".join(differences(record.get("description"), describe(artifact)))
+                raise InputError(f"{self.uri}: {where}/record.json disagrees with its description in {fields}")
+            return Status(state=State.DONE, record=record)
+        failure = self.read_json(f"{where}/failure.json")
+        if failure is not None:
+            return Status(state=State.FAILED, failure=failure)
+        progress = self.read_json(f"{where}/running.json")
+        if progress is None:
+            return Status(state=State.NEW)
+        return Status(state=State.RUNNING if alive(progress) else State.INTERRUPTED, progress=progress)
+
+    def statuses(self, artifacts: Iterable[Artifact]) -> dict[Artifact, Status]:
+        """The status of each artifact, read side by side."""
+        artifacts = list(artifacts)
+        with ThreadPoolExecutor(16) as pool:
+            return dict(zip(artifacts, pool.map(self.status, artifacts), strict=True))
+
+    def record(self, artifact: Artifact, *, result: dict[str, Any], provenance: dict[str, Any]) -> None:
+        """Write the record that makes an artifact done; `result` depends on the description alone."""
+        where = name(artifact)
+        self.write_json(
+            f"{where}/record.json",
+            {"artifact": where, "description": describe(artifact), "result": result, "provenance": provenance},
+        )
+        for stale in ("running.json", "failure.json"):
+            self.delete(f"{where}/{stale}")
+
+    def fail(self, artifact: Artifact, *, error: str, step: int | None, log: str) -> None:
+        """Note that an artifact could not be made, in one line and with the whole traceback."""
+        where = name(artifact)
+        self.write_json(f"{where}/failure.json", {**here(), "error": error, "step": step, "log": log})
+        self.delete(f"{where}/running.json")
+
+    def progress(self, artifact: Artifact, *, step: int, num_steps: int) -> None:
+        """Note that an artifact is being made and how far it is."""
+        self.write_json(f"{name(artifact)}/running.json", {**here(), "step": step, "num_steps": num_steps})
+
+    def forget_failure(self, artifact: Artifact) -> None:
+        """Let a failed artifact be tried again."""
+        self.delete(f"{name(artifact)}/failure.json")
+
+    @contextmanager
+    def workspace(self, artifact: Artifact) -> "Iterator[Workspace]":
+        """A local directory with the artifact's files: its own in a local store, else a mirror of them."""
+        if self.local_root is not None:
+            path = self.local_root / name(artifact)
+            path.mkdir(parents=True, exist_ok=True)
+            yield Workspace(store=self, name=name(artifact), path=path, seen=None)
+            return
+        path = Path(tempfile.mkdtemp(prefix="raysynth-"))
+        try:
+            workspace = Workspace(store=self, name=name(artifact), path=path, seen={})
+            workspace.pull()
+            yield workspace
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def fetch(self, artifact: Artifact, cache: Path) -> Path:
+        """A local directory with a done artifact's files, downloaded once into `cache` where the store is remote."""
+        if self.local_root is not None:
+            return self.local_root / name(artifact)
+        target = cache / name(artifact)
+        if not target.exists():
+            aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.aside")
+            aside.mkdir(parents=True)
+            Workspace(store=self, name=name(artifact), path=aside, seen={}).pull()
+            try:
+                aside.rename(target)
+            except OSError:  # another trial on this host was first
+                shutil.rmtree(aside)
+        return target
+
+    @contextmanager
+    def driver(self) -> Iterator["Driver"]:
+        """Hold the store for one run; raises `InputError` while another run holds it."""
+        other = self.read_json("run.json")
+        if other is not None and alive(other):
+            raise InputError(
+                f"store {self.uri!r} is in use by a run on {other['host']} (pid {other['pid']}); "
+                "wait for it or end it, `status` shows its progress"
+            )
+        driver = Driver(self)
+        driver.beat()
+        try:
+            yield driver
+        finally:
+            self.delete("run.json")
+
+
+class Driver:
+    """The run that holds a store."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._beaten = float("-inf")
+
+    def beat(self) -> None:
+        """Show a sign of life, at most every ten seconds."""
+        if time.monotonic() - self._beaten > 10:
+            self._store.write_json("run.json", here())
+            self._beaten = time.monotonic()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """The local files of one artifact while it is being made."""
+
+    store: Store
+    name: str
+    path: Path
+    seen: dict[str, tuple[int, int]] | None
+    """Size and modification time of each mirrored file; None where the directory is the store's own."""
+
+    def push(self) -> None:
+        """Bring the store up to date: new files first, then the list that makes them count, then deletions."""
+        if self.seen is None:
+            return
+        files = {
+            str(file.relative_to(self.path)): (file.stat().st_size, file.stat().st_mtime_ns)
+            for file in sorted(self.path.rglob("*"))
+            if file.is_file()
+        }
+        for relative, mark in files.items():
+            if self.seen.get(relative) != mark:
+                self.store.write_bytes(f"{self.name}/{relative}", (self.path / relative).read_bytes())
+        self.store.write_json(f"{self.name}/files.json", {"files": sorted(files)})
+        for relative in self.seen.keys() - files.keys():
+            self.store.delete(f"{self.name}/{relative}")
+        self.seen.clear()
+        self.seen.update(files)
+
+    def pull(self) -> None:
+        """Copy the files that the store lists."""
+        listed = self.store.read_json(f"{self.name}/files.json") or {"files": []}
+        for relative in listed["files"]:
+            content = self.store.read_bytes(f"{self.name}/{relative}")
+            if content is None:
+                raise InputError(f"{self.store.uri}: {self.name}/{relative} is listed but missing")
+            file = self.path / relative
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            if self.seen is not None:
+                self.seen[relative] = (file.stat().st_size, file.stat().st_mtime_ns)
+
+
+def here() -> dict[str, Any]:
+    """This process, as a mark that others can check."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+
+
+def alive(mark: dict[str, Any]) -> bool:
+    """Whether the process that left a mark still runs, as far as can be told from here."""
+    if mark["host"] != socket.gethostname():
+        return time.time() - mark["time"] < ALIVE_SECONDS
+    try:
+        os.kill(mark["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return mark["pid"] != os.getpid()  # in a container an earlier process may have had our own number
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """The fields in which two described values differ, as dotted paths."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            line
+            for key in sorted(one.keys() | other.keys())
+            for line in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if one == other else [f"{path} ({one!r} against {other!r})"]
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,543 @@
+"""T5 1.0 and 1.1 in flax linen: the model, its initial parameters and its loss.
+
+Parameter paths, shapes and initial distributions are those of T5X's `examples/t5` (Appendix K), so checkpoints and
+init schemes address the same leaves. Letters of shapes in `einsum` calls: h heads, q query places, k key places,
+d head_dim, e emb_dim, v vocabulary.
+"""
+
+import math
+from functools import partial, reduce
+from operator import mul
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn.initializers import normal, ones, variance_scaling
+
+from raysynth.specs import Dtype, T5Config
+from raysynth.tokens import PAD
+
+Params = dict[str, Any]
+
+MASKED = -1e10
+"""Added to the attention logits of keys that must not be seen."""
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "linear": lambda x: x}
+"""`jax.nn.gelu` is the tanh approximation, as in T5 1.1."""
+
+
+def activation_dtype(dtype: Dtype) -> Any:
+    """The type of activations on this process's default device."""
+    if dtype is Dtype.DEVICE:
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.dtype(dtype.value)
+
+
+# ----------------------------------------------------------------------------------------------------- masks and shifts
+
+
+def shift_right(targets: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+    """The decoder's input: [batch, length] targets moved one place to the right, 0 at the start of every segment."""
+    shifted = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+    if segment_ids is None:
+        return shifted
+    return jnp.where(segment_ids == jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0))), shifted, PAD)
+
+
+def padding_bias(tokens: jax.Array) -> jax.Array:
+    """[batch, 1, 1, length] float32 that hides padding keys.
+
+    T5X hides them from padding queries too, whose outputs no loss and no other place ever reads.
+    """
+    return jnp.where(tokens > PAD, 0.0, MASKED).astype(jnp.float32)[:, None, None, :]
+
+
+def attention_bias(tokens: jax.Array, key_ids: jax.Array | None, query_ids: jax.Array | None) -> jax.Array:
+    """Padding bias of the keys' [batch, length] tokens; with segment ids also hides keys of other segments."""
+    bias = padding_bias(tokens)
+    if key_ids is None or query_ids is None:
+        return bias
+    other = query_ids[:, None, :, None] != key_ids[:, None, None, :]
+    return bias + jnp.where(other, MASKED, 0.0).astype(jnp.float32)
+
+
+def causal_bias(length: int) -> np.ndarray:
+    """[1, 1, length, length] float32 that hides later keys."""
+    return np.triu(np.full((length, length), MASKED, np.float32), k=1)[None, None]
+
+
+def relative_buckets(
+    relative_positions: np.ndarray, *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> np.ndarray:
+    """The bucket (int32) of each key place minus query place: exact for small distances, then logarithmic.
+
+    Bidirectional buckets (encoder) keep the second half for later keys; the others (decoder) put all later keys in
+    bucket 0. Mesh TensorFlow and T5X compute the logarithm in float32, which decides the bucket at some distances.
+    """
+    distance = -np.asarray(relative_positions)
+    offset = np.zeros_like(distance)
+    if bidirectional:
+        num_buckets //= 2
+        offset = np.where(distance < 0, num_buckets, 0)
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(distance, 0)
+    exact = num_buckets // 2
+    ratio = np.maximum(distance, 1).astype(np.float32) / exact
+    steps = (np.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)).astype(np.int32)
+    far = np.minimum(exact + steps, num_buckets - 1)
+    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+
+
+# --------------------------------------------------------------------------------------------------------------- layers
+
+
+@jax.custom_vjp
+def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[..., out] product of x [..., in] and kernel [in, out].
+
+    The gradient of the kernel is written out because JAX's own rule makes its transpose, for which XLA on CPU first
+    copies the gradient of the output: three times slower, and the logits are the largest array of a step.
+    """
+    return jnp.matmul(x, kernel)
+
+
+def _project_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return project(x, kernel), (x, kernel)
+
+
+def _project_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    rows, columns = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    kernel_gradient = jax.lax.dot_general(rows, columns, (((0,), (0,)), ((), ())))
+    # The barrier keeps XLA from undoing this where `kernel` is itself a transpose, as in tied logits.
+    return jnp.matmul(gradient, kernel.T), jax.lax.optimization_barrier(kernel_gradient)
+
+
+project.defvjp(_project_forward, _project_backward)
+
+
+class Dense(nn.Module):
+    """[..., in] @ kernel [in, features], without bias."""
+
+    features: int
+    kernel_init: Any
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        return project(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class LayerNorm(nn.Module):
+    """T5's norm: divides by the root mean square in float32; no mean and no bias."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", ones, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        return x.astype(self.dtype) * jnp.broadcast_to(scale.astype(self.dtype), x.shape)
+
+
+class Dropout(nn.Module):
+    """Dropout where a "dropout" key is given, none otherwise; `shared` axes have one mask, by default the length."""
+
+    rate: float
+    shared: tuple[int, ...] = (-2,)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dropout(self.rate, broadcast_dims=self.shared)(x, deterministic=not self.has_rng("dropout"))
+
+
+class RelativeBias(nn.Module):
+    """Attention bias by bucketed distance; one table per stack, used by all of its layers."""
+
+    config: T5Config
+    bidirectional: bool
+
+    def setup(self) -> None:
+        shape = (self.config.num_heads, self.config.num_buckets)
+        self.rel_embedding = self.param(
+            "rel_embedding", variance_scaling(1.0, "fan_avg", "uniform"), shape, jnp.float32
+        )
+
+    def by_distance(self, relative_positions: np.ndarray) -> jax.Array:
+        """[heads, count] float32 biases of keys at the given [count] places relative to their query."""
+        buckets = relative_buckets(
+            relative_positions,
+            bidirectional=self.bidirectional,
+            num_buckets=self.config.num_buckets,
+            max_distance=self.config.max_distance,
+        )
+        return self.rel_embedding[:, buckets]
+
+    def __call__(self, length: int) -> jax.Array:
+        """[1, heads, length, length] float32 biases of every query and key."""
+        # Row q of the result is the table of distances 0, 1, ..., -2, -1 turned right by q. Rows of the table laid end
+        # to end and cut one element short turn by themselves: this has a fast gradient, which a gather has not.
+        turn = 2 * length
+        places = np.concatenate([np.arange(length), np.arange(-length, 0)])
+        rows = jnp.broadcast_to(self.by_distance(places)[:, None, :], (self.config.num_heads, length, turn))
+        flat = rows.reshape(self.config.num_heads, length * turn)[:, : length * (turn - 1)]
+        return flat.reshape(self.config.num_heads, length, turn - 1)[None, :, :, :length]
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose query kernel, not its logits, holds the factor 1 / sqrt(head_dim)."""
+
+    config: T5Config
+    dropout_rate: float
+
+    def setup(self) -> None:
+        config, dtype = self.config, activation_dtype(self.config.dtype)
+        width = config.num_heads * config.head_dim
+        fan_in = variance_scaling(1.0, "fan_in", "normal")
+        self.query = Dense(width, variance_scaling(1.0 / config.head_dim, "fan_in", "normal"), dtype)
+        self.key = Dense(width, fan_in, dtype)
+        self.value = Dense(width, fan_in, dtype)
+        self.out = Dense(config.emb_dim, fan_in, dtype)
+        self.value_dropout = Dropout(self.dropout_rate, shared=(-1,))
+
+    def __call__(self, x: jax.Array, memory: jax.Array, bias: jax.Array) -> jax.Array:
+        """[batch, queries, emb_dim] from memory [batch, keys, emb_dim] and bias [batch, heads, queries, keys]."""
+        return self.attend(x, *self.keys_values(memory), bias)
+
+    def keys_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values [..., heads, length, head_dim] of memory [..., length, emb_dim]."""
+        return self._heads(self.key(memory)), self._heads(self.value(memory))
+
+    def attend(self, x: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
+        """[..., queries, emb_dim] from keys and values [..., heads, keys, head_dim] and a bias of the logits' rank."""
+        query = self._heads(self.query(x))
+        logits = jnp.einsum("...hqd,...hkd->...hqk", query, keys, preferred_element_type=jnp.float32) + bias
+        # A softmax that divides after the sum over keys, where there is less to divide and to differentiate.
+        weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        # T5X drops attention weights with one mask for all queries: that is, whole values, of which there are fewer.
+        values = self.value_dropout(values)
+        mixed = jnp.einsum(
+            "...hqk,...hkd->...hqd", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+        )
+        mixed = (mixed / total).astype(values.dtype)
+        mixed = jnp.swapaxes(mixed, -2, -3)
+        return self.out(mixed.reshape(*mixed.shape[:-2], -1))
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        """[..., length, heads * head_dim] to [..., heads, length, head_dim]."""
+        return jnp.swapaxes(x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim), -2, -3)
+
+
+class Mlp(nn.Module):
+    """Two dense layers with an activation, or a product of activations, between them."""
+
+    config: T5Config
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        config, dtype = self.config, activation_dtype(self.config.dtype)
+        fan_in = variance_scaling(1.0, "fan_in", "truncated_normal")
+        names = ["wi"] if len(config.mlp_activations) == 1 else [f"wi_{i}" for i in range(len(config.mlp_activations))]
+        factors = [
+            ACTIVATIONS[activation](Dense(config.mlp_dim, fan_in, dtype, name=name)(x))
+            for name, activation in zip(names, config.mlp_activations, strict=True)
+        ]
+        hidden = Dropout(self.dropout_rate)(reduce(mul, factors))
+        return Dense(config.emb_dim, fan_in, dtype, name="wo")(hidden)
+
+
+# --------------------------------------------------------------------------------------------------------------- stacks
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and MLP, each behind a norm and added to its input."""
+
+    config: T5Config
+    dropout_rate: float
+
+    def setup(self) -> None:
+        dtype = activation_dtype(self.config.dtype)
+        self.pre_attention_layer_norm = LayerNorm(dtype)
+        self.attention = Attention(self.config, self.dropout_rate)
+        self.pre_mlp_layer_norm = LayerNorm(dtype)
+        self.mlp = Mlp(self.config, self.dropout_rate)
+        self.dropout = Dropout(self.dropout_rate)
+
+    def __call__(self, x: jax.Array, bias: jax.Array) -> jax.Array:
+        normed = self.pre_attention_layer_norm(x)
+        x = x + self.dropout(self.attention(normed, normed, bias))
+        return x + self.dropout(self.mlp(self.pre_mlp_layer_norm(x)))
+
+
+class Encoder(nn.Module):
+    """[batch, length, emb_dim] embedded tokens to as many encodings."""
+
+    config: T5Config
+    dropout_rate: float
+
+    def setup(self) -> None:
+        config = self.config
+        self.relpos_bias = RelativeBias(config, bidirectional=True)
+        self.layers = [EncoderLayer(config, self.dropout_rate) for _ in range(config.num_encoder_layers)]
+        self.encoder_norm = LayerNorm(activation_dtype(config.dtype))
+        self.input_dropout = Dropout(self.dropout_rate)
+        self.output_dropout = Dropout(self.dropout_rate, shared=())  # T5X shares no mask here
+
+    def __call__(self, x: jax.Array, bias: jax.Array) -> jax.Array:
+        x = self.input_dropout(x)
+        bias = bias + self.relpos_bias(x.shape[1])
+        for layer in self.layers:
+            x = layer(x, bias)
+        return self.output_dropout(self.encoder_norm(x))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the encodings and MLP, each behind a norm and added to its input."""
+
+    config: T5Config
+    dropout_rate: float
+
+    def setup(self) -> None:
+        dtype = activation_dtype(self.config.dtype)
+        self.pre_self_attention_layer_norm = LayerNorm(dtype)
+        self.self_attention = Attention(self.config, self.dropout_rate)
+        self.pre_cross_attention_layer_norm = LayerNorm(dtype)
+        self.encoder_decoder_attention = Attention(self.config, self.dropout_rate)
+        self.pre_mlp_layer_norm = LayerNorm(dtype)
+        self.mlp = Mlp(self.config, self.dropout_rate)
+        self.dropout = Dropout(self.dropout_rate)
+
+    def __call__(self, x: jax.Array, encoded: jax.Array, bias: jax.Array, cross_bias: jax.Array) -> jax.Array:
+        normed = self.pre_self_attention_layer_norm(x)
+        x = x + self.dropout(self.self_attention(normed, normed, bias))
+        return self._rest(x, *self.encoder_decoder_attention.keys_values(encoded), cross_bias)
+
+    def cross_keys_values(self, encoded: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What every step's cross-attention reads, [batch, heads, input_length, head_dim] each."""
+        return self.encoder_decoder_attention.keys_values(encoded)
+
+    def step(
+        self,
+        x: jax.Array,
+        position: jax.Array,
+        kept: tuple[jax.Array, jax.Array],
+        cross: tuple[jax.Array, jax.Array],
+        bias: jax.Array,
+        cross_bias: jax.Array,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """One place of [batch, beams, emb_dim], with its keys and values put into `kept`."""
+        normed = self.pre_self_attention_layer_norm(x)[:, :, None, :]
+        new = self.self_attention.keys_values(normed)
+        keys, values = (
+            jax.lax.dynamic_update_slice_in_dim(old, added, position, axis=-2)
+            for old, added in zip(kept, new, strict=True)
+        )
+        x = x + self.self_attention.attend(normed, keys, values, bias)[:, :, 0, :]
+        # All beams of a row read the same encodings, so beams take the place of queries and nothing is repeated.
+        return self._rest(x, *cross, cross_bias), (keys, values)
+
+    def _rest(self, x: jax.Array, keys: jax.Array, values: jax.Array, cross_bias: jax.Array) -> jax.Array:
+        normed = self.pre_cross_attention_layer_norm(x)
+        x = x + self.dropout(self.encoder_decoder_attention.attend(normed, keys, values, cross_bias))
+        return x + self.dropout(self.mlp(self.pre_mlp_layer_norm(x)))
+
+
+class Memory(NamedTuple):
+    """What every decoding step reads and none changes."""
+
+    cross: tuple[tuple[jax.Array, jax.Array], ...]
+    """Per layer the keys and values of the encodings, [batch, heads, input_length, head_dim] each."""
+    cross_bias: jax.Array
+    """[batch, 1, 1, input_length] float32."""
+    relative_bias: jax.Array
+    """[heads, 2 * decode_length - 1] float32, of keys at places 1 - decode_length ... decode_length - 1."""
+
+
+Cache = tuple[tuple[jax.Array, jax.Array], ...]
+"""Per layer the keys and values of the places so far, [batch, beams, heads, decode_length, head_dim] each."""
+
+
+class Decoder(nn.Module):
+    """[batch, length, emb_dim] embedded tokens and the encodings to logits over the vocabulary."""
+
+    config: T5Config
+    dropout_rate: float
+
+    def setup(self) -> None:
+        config = self.config
+        self.relpos_bias = RelativeBias(config, bidirectional=False)
+        self.layers = [DecoderLayer(config, self.dropout_rate) for _ in range(config.num_decoder_layers)]
+        self.decoder_norm = LayerNorm(activation_dtype(config.dtype))
+        self.input_dropout = Dropout(self.dropout_rate)
+        self.output_dropout = Dropout(self.dropout_rate)
+        if not config.logits_via_embedding:
+            fan_in = variance_scaling(1.0, "fan_in", "truncated_normal")
+            self.logits_dense = Dense(config.vocab_size, fan_in, jnp.float32)
+
+    def __call__(
+        self, x: jax.Array, encoded: jax.Array, bias: jax.Array, cross_bias: jax.Array, embedding: jax.Array
+    ) -> jax.Array:
+        x = self.input_dropout(x)
+        bias = bias + (self.relpos_bias(x.shape[1]) + causal_bias(x.shape[1]))
+        for layer in self.layers:
+            x = layer(x, encoded, bias, cross_bias)
+        return self._logits(x, embedding)
+
+    def memory(self, encoded: jax.Array, cross_bias: jax.Array, decode_length: int) -> Memory:
+        """Computes once what all decoding steps share."""
+        return Memory(
+            cross=tuple(layer.cross_keys_values(encoded) for layer in self.layers),
+            cross_bias=cross_bias,
+            relative_bias=self.relpos_bias.by_distance(np.arange(1 - decode_length, decode_length)),
+        )
+
+    def step(
+        self, x: jax.Array, position: jax.Array, memory: Memory, cache: Cache, embedding: jax.Array
+    ) -> tuple[jax.Array, Cache]:
+        """Logits [batch, beams, vocab] after embedded tokens [batch, beams, emb_dim] at place `position`."""
+        length = cache[0][0].shape[-2]
+        bias = jax.lax.dynamic_slice_in_dim(memory.relative_bias, length - 1 - position, length, axis=1)
+        bias = bias[None, None, :, None, :] + jnp.where(jnp.arange(length) <= position, 0.0, MASKED).astype(
+            jnp.float32
+        ).reshape(1, 1, 1, 1, length)
+        grown = []
+        for layer, kept, cross in zip(self.layers, cache, memory.cross, strict=True):
+            x, kept = layer.step(x, position, kept, cross, bias, memory.cross_bias)
+            grown.append(kept)
+        return self._logits(x, embedding), tuple(grown)
+
+    def _logits(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
+        x = self.output_dropout(self.decoder_norm(x)).astype(jnp.float32)
+        if not self.config.logits_via_embedding:
+            return self.logits_dense(x)
+        return project(x / math.sqrt(self.config.emb_dim), embedding.T)
+
+
+class Embedding(nn.Module):
+    """The table of token embeddings, [vocab, emb_dim] float32."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        self.embedding = self.param("embedding", normal(1.0), shape, jnp.float32)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """[..., emb_dim] embeddings of tokens [...]; those of ids outside the vocabulary are NaN."""
+        rows = jnp.take(self.embedding, tokens, axis=0, mode="fill")
+        return rows.astype(activation_dtype(self.config.dtype))
+
+
+class T5(nn.Module):
+    """The encoder-decoder of T5 1.0 or 1.1; dropout acts only where `apply` is given a "dropout" key.
+
+    Dropout masks are shared along the length, as in T5X (attention weights: along the queries).
+    """
+
+    config: T5Config
+    dropout_rate: float = 0.0
+
+    def setup(self) -> None:
+        self.token_embedder = Embedding(self.config)
+        self.encoder = Encoder(self.config, self.dropout_rate)
+        self.decoder = Decoder(self.config, self.dropout_rate)
+
+    def __call__(
+        self,
+        encoder_input_tokens: jax.Array,
+        decoder_target_tokens: jax.Array,
+        encoder_segment_ids: jax.Array | None = None,
+        decoder_segment_ids: jax.Array | None = None,
+    ) -> jax.Array:
+        """Teacher-forced logits [batch, target_length, vocab] float32 of each target given those before it.
+
+        Tokens are [batch, input_length] and [batch, target_length] int32, 0 where padded; logits there mean nothing.
+        Several examples packed into one row are told apart by segment ids of the same shapes, 1, 2, ... and 0 where
+        padded. T5 knows only distances, which packing keeps, so positions are not needed.
+        """
+        encoded = self.encode(encoder_input_tokens, encoder_segment_ids)
+        inputs = self.token_embedder(shift_right(decoder_target_tokens, decoder_segment_ids))
+        bias = attention_bias(decoder_target_tokens, decoder_segment_ids, decoder_segment_ids)
+        cross_bias = attention_bias(encoder_input_tokens, encoder_segment_ids, decoder_segment_ids)
+        return self.decoder(inputs, encoded, bias, cross_bias, self.token_embedder.embedding)
+
+    def encode(self, encoder_input_tokens: jax.Array, encoder_segment_ids: jax.Array | None = None) -> jax.Array:
+        """Encodings [batch, input_length, emb_dim] of tokens [batch, input_length]."""
+        bias = attention_bias(encoder_input_tokens, encoder_segment_ids, encoder_segment_ids)
+        return self.encoder(self.token_embedder(encoder_input_tokens), bias)
+
+    def start_decoding(
+        self, encoder_input_tokens: jax.Array, *, decode_length: int, num_beams: int
+    ) -> tuple[Memory, Cache]:
+        """Encodes [batch, input_length] tokens and makes room for `decode_length` places of each beam."""
+        config = self.config
+        memory = self.decoder.memory(
+            self.encode(encoder_input_tokens), padding_bias(encoder_input_tokens), decode_length
+        )
+        shape = (len(encoder_input_tokens), num_beams, config.num_heads, decode_length, config.head_dim)
+        empty = jnp.zeros(shape, activation_dtype(config.dtype))
+        return memory, ((empty, empty),) * config.num_decoder_layers
+
+    def decode_step(
+        self, tokens: jax.Array, position: jax.Array, memory: Memory, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        """Logits [batch, beams, vocab] float32 of what follows `tokens` [batch, beams] at place `position`.
+
+        The first step has position 0 and token 0; places must be visited in order.
+        """
+        return self.decoder.step(self.token_embedder(tokens), position, memory, cache, self.token_embedder.embedding)
+
+
+@partial(jax.jit, static_argnums=0)
+def init_params(config: T5Config, key: jax.Array) -> Params:
+    """Random parameters as a nested dict of float32 arrays, drawn from T5X's initial distributions.
+
+    Each leaf depends on the key and its own path only.
+    """
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return T5(config).init(key, tokens, tokens)["params"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- loss
+
+
+def loss_and_counts(
+    logits: jax.Array, targets: jax.Array, *, z_loss: float, label_smoothing: float
+) -> dict[str, jax.Array]:
+    """Sums over all targets but padding of the "loss", of "correct" argmax predictions and of "weight", their number.
+
+    Logits are [batch, length, vocab] float32, targets [batch, length] int32; end of sequence counts. As T5X's
+    `losses.py`: label smoothing spreads its share over the other ids and takes off the entropy of that target
+    distribution; z_loss adds z_loss * log(Z)^2. T5X sums, too, and does not divide by the number of tokens.
+    """
+    vocab_size = logits.shape[-1]
+    weights = (targets > PAD).astype(jnp.float32)
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    losses = log_z - target_logits
+    if label_smoothing:
+        confidence, other = 1.0 - label_smoothing, label_smoothing / (vocab_size - 1)
+        entropy = -(confidence * math.log(confidence) + label_smoothing * math.log(other))
+        others = (vocab_size - 1) * log_z - (jnp.sum(logits, axis=-1) - target_logits)
+        losses = confidence * losses + other * others - entropy
+    losses = losses + z_loss * jnp.square(log_z)
+    return {
+        "loss": jnp.sum(losses * weights),
+        "correct": jnp.sum(_is_argmax(logits, targets).astype(jnp.float32) * weights),
+        "weight": jnp.sum(weights),
+    }
+
+
+def _is_argmax(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """[batch, length] bool: `argmax(logits) == targets`, by reductions that XLA vectorizes on CPU, unlike argmax."""
+    peaks = jnp.max(logits, axis=-1, keepdims=True)
+    ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    earlier = jnp.any((logits == peaks) & (ids < targets[..., None]), axis=-1)
+    return (jnp.take_along_axis(logits, targets[..., None], axis=-1) == peaks)[..., 0] & ~earlier

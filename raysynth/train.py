@@ -1,0 +1,358 @@
+"""One artifact on one host: build, restore, step, evaluate, select. No Ray, no store: the debugger's entry point.
+
+Everything random comes from (seed, name) or (seed, step), and an evaluation is on disk before the checkpoint of its
+step, so a run that is killed anywhere and started again ends with the same bits.
+"""
+
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NPROC", "1")  # XLA results on CPU change with the number of threads, so there is one
+
+import jax  # noqa: E402
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from raysynth import batches, metrics, optimizer
+from raysynth.batches import Block, Examples, Order, PadToLongest
+from raysynth.checkpoints import Checkpoints, Evaluations, keep_only, read_params
+from raysynth.decode import generate
+from raysynth.errors import InputError
+from raysynth.initialize import initialize
+from raysynth.specs import Finetune, Pretrain, RandomInit, Recipe
+from raysynth.t5 import T5, init_params, loss_and_counts
+from raysynth.vocabulary import Vocabulary
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a run reports while it goes; scalars are those to plot at `step`."""
+
+    step: int
+    num_steps: int
+    scalars: dict[str, float]
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a finished run knows: `result` is fixed by the description, `timing` is not."""
+
+    result: dict[str, Any]
+    timing: dict[str, float]
+
+
+def pretrain(spec: Pretrain, *, data: Path, directory: Path, report: Report) -> Outcome:
+    """Pre-train on the data set in `data`, with checkpoints in `directory`, from random parameters."""
+    train, validation = batches.read(data, "train"), batches.read(data, "validation")
+    params = initialize(RandomInit(spec.model), init_params(spec.model, named_key(spec.seed, "init")), None, named_key(spec.seed, "scheme"))
+    run = _fit(spec, spec.model, spec.seed, params, train, validation, directory, report)
+    keep_only(directory / "checkpoints", run.selected)
+    return Outcome(result=run.result(), timing=run.timing)
+
+
+def finetune(spec: Finetune, *, data: Path, source: tuple[Path, int] | None, directory: Path, report: Report) -> Outcome:
+    """Initialize by the scheme, fine-tune, select, decode the test split and score it.
+
+    `source` is the directory and the selected step of the scheme's pre-training, None where the scheme has no source.
+    """
+    task = spec.task
+    train, validation = batches.read(data, "train"), batches.read(data, "validation")
+    params = initialize(
+        spec.init,
+        init_params(spec.model, named_key(spec.seed, "init")),
+        None if source is None else read_params(source[0] / "checkpoints", source[1]),
+        named_key(spec.seed, "scheme"),
+    )
+    run = _fit(task, spec.model, spec.seed, params, train, validation, directory, report)
+    started = time.monotonic()
+    params = jax.device_put(read_params(directory / "checkpoints", run.selected), _replicated())
+    vocabulary = Vocabulary.load((data / "spiece.model").read_bytes(), json.loads((data / "manifest.json").read_text())["num_sentinels"])
+    test = batches.read(data, "test")
+    layout = PadToLongest(input_length=task.input_length, target_length=task.target_length)
+    scores = evaluate(T5(spec.model), params, test, test.head(None), task, layout)
+    predictions = decode_texts(T5(spec.model), params, test, task, layout, vocabulary)
+    targets = [target for _, target in test.texts]
+    write_lines(
+        directory / "predictions.jsonl",
+        (
+            {"source": source_text, "target": target, "prediction": prediction, "right": prediction == target}
+            for (source_text, target), prediction in zip(test.texts, predictions, strict=True)
+        ),
+    )
+    test_metrics = {
+        metric: scores[metric] if metric == "token_accuracy" else metrics.metrics[metric](predictions, targets)
+        for metric in task.metrics
+    }
+    keep_only(directory / "checkpoints", run.selected)
+    timing = {**run.timing, "test_seconds": time.monotonic() - started}
+    return Outcome(result={**run.result(), "test": test_metrics, "num_test": len(targets)}, timing=timing)
+
+
+# ---------------------------------------------------------------------------------------------------------------- fitting
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    selected: int
+    last: int
+    evaluations: Evaluations
+    digest: str
+    timing: dict[str, float]
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "selected_step": self.selected,
+            "last_step": self.last,
+            "validation": self.evaluations[self.selected],
+            "evaluations": {str(step): self.evaluations[step] for step in sorted(self.evaluations)},
+            "params_sha256": self.digest,
+        }
+
+
+def _fit(
+    recipe: Recipe, model: Any, seed: int, params: Params, train: Examples, validation: Examples, directory: Path, report: Report
+) -> _Run:
+    layout = PadToLongest(input_length=recipe.input_length, target_length=recipe.target_length)
+    order = Order(num_examples=len(train), batch_size=recipe.batch_size, seed=seed)
+    held_out = validation.head(recipe.num_eval_examples)
+    network = T5(model, dropout_rate=recipe.dropout_rate)
+    key = named_key(seed, "dropout")
+
+    evaluations = read_evaluations(directory / "evaluations")
+    checkpoints = Checkpoints(directory / "checkpoints", selection=recipe.selection, evaluations=evaluations)
+    params = jax.device_put(params, _replicated())
+    state = jax.device_put(optimizer.init(params), _replicated())
+    step = checkpoints.latest or 0
+    for later in [evaluated for evaluated in evaluations if evaluated > step]:
+        del evaluations[later]  # its checkpoint was never finished; the step is redone
+    if step:
+        params, state = checkpoints.restore(step, params=params, optimizer=state)
+
+    watch = _Watch(recipe, first_step=step, report=report)
+    while step < recipe.num_steps and not recipe.selection.settled(evaluations):
+        blocks = layout.lay(train, order.rows(step))
+        rate = np.float32(optimizer.learning_rate(recipe.schedule, step))
+        params, state, counts = train_step(
+            network, recipe.z_loss, recipe.label_smoothing, params, state, place(blocks), rate, key, np.uint32(step)
+        )
+        step += 1
+        watch.stepped(step, blocks, counts, rate)
+        if step % recipe.eval_every == 0 or step == recipe.num_steps:
+            with watch.paused():
+                evaluations[step] = evaluate(T5(model), params, validation, held_out, recipe, layout)
+                write_json(directory / "evaluations" / f"{step}.json", evaluations[step])
+                checkpoints.save(step, params=params, optimizer=state)
+            watch.evaluated(step, evaluations[step])
+
+    selected = recipe.selection.choose(evaluations)
+    if selected is None:
+        raise InputError(f"{recipe.selection} chose none of the evaluated steps {sorted(evaluations)}")
+    checkpoints.close()
+    chosen = read_params(directory / "checkpoints", selected)
+    return _Run(selected=selected, last=step, evaluations=evaluations, digest=params_digest(chosen), timing=watch.timing())
+
+
+class _Watch:
+    """Times the steps and reports now and then, without making the device wait for every step."""
+
+    def __init__(self, recipe: Recipe, *, first_step: int, report: Report):
+        self._recipe = recipe
+        self._report = report
+        self._every = max(1, min(recipe.num_steps // 100, recipe.eval_every))
+        self._counts: dict[str, jax.Array] | None = None
+        self._tokens = 0
+        self._since = time.monotonic()
+        self._since_step = first_step
+        self._seconds = 0.0
+        self._timed_steps = 0
+        self._evaluation_seconds = 0.0
+        self._rate = 0.0
+        report(Progress(step=first_step, num_steps=recipe.num_steps, scalars={}))
+
+    def stepped(self, step: int, blocks: tuple[Block, ...], counts: dict[str, jax.Array], rate: float) -> None:
+        self._counts = counts if self._counts is None else jax.tree.map(jnp.add, self._counts, counts)
+        self._tokens += sum(int((array > 0).sum()) for block in blocks for array in block)
+        self._rate = float(rate)
+        if step % self._every == 0 or step == self._recipe.num_steps:
+            self._tell(step)
+
+    def _tell(self, step: int) -> None:
+        if self._counts is None:
+            return
+        counts = {name: float(value) for name, value in self._counts.items()}
+        seconds = time.monotonic() - self._since
+        steps = step - self._since_step
+        if self._timed_steps or self._seconds:  # the first stretch holds the compilation
+            self._timed_steps += steps
+        self._seconds += seconds
+        if not self._timed_steps:
+            self._first_seconds = self._seconds
+        self._report(
+            Progress(
+                step=step,
+                num_steps=self._recipe.num_steps,
+                scalars={
+                    "train/loss": counts["loss"] / counts["weight"],
+                    "train/token_accuracy": counts["correct"] / counts["weight"],
+                    "learning_rate": self._rate,
+                    "speed/tokens_per_second": self._tokens / seconds,
+                    "speed/seconds_per_step": seconds / steps,
+                },
+            )
+        )
+        self._counts, self._tokens, self._since, self._since_step = None, 0, time.monotonic(), step
+
+    def paused(self) -> "_Pause":
+        return _Pause(self)
+
+    def evaluated(self, step: int, evaluation: dict[str, float]) -> None:
+        scalars = {f"validation/{name}": value for name, value in evaluation.items()}
+        self._report(Progress(step=step, num_steps=self._recipe.num_steps, scalars=scalars))
+
+    def timing(self) -> dict[str, float]:
+        """Seconds per step without the first stretch, and in evaluation."""
+        timing = {"evaluation_seconds": self._evaluation_seconds, "train_seconds": self._seconds}
+        if self._timed_steps:
+            timing["seconds_per_step"] = (self._seconds - self._first_seconds) / self._timed_steps
+        return timing
+
+
+class _Pause:
+    """Keeps evaluation out of the seconds per step."""
+
+    def __init__(self, watch: _Watch):
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        spent = time.monotonic() - self._started
+        self._watch._evaluation_seconds += spent
+        self._watch._since += spent
+
+
+# ------------------------------------------------------------------------------------------------------------------ steps
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+def train_step(
+    network: T5, z_loss: float, label_smoothing: float, params: Params, state: Any, blocks: tuple[Block, ...],
+    learning_rate: jax.Array, key: jax.Array, step: jax.Array,
+) -> tuple[Params, Any, dict[str, jax.Array]]:
+    """One update on the summed loss of all blocks; the learning rate and step are arrays, so one compilation serves all."""
+    key = jax.random.fold_in(key, step)
+
+    def loss(params: Params, block: Block, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        logits = network.apply({"params": params}, *block, rngs={"dropout": key})
+        counts = loss_and_counts(logits, block.decoder_target_tokens, z_loss=z_loss, label_smoothing=label_smoothing)
+        return counts["loss"], counts
+
+    gradients, counts = None, None
+    for index, block in enumerate(blocks):
+        part, told = jax.grad(loss, has_aux=True)(params, block, jax.random.fold_in(key, np.uint32(index)))
+        gradients = part if gradients is None else jax.tree.map(jnp.add, gradients, part)
+        counts = told if counts is None else jax.tree.map(jnp.add, counts, told)
+    params, state = optimizer.update(gradients, state, params, learning_rate)
+    return params, state, counts
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def eval_step(network: T5, z_loss: float, label_smoothing: float, params: Params, block: Block) -> dict[str, jax.Array]:
+    """Summed loss, right tokens and tokens of one block, without dropout."""
+    logits = network.apply({"params": params}, *block)
+    return loss_and_counts(logits, block.decoder_target_tokens, z_loss=z_loss, label_smoothing=label_smoothing)
+
+
+def evaluate(network: T5, params: Params, examples: Examples, rows: np.ndarray, recipe: Recipe, layout: PadToLongest) -> dict[str, float]:
+    """Teacher-forced token accuracy and mean loss per token over the given rows."""
+    sums: dict[str, float] = {}
+    for _, block in batches.evaluation_batches(examples, rows, recipe.batch_size, layout):
+        counts = eval_step(network, recipe.z_loss, recipe.label_smoothing, params, place((block,))[0])
+        for name, value in counts.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return {"token_accuracy": metrics.token_accuracy(sums["correct"], sums["weight"]), "loss": sums["loss"] / sums["weight"]}
+
+
+def decode_texts(network: T5, params: Params, examples: Examples, task: Any, layout: PadToLongest, vocabulary: Vocabulary) -> list[str]:
+    """The decoded prediction for each example, in the order of the examples."""
+    texts = [""] * len(examples)
+    for rows, block in batches.evaluation_batches(examples, examples.head(None), task.batch_size, layout):
+        sequences, _ = generate(
+            network, params, place((block,))[0].encoder_input_tokens,
+            decode_length=task.decode_length, num_beams=task.num_beams, length_penalty=task.length_penalty,
+        )
+        for row, ids in zip(rows, np.asarray(sequences), strict=False):  # the block may end in padding rows
+            texts[row] = vocabulary.decode(ids.tolist())
+    return texts
+
+
+# ---------------------------------------------------------------------------------------------------------------- devices
+
+
+def mesh() -> Mesh:
+    """All devices of this host on one axis, "data"."""
+    return Mesh(np.array(jax.local_devices()), ("data",))
+
+
+def _replicated() -> NamedSharding:
+    return NamedSharding(mesh(), PartitionSpec())
+
+
+def place(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    """Put the rows of each block on the host's devices in equal shares; raises `InputError` where they do not divide."""
+    devices = mesh()
+    for block in blocks:
+        if len(block.encoder_input_tokens) % devices.size:
+            raise InputError(
+                f"batch_size must be a multiple of this host's {devices.size} devices, got {len(block.encoder_input_tokens)}"
+            )
+    return jax.device_put(blocks, NamedSharding(devices, PartitionSpec("data")))
+
+
+def named_key(seed: int, name: str) -> jax.Array:
+    """The random key of one purpose."""
+    return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(name.encode())))
+
+
+def params_digest(params: Params) -> str:
+    """SHA-256 over the parameters' paths and bytes: equal where every bit is."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)):
+        digest.update(path.encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------------ files
+
+
+def read_evaluations(directory: Path) -> Evaluations:
+    """The evaluations done so far, by step."""
+    return {int(file.stem): json.loads(file.read_text()) for file in sorted(directory.glob("*.json"))}
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_lines(file, [value])
+
+
+def write_lines(file: Path, values: Any) -> None:
+    """Write one JSON value a line, aside first and renamed when whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(".aside")
+    aside.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    os.replace(aside, file)

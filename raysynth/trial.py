@@ -1,0 +1,148 @@
+"""What Tune runs: one artifact from its inputs in the store to its record, with TensorBoard scalars and hparams."""
+
+import importlib.metadata
+import platform
+import shutil
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams as hparams_summary
+
+from raysynth.errors import InputError
+from raysynth.specs import Artifact, Finetune, Pretrain, name
+from raysynth.store import Store, Workspace
+
+REPORT_SECONDS = 1.0
+"""At least this long between two reports to the driver."""
+MARK_SECONDS = 10.0
+"""At least this long between two signs of life in the store."""
+
+
+def trial(config: dict[str, str], *, artifacts: dict[str, Artifact], store: Store, cache: Path) -> None:
+    """Make the artifact that `config` names; an exception becomes its failure record, not the end of the sweep."""
+    artifact = artifacts[config["artifact"]]
+    try:
+        make(artifact, store=store, cache=cache, tell=lambda result: tune.report(result))
+    except Exception as error:
+        line = f"{type(error).__name__}: {_first_line(error)}" if not isinstance(error, InputError) else str(error)
+        store.fail(artifact, error=line, step=None, log=traceback.format_exc())
+        tune.report({"outcome": "failed", "error": line})
+    else:
+        tune.report({"outcome": "done"})
+
+
+def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Train an artifact in its workspace and write its record."""
+    from raysynth import train  # JAX is imported where a trial runs, never in the driver
+
+    started = time.time()
+    with store.workspace(artifact) as workspace:
+        board = _Board(artifact, workspace, store, tell)
+        try:
+            if isinstance(artifact, Pretrain):
+                data = store.fetch(artifact.data, cache)
+                outcome = train.pretrain(artifact, data=data, directory=workspace.path, report=board.report)
+            elif isinstance(artifact, Finetune):
+                data = store.fetch(artifact.task.data, cache)
+                source = None
+                if artifact.init.source is not None:
+                    record = store.status(artifact.init.source).record
+                    assert record is not None, "the searcher starts a trial only when its inputs are done"
+                    source = (store.fetch(artifact.init.source, cache), int(record["result"]["selected_step"]))
+                outcome = train.finetune(
+                    artifact, data=data, source=source, directory=workspace.path, report=board.report
+                )
+            else:
+                raise TypeError(f"{name(artifact)} is not made by a trial")
+            board.finish(outcome.result)
+        finally:
+            board.close()
+        workspace.push()
+        store.record(artifact, result=outcome.result, provenance={**provenance(started), **outcome.timing})
+
+
+class _Board:
+    """Takes a run's progress to TensorBoard, the store and the driver."""
+
+    def __init__(self, artifact: Artifact, workspace: Workspace, store: Store, tell: Callable[[dict[str, Any]], None]):
+        self._artifact = artifact
+        self._workspace = workspace
+        self._store = store
+        self._tell = tell
+        self._writer: SummaryWriter | None = None
+        self._told = self._marked = float("-inf")
+
+    def report(self, progress: Any) -> None:
+        now = time.monotonic()
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._workspace.path), purge_step=progress.step + 1 if progress.step else None)
+            for summary in _hparams(self._artifact):
+                self._writer.file_writer.add_summary(summary)
+        for tag, value in progress.scalars.items():
+            self._writer.add_scalar(tag, value, progress.step)
+        evaluated = any(tag.startswith("validation/") for tag in progress.scalars)
+        if evaluated:
+            self._writer.flush()
+            self._workspace.push()
+        if evaluated or now - self._marked > MARK_SECONDS:
+            self._store.progress(self._artifact, step=progress.step, num_steps=progress.num_steps)
+            self._marked = now
+        if evaluated or now - self._told > REPORT_SECONDS:
+            self._tell({"step": progress.step, "num_steps": progress.num_steps, **progress.scalars})
+            self._told = now
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the final metrics at the selected step, so that HParams has a column for each."""
+        assert self._writer is not None
+        for metric, value in result.get("test", {}).items():
+            self._writer.add_scalar(f"test/{metric}", value, result["selected_step"])
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _hparams(artifact: Artifact) -> Iterable[Any]:
+    """TensorBoard's HParams declaration: the same flat columns for every run, or the page would show those of one."""
+    source = artifact.data.task.name if isinstance(artifact, Pretrain) else "-"
+    if isinstance(artifact, Finetune) and artifact.init.source is not None:
+        source = artifact.init.source.data.task.name
+    values = {
+        "kind": artifact.kind,
+        "task": artifact.task.name if isinstance(artifact, Finetune) else artifact.data.task.name,
+        "init": artifact.init.name if isinstance(artifact, Finetune) else "random",
+        "source": source,
+        "learning_rate": artifact.task.learning_rate if isinstance(artifact, Finetune) else 0.0,
+        "seed": artifact.seed,
+    }
+    metrics = {"validation/token_accuracy": None, "test/exact_match": None, "test/token_accuracy": None}
+    experiment, start, _ = hparams_summary(values, metrics)
+    return experiment, start
+
+
+def provenance(started: float) -> dict[str, Any]:
+    """Where, when and with which versions an artifact was made."""
+    packages = ("raysynth", "jax", "flax", "optax", "orbax-checkpoint", "ray", "numpy", "sentencepiece", "pyarrow")
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "started": started,
+        "seconds": time.time() - started,
+    }
+
+
+def clear(cache: Path) -> None:
+    """Delete this host's copies of inputs."""
+    shutil.rmtree(cache, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else "no message"

@@ -1,0 +1,171 @@
+"""Text to token ids and back with a SentencePiece model and T5's sentinels above its pieces."""
+
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+
+from raysynth.errors import InputError
+from raysynth.ragged import Ragged
+from raysynth.tokens import EOS, PAD, UNKNOWN
+
+T5_PIECES = 32_000
+T5_SENTINELS = 100
+
+
+class Vocabulary:
+    """A SentencePiece model with sentinels: `<extra_id_0>` is the highest id, the next one below it, and so on."""
+
+    model_bytes: bytes
+    """The SentencePiece model, without the sentinels."""
+    num_pieces: int
+    """Pieces of the model, pad (0), end of sequence (1) and unknown (2) among them."""
+    num_sentinels: int
+
+    def __init__(self, model_bytes: bytes, num_sentinels: int):
+        """Same as `load`."""
+        self.model_bytes = model_bytes
+        self.num_sentinels = num_sentinels
+        self.num_pieces = _processor(model_bytes).get_piece_size()
+        if self.size > 1 << 16:
+            raise InputError(f"a vocabulary may have at most 65536 ids with its sentinels, got {self.size}")
+        self._processor = _processor(model_bytes + _sentinel_pieces(num_sentinels))
+
+    @classmethod
+    def load(cls, model_bytes: bytes, num_sentinels: int = T5_SENTINELS) -> "Vocabulary":
+        """Read a SentencePiece model; raises `InputError` unless it is whole and has T5's three special ids."""
+        return cls(model_bytes, num_sentinels)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], num_pieces: int, num_sentinels: int = T5_SENTINELS) -> "Vocabulary":
+        """Train a unigram model on texts; equal texts give equal bytes, on any number of cores.
+
+        Nothing is normalized, and printable ASCII is covered whatever the texts hold, so that such text comes back
+        from its ids as it was. Raises `InputError` where the texts cannot give exactly `num_pieces`.
+        """
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=num_pieces,
+                pad_id=PAD,
+                eos_id=EOS,
+                unk_id=UNKNOWN,
+                bos_id=-1,
+                pad_piece="<pad>",
+                eos_piece="</s>",
+                unk_piece="<unk>",
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                character_coverage=1.0,
+                required_chars=_PRINTABLE,
+                max_sentence_length=1 << 20,  # bytes; longer texts would be passed over in silence
+                shuffle_input_sentence=False,
+                num_threads=1,  # sums of floats depend on how the texts are dealt to threads
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise _training_error(num_pieces, str(error)) from None
+        return cls(model.getvalue(), num_sentinels)
+
+    @property
+    def size(self) -> int:
+        """Number of ids: pieces and sentinels."""
+        return self.num_pieces + self.num_sentinels
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without end of sequence; `<extra_id_n>` in it becomes the sentinel's id."""
+        return self._processor.encode(self._spaced(text))
+
+    def encode_many(self, texts: Sequence[str]) -> Ragged:
+        """The ids of each text, as `encode` gives them."""
+        rows = self._processor.encode([self._spaced(text) for text in texts])
+        lengths = np.fromiter(map(len, rows), np.int64, count=len(rows))
+        return Ragged.packed(np.fromiter(chain.from_iterable(rows), np.uint16, count=lengths.sum()), lengths)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids up to the first end of sequence, without padding; ids above `size` read as unknown.
+
+        A model's embedding may have more rows than the vocabulary has ids, so a prediction may hold such an id.
+        """
+        known = []
+        for token in ids:
+            if token == EOS:
+                break
+            if token != PAD:
+                known.append(int(token) if token < self.size else UNKNOWN)
+        return self._processor.decode(known)
+
+    def _spaced(self, text: str) -> str:
+        """A sentinel's piece starts with a space, as in T5; put one where the text has none."""
+        if "<extra_id_" not in text:
+            return text
+        return _SENTINEL.sub(lambda found: f" {found[0]}" if int(found[1]) < self.num_sentinels else found[0], text)
+
+
+_PRINTABLE = "".join(map(chr, range(33, 127)))
+_SENTINEL = re.compile(r"(?<=[^ ])<extra_id_(0|[1-9][0-9]*)>")
+
+
+def t5_vocabulary_bytes(location: str | None = None) -> bytes:
+    """T5's public SentencePiece model, from a file or from the one that RAYSYNTH_T5_VOCABULARY names.
+
+    Raises `InputError` where there is no such file or where it is another model.
+    """
+    location = location or os.environ.get("RAYSYNTH_T5_VOCABULARY")
+    if not location:
+        raise InputError(
+            "T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY to the path of its spiece.model "
+            "(it comes with every T5 checkpoint, such as google-t5/t5-small on Hugging Face)"
+        )
+    try:
+        content = Path(location).read_bytes()
+    except OSError as error:
+        raise InputError(f"T5's vocabulary {location} cannot be read: {error.strerror}") from None
+    try:
+        num_pieces = Vocabulary.load(content).num_pieces
+    except InputError as error:
+        raise InputError(f"{location}: {error}") from None
+    if num_pieces != T5_PIECES:
+        raise InputError(f"{location} is not T5's vocabulary: it has {num_pieces} pieces, not {T5_PIECES}")
+    return content
+
+
+def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model) if model else None
+    except RuntimeError:
+        processor = None
+    if processor is None or not processor.get_piece_size():
+        raise InputError(f"not a whole SentencePiece model ({len(model)} bytes)")
+    special = (processor.pad_id(), processor.eos_id(), processor.unk_id())
+    if special != (PAD, EOS, UNKNOWN):
+        raise InputError(f"a SentencePiece model needs pad, eos and unk ids {(PAD, EOS, UNKNOWN)}, got {special}")
+    return processor
+
+
+def _sentinel_pieces(count: int) -> bytes:
+    """The sentinels as the end of a model: entries of the message's list of pieces, which concatenation extends."""
+    entries = b""
+    for index in reversed(range(count)):
+        piece = f"▁<extra_id_{index}>".encode()
+        entry = b"\x0a" + bytes([len(piece)]) + piece + b"\x18\x04"  # piece: field 1; type: field 3, USER_DEFINED
+        entries += b"\x0a" + bytes([len(entry)]) + entry  # pieces: field 1 of the model
+    return entries
+
+
+def _training_error(num_pieces: int, message: str) -> InputError:
+    if found := re.search(r"value <= (\d+)", message):
+        return InputError(f"num_pieces must be at most {found[1]} for these texts, got {num_pieces}")
+    if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return InputError(f"num_pieces must be at least {found[1]} for these texts, got {num_pieces}")
+    if "sentences_.empty()" in message:
+        return InputError("a vocabulary needs texts to train on, got none")
+    return InputError(f"SentencePiece cannot train {num_pieces} pieces: {' '.join(message.split())}")

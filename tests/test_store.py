@@ -1,0 +1,172 @@
+"""The store: records are whole or absent, states are told apart, and a remote store behaves like a local one."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from raysynth import T5_SMALL, Dataset, InputError, Pretrain, synthetic_tasks
+from raysynth.specs import name
+from raysynth.store import State, Store, alive, differences, here
+
+DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)
+ARTIFACT = Pretrain(data=DATA, model=T5_SMALL)
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    server = pytest.importorskip("moto.server", reason="moto stands in for S3").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=0, verbose=False
+    )
+    server.start()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    _, port = server.get_host_and_port()
+    store = Store(f"s3://tests?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true")
+    store.filesystem.create_dir("tests")
+    yield lambda path: f"s3://tests/{path}?endpoint_override=127.0.0.1:{port}&scheme=http"
+    server.stop()
+
+
+@pytest.fixture(params=["path", "file", "s3"])
+def store(request, tmp_path):
+    if request.param == "s3":
+        return Store(request.getfixturevalue("bucket")(tmp_path.name))
+    return Store(str(tmp_path) if request.param == "path" else tmp_path.as_uri())
+
+
+def test_an_artifact_goes_from_new_over_running_and_failed_to_done(store):
+    assert store.status(ARTIFACT).state is State.NEW
+    store.progress(ARTIFACT, step=3, num_steps=9)
+    assert store.status(ARTIFACT).progress["step"] == 3
+    store.fail(ARTIFACT, error="no memory", step=3, log="Traceback ...")
+    assert store.status(ARTIFACT).state is State.FAILED
+    assert store.status(ARTIFACT).failure["error"] == "no memory"
+    store.forget_failure(ARTIFACT)
+    assert store.status(ARTIFACT).state is State.NEW
+    store.fail(ARTIFACT, error="no memory", step=3, log="")
+    store.record(ARTIFACT, result={"x": 1}, provenance={})
+    assert store.status(ARTIFACT).state is State.DONE
+    assert store.status(ARTIFACT).record["result"] == {"x": 1}
+    assert not store.exists(f"{name(ARTIFACT)}/failure.json")
+
+
+def test_a_record_of_another_description_is_an_error_that_names_the_field(store):
+    store.record(ARTIFACT, result={}, provenance={})
+    record = store.read_json(f"{name(ARTIFACT)}/record.json")
+    record["description"]["data"]["num_examples"] = 7
+    store.write_json(f"{name(ARTIFACT)}/record.json", record)
+    with pytest.raises(InputError, match=r"data\.num_examples \(7 against 100\)"):
+        store.status(ARTIFACT)
+
+
+def test_a_workspace_comes_back_as_it_was_pushed(store):
+    with store.workspace(ARTIFACT) as work:
+        (work.path / "checkpoints" / "5").mkdir(parents=True)
+        (work.path / "checkpoints" / "5" / "a.bin").write_bytes(b"five")
+        work.push()
+        (work.path / "checkpoints" / "5" / "a.bin").unlink()
+        (work.path / "checkpoints" / "6").mkdir()
+        (work.path / "checkpoints" / "6" / "a.bin").write_bytes(b"six")
+        work.push()
+        (work.path / "later.txt").write_text("never pushed")
+    with store.workspace(ARTIFACT) as work:
+        assert (work.path / "checkpoints" / "6" / "a.bin").read_bytes() == b"six"
+        assert not (work.path / "checkpoints" / "5" / "a.bin").exists()
+        assert (work.path / "later.txt").exists() == (store.local_root is not None)
+
+
+def test_inputs_are_fetched_whole_by_many_at_once(store, tmp_path):
+    with store.workspace(ARTIFACT) as work:
+        for index in range(20):
+            (work.path / f"{index}.txt").write_text(str(index) * 1000)
+        work.push()
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(lambda _: store.fetch(ARTIFACT, tmp_path / "cache"), range(4)))
+    (path,) = paths
+    assert {file.name for file in path.glob("*.txt")} == {f"{index}.txt" for index in range(20)}
+    assert not list((tmp_path / "cache").rglob("*.aside"))
+
+
+def test_a_store_means_the_same_in_every_process(store):
+    store.write_json("mark.json", {"x": 1})
+    assert pickle.loads(pickle.dumps(store)).read_json("mark.json") == {"x": 1}
+
+
+def test_a_relative_path_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = pickle.dumps(Store("results"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(store).root == str(tmp_path / "results")
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_let_in_after_it_died(store):
+    holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        store.write_json("run.json", {**here(), "pid": holder.pid})
+        with pytest.raises(InputError, match=f"in use by a run on .* \\(pid {holder.pid}\\)"), store.driver():
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with store.driver() as driver:
+        driver.beat()
+        assert store.read_json("run.json")["pid"] == os.getpid()
+    assert not store.exists("run.json")
+
+
+def test_a_mark_of_another_host_counts_until_it_is_old():
+    mark = {**here(), "host": "elsewhere"}
+    assert alive(mark)
+    assert not alive({**mark, "time": mark["time"] - 1000})
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("nosuch://x", "store 'nosuch://x' is not a path or a URI that pyarrow knows"),
+        ("/proc/nowhere", "store '/proc/nowhere' is not writable"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_line(uri, line):
+    with pytest.raises(InputError) as caught:
+        Store(uri).check_writable()
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_record_is_one_line(store):
+    store.write_bytes(f"{name(ARTIFACT)}/record.json", b'{"half": ')
+    with pytest.raises(InputError, match=r"record\.json is not JSON"):
+        store.status(ARTIFACT)
+
+
+def test_a_write_that_dies_half_way_leaves_the_old_file(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    store.write_json("a.json", {"old": 1})
+    monkeypatch.setattr(store, "filesystem", _DiesBeforeMove(store.filesystem))
+    with pytest.raises(OSError, match="power cut"):
+        store.write_json("a.json", {"new": 2})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+
+
+class _DiesBeforeMove:
+    def __init__(self, filesystem):
+        self._filesystem = filesystem
+
+    def __getattr__(self, name):
+        return getattr(self._filesystem, name)
+
+    def move(self, *_):
+        raise OSError("power cut")
+
+
+def test_differences_name_the_fields():
+    assert differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}, "d": 4}) == ["b.c (2 against 3)", "d (None against 4)"]
