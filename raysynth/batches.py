@@ -94,7 +94,10 @@ class Order:
         positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs = positions // self.num_examples
         return np.array(
-            [self._permutation(epoch)[position % self.num_examples] for epoch, position in zip(epochs, positions, strict=True)]
+            [
+                self._permutation(epoch)[position % self.num_examples]
+                for epoch, position in zip(epochs, positions, strict=True)
+            ]
         )
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -145,7 +148,9 @@ class PadToLongest:
         return full[:, :width]
 
 
-def evaluation_batches(examples: Examples, rows: np.ndarray, batch_size: int, layout: PadToLongest) -> Iterator[tuple[np.ndarray, Block]]:
+def evaluation_batches(
+    examples: Examples, rows: np.ndarray, batch_size: int, layout: PadToLongest
+) -> Iterator[tuple[np.ndarray, Block]]:
     """Batches of similar length with the rows they hold; the last one is filled up with padding rows.
 
     Sorting is free here: sums over the whole set do not depend on the order up to rounding, and the order is fixed.

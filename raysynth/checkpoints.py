@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
@@ -50,9 +52,7 @@ class Checkpoints:
         """Save a step and return once it is on disk; steps that no longer count are deleted."""
         self._manager.save(
             step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(params), optimizer=ocp.args.StandardSave(optimizer)
-            ),
+            args=ocp.args.Composite(params=ocp.args.StandardSave(params), optimizer=ocp.args.StandardSave(optimizer)),
         )
         self._manager.wait_until_finished()
 
@@ -82,12 +82,6 @@ def read_params(directory: Path, step: int) -> dict[str, Any]:
     path = directory / str(step) / "params"
     if not path.exists():
         raise InputError(f"{path} is missing: the checkpoint of step {step} is not there")
-    with ocp.StandardCheckpointer() as reader:
-        structure = reader.metadata(path).item_metadata.tree
-        arguments = ocp.checkpoint_utils.construct_restore_args(structure)
-    import jax
-    import numpy as np
-
-    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), arguments)
-    with ocp.PyTreeCheckpointer() as reader:
-        return reader.restore(path, restore_args=arguments)
+    handler = ocp.PyTreeCheckpointHandler()
+    as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree)
+    return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_arrays))

@@ -7,7 +7,6 @@ and fine-tuning share one queue with no barrier between them, and the children o
 import contextlib
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from ray.tune.search import Searcher
 from raysynth import shards
 from raysynth.display import Display
 from raysynth.errors import InputError
-from raysynth.specs import Artifact, Dataset, TextDataset, describe, name
+from raysynth.specs import Artifact, Dataset, TextDataset, name
 from raysynth.store import Driver, State, Store
 from raysynth.trial import provenance, trial
 
@@ -99,7 +98,12 @@ class _Screen(tune.Callback):
 
 
 def execute(
-    artifacts: list[Artifact], done: set[Artifact], store: Store, driver: Driver, data: dict[str, str], address: str | None
+    artifacts: list[Artifact],
+    done: set[Artifact],
+    store: Store,
+    driver: Driver,
+    data: dict[str, str],
+    address: str | None,
 ) -> dict[Artifact, str]:
     """Make every artifact whose inputs can be made; returns the failed ones with the reason in one line."""
     failed: dict[Artifact, str] = {}
@@ -191,6 +195,11 @@ def _ray(address: str | None, store: Store) -> Iterator[Path]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        # glibc gives large arrays back to the system after every step and pays a page fault for each page again:
+        # without these a small model's step takes half as long again.
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+        "MALLOC_TOP_PAD_": str(2**26),
     }
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.init(

@@ -25,7 +25,11 @@ def learning_curves(title: str, curves: Mapping[str, Sequence[Curve]], *, ylabel
             markersize=4,
         )
         axes.fill_between(
-            steps, [min(value) for value in values], [max(value) for value in values], color=line.get_color(), alpha=0.15
+            steps,
+            [min(value) for value in values],
+            [max(value) for value in values],
+            color=line.get_color(),
+            alpha=0.15,
         )
     axes.set_xlabel("fine-tuning step")
     axes.set_ylabel(ylabel)

@@ -14,8 +14,12 @@ def exact_match(predictions: Sequence[str], targets: Sequence[str]) -> float:
         raise InputError(
             f"exact_match needs a prediction for each target, got {len(predictions)} for {len(targets)} targets"
         )
-    right = sum(prediction.strip() == target.strip() for prediction, target in zip(predictions, targets, strict=True))
-    return right / len(targets)
+    return sum(map(same, predictions, targets)) / len(targets)
+
+
+def same(prediction: str, target: str) -> bool:
+    """Whether a prediction counts as an exact match of its target."""
+    return prediction.strip() == target.strip()
 
 
 def token_accuracy(correct: float, weight: float) -> float:

@@ -46,7 +46,9 @@ class Table:
         for name in ("baseline", "ceiling"):
             row = getattr(self, name)
             if row is not None and row not in keys:
-                raise InputError(f"table {name} {row!r} is not a row; rows: {', '.join(map(repr, sorted(keys, key=str)))}")
+                raise InputError(
+                    f"table {name} {row!r} is not a row; rows: {', '.join(map(repr, sorted(keys, key=str)))}"
+                )
 
     def _row(self, point: Point) -> tuple[Any, ...]:
         return tuple(point.fields[field] for field in self.rows)
@@ -60,7 +62,9 @@ class Table:
             options = []
             for value in values:
                 part = [point for point in here if self.best_of is None or point.fields[self.best_of] == value]
-                results = [statuses[p.artifact].record["result"] for p in part if statuses[p.artifact].state is State.DONE]  # type: ignore[index]
+                results = [
+                    statuses[p.artifact].record["result"] for p in part if statuses[p.artifact].state is State.DONE
+                ]  # type: ignore[index]
                 options.append(Line(key=key, best=value, wanted=len(part), results=tuple(results)))
             lines.append(max(options, key=lambda option: option.validation))
         return lines

@@ -57,7 +57,9 @@ def generate(dataset: Dataset, store: Store, *, tick: Tick) -> dict[str, Any]:
             )
         more = max(1, -(-int((wanted - count) / max(rate, 0.02)) // dataset.shard_size))
         shards = range(len(drawn), len(drawn) + more)
-        fresh = _map(partial(_draw, dataset, store), shards, tick=lambda done, of: tick(len(drawn) + done, of + len(drawn)))
+        fresh = _map(
+            partial(_draw, dataset, store), shards, tick=lambda done, of: tick(len(drawn) + done, of + len(drawn))
+        )
         for part in sorted(fresh, key=lambda part: part.shard):
             mask = np.zeros(len(part.hashes), bool)
             mask[np.unique(part.hashes, return_index=True)[1]] = True

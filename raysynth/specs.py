@@ -20,7 +20,7 @@ from raysynth.tokens import T5_TOKENS, TokenSpace
 if TYPE_CHECKING:
     from raysynth.ragged import Ragged
 
-# ---------------------------------------------------------------------------------------------------------------- model
+# ------------------------------------------------------------------------------------------------ model
 
 
 class Dtype(StrEnum):
@@ -74,7 +74,7 @@ T5_V1_1_SMALL = T5Config(
 )
 
 
-# ----------------------------------------------------------------------------------------------- schedules and selection
+# ------------------------------------------------------------------------------------------------ schedules and selection
 
 
 @spec
@@ -160,7 +160,7 @@ class AtStep:
         return self.step in evaluations
 
 
-# ----------------------------------------------------------------------------------------------------------------- tasks
+# ------------------------------------------------------------------------------------------------ tasks
 
 
 @spec
@@ -244,6 +244,12 @@ class TextDataset:
 
     kind: ClassVar[str] = "dataset"
 
+    def __post_init__(self) -> None:
+        whole(self, "seed", minimum=0)
+        for size in ("num_train", "num_validation", "num_test"):
+            if getattr(self, size) is not None:
+                whole(self, size)
+
     @property
     def label(self) -> str:
         size = "" if self.num_train is None else f".{self.num_train}"
@@ -326,7 +332,7 @@ class DownstreamTask(Recipe):
         return Constant(self.learning_rate)
 
 
-# ------------------------------------------------------------------------------------------------------------- artifacts
+# ------------------------------------------------------------------------------------------------ artifacts
 
 
 @spec
@@ -552,7 +558,7 @@ class Finetune:
 Artifact = Dataset | TextDataset | Pretrain | Finetune
 
 
-# -------------------------------------------------------------------------------------------------------------- identity
+# ------------------------------------------------------------------------------------------------ identity
 
 
 def describe(value: Any) -> Any:
@@ -606,7 +612,7 @@ def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]
     return list(ordered)
 
 
-# ------------------------------------------------------------------------------------------------------------------ tiny
+# ------------------------------------------------------------------------------------------------ tiny
 
 
 def tiny(artifact: Finetune) -> Finetune:

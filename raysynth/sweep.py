@@ -56,7 +56,10 @@ class Sweep:
         """All points of the grid, each fine-tuning put through `size` (`specs.tiny` for the tiny sweep)."""
         cells = []
         for trial, axes in self.grids:
-            points = [list(axis.items()) if isinstance(axis, Mapping) else [(_label(v), v) for v in axis] for axis in axes.values()]
+            points = [
+                list(axis.items()) if isinstance(axis, Mapping) else [(_label(v), v) for v in axis]
+                for axis in axes.values()
+            ]
             for combination in itertools.product(*points):
                 fields = {axis: label for axis, (label, _) in zip(axes, combination, strict=True)}
                 artifact = trial(**{axis: value for axis, (_, value) in zip(axes, combination, strict=True)})
@@ -133,7 +136,7 @@ def _locations(options: list[str]) -> dict[str, str]:
     return places
 
 
-# ------------------------------------------------------------------------------------------------------------------ verbs
+# ------------------------------------------------------------------------------------------------ verbs
 
 
 def plan(statuses: dict[Artifact, Status], store: Store) -> None:
@@ -177,13 +180,20 @@ def status(statuses: dict[Artifact, Status], store: Store) -> int:
                 f"{status.state:11} {name(artifact)}  step {status.progress['step']:,} of "
                 f"{status.progress['num_steps']:,} on {status.progress['host']}, {ago:.0f} s ago"
             )
-    failures = {artifact: status.failure["error"] for artifact, status in statuses.items() if status.failure is not None}
+    failures = {
+        artifact: status.failure["error"] for artifact, status in statuses.items() if status.failure is not None
+    }
     _print_failures(failures, statuses)
     return 1 if failures else 0
 
 
 def run(
-    sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status], store: Store, data: dict[str, str], address: str | None
+    sweep: Sweep,
+    cells: list[Cell],
+    statuses: dict[Artifact, Status],
+    store: Store,
+    data: dict[str, str],
+    address: str | None,
 ) -> int:
     """Make what is missing, then report; returns 1 if anything failed."""
     done = {artifact for artifact, status in statuses.items() if status.state is State.DONE}
@@ -223,7 +233,7 @@ def print_report(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Statu
     print(f"TensorBoard: tensorboard --logdir {store.uri}")
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------------ helpers
 
 
 def _curves(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status]) -> dict[str, list[dict[int, float]]]:

@@ -6,7 +6,7 @@ d head_dim, e emb_dim, v vocabulary.
 """
 
 import math
-from functools import partial, reduce
+from functools import reduce
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ def activation_dtype(dtype: Dtype) -> Any:
     return jnp.dtype(dtype.value)
 
 
-# ----------------------------------------------------------------------------------------------------- masks and shifts
+# ------------------------------------------------------------------------------------------------ masks and shifts
 
 
 def shift_right(targets: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
@@ -91,7 +91,7 @@ def relative_buckets(
     return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
 
 
-# --------------------------------------------------------------------------------------------------------------- layers
+# ------------------------------------------------------------------------------------------------ layers
 
 
 @jax.custom_vjp
@@ -253,7 +253,7 @@ class Mlp(nn.Module):
         return Dense(config.emb_dim, fan_in, dtype, name="wo")(hidden)
 
 
-# --------------------------------------------------------------------------------------------------------------- stacks
+# ------------------------------------------------------------------------------------------------ stacks
 
 
 class EncoderLayer(nn.Module):
@@ -495,17 +495,17 @@ class T5(nn.Module):
         return self.decoder.step(self.token_embedder(tokens), position, memory, cache, self.token_embedder.embedding)
 
 
-@partial(jax.jit, static_argnums=0)
 def init_params(config: T5Config, key: jax.Array) -> Params:
     """Random parameters as a nested dict of float32 arrays, drawn from T5X's initial distributions.
 
-    Each leaf depends on the key and its own path only.
+    Each leaf depends on the key and its own path only. Not compiled as a whole: 131 draws of few shapes would take
+    longer to compile than to make.
     """
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    return T5(config).init(key, tokens, tokens)["params"]
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    return T5(config).lazy_init(key, tokens, tokens)["params"]
 
 
-# ----------------------------------------------------------------------------------------------------------------- loss
+# ------------------------------------------------------------------------------------------------ loss
 
 
 def loss_and_counts(

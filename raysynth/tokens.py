@@ -53,7 +53,16 @@ class TokenSpace:
     @property
     def used(self) -> tuple[int, ...]:
         """The ids that bound everything a task may write, but for T5's number pieces."""
-        return (self.first, self.last, self.separator, self.word_separator, self.empty, *self.yes, *self.no, *self.digits)
+        return (
+            self.first,
+            self.last,
+            self.separator,
+            self.word_separator,
+            self.empty,
+            *self.yes,
+            *self.no,
+            *self.digits,
+        )
 
     def number(self, value: int) -> tuple[int, ...]:
         """The ids that spell `value`."""

@@ -17,7 +17,7 @@ from typing import Any
 
 os.environ.setdefault("NPROC", "1")  # XLA results on CPU change with the number of threads, so there is one
 
-import jax  # noqa: E402
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -58,13 +58,20 @@ class Outcome:
 def pretrain(spec: Pretrain, *, data: Path, directory: Path, report: Report) -> Outcome:
     """Pre-train on the data set in `data`, with checkpoints in `directory`, from random parameters."""
     train, validation = batches.read(data, "train"), batches.read(data, "validation")
-    params = initialize(RandomInit(spec.model), init_params(spec.model, named_key(spec.seed, "init")), None, named_key(spec.seed, "scheme"))
+    params = initialize(
+        RandomInit(spec.model),
+        init_params(spec.model, named_key(spec.seed, "init")),
+        None,
+        named_key(spec.seed, "scheme"),
+    )
     run = _fit(spec, spec.model, spec.seed, params, train, validation, directory, report)
     keep_only(directory / "checkpoints", run.selected)
     return Outcome(result=run.result(), timing=run.timing)
 
 
-def finetune(spec: Finetune, *, data: Path, source: tuple[Path, int] | None, directory: Path, report: Report) -> Outcome:
+def finetune(
+    spec: Finetune, *, data: Path, source: tuple[Path, int] | None, directory: Path, report: Report
+) -> Outcome:
     """Initialize by the scheme, fine-tune, select, decode the test split and score it.
 
     `source` is the directory and the selected step of the scheme's pre-training, None where the scheme has no source.
@@ -80,17 +87,20 @@ def finetune(spec: Finetune, *, data: Path, source: tuple[Path, int] | None, dir
     run = _fit(task, spec.model, spec.seed, params, train, validation, directory, report)
     started = time.monotonic()
     params = jax.device_put(read_params(directory / "checkpoints", run.selected), _replicated())
-    vocabulary = Vocabulary.load((data / "spiece.model").read_bytes(), json.loads((data / "manifest.json").read_text())["num_sentinels"])
+    vocabulary = Vocabulary.load(
+        (data / "spiece.model").read_bytes(), json.loads((data / "manifest.json").read_text())["num_sentinels"]
+    )
     test = batches.read(data, "test")
     layout = PadToLongest(input_length=task.input_length, target_length=task.target_length)
     scores = evaluate(T5(spec.model), params, test, test.head(None), task, layout)
     predictions = decode_texts(T5(spec.model), params, test, task, layout, vocabulary)
-    targets = [target for _, target in test.texts]
+    # What no sequence of ids can spell counts as its closest spelling: T5's vocabulary has no braces, for one.
+    targets = [vocabulary.decode(vocabulary.encode(target)) for _, target in test.texts]
     write_lines(
         directory / "predictions.jsonl",
         (
-            {"source": source_text, "target": target, "prediction": prediction, "right": prediction == target}
-            for (source_text, target), prediction in zip(test.texts, predictions, strict=True)
+            {"source": source, "target": target, "prediction": prediction, "right": metrics.same(prediction, target)}
+            for (source, _), target, prediction in zip(test.texts, targets, predictions, strict=True)
         ),
     )
     test_metrics = {
@@ -102,7 +112,7 @@ def finetune(spec: Finetune, *, data: Path, source: tuple[Path, int] | None, dir
     return Outcome(result={**run.result(), "test": test_metrics, "num_test": len(targets)}, timing=timing)
 
 
-# ---------------------------------------------------------------------------------------------------------------- fitting
+# ------------------------------------------------------------------------------------------------ fitting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +134,14 @@ class _Run:
 
 
 def _fit(
-    recipe: Recipe, model: Any, seed: int, params: Params, train: Examples, validation: Examples, directory: Path, report: Report
+    recipe: Recipe,
+    model: Any,
+    seed: int,
+    params: Params,
+    train: Examples,
+    validation: Examples,
+    directory: Path,
+    report: Report,
 ) -> _Run:
     layout = PadToLongest(input_length=recipe.input_length, target_length=recipe.target_length)
     order = Order(num_examples=len(train), batch_size=recipe.batch_size, seed=seed)
@@ -163,7 +180,9 @@ def _fit(
         raise InputError(f"{recipe.selection} chose none of the evaluated steps {sorted(evaluations)}")
     checkpoints.close()
     chosen = read_params(directory / "checkpoints", selected)
-    return _Run(selected=selected, last=step, evaluations=evaluations, digest=params_digest(chosen), timing=watch.timing())
+    return _Run(
+        selected=selected, last=step, evaluations=evaluations, digest=params_digest(chosen), timing=watch.timing()
+    )
 
 
 class _Watch:
@@ -246,13 +265,20 @@ class _Pause:
         self._watch._since += spent
 
 
-# ------------------------------------------------------------------------------------------------------------------ steps
+# ------------------------------------------------------------------------------------------------ steps
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
 def train_step(
-    network: T5, z_loss: float, label_smoothing: float, params: Params, state: Any, blocks: tuple[Block, ...],
-    learning_rate: jax.Array, key: jax.Array, step: jax.Array,
+    network: T5,
+    z_loss: float,
+    label_smoothing: float,
+    params: Params,
+    state: Any,
+    blocks: tuple[Block, ...],
+    learning_rate: jax.Array,
+    key: jax.Array,
+    step: jax.Array,
 ) -> tuple[Params, Any, dict[str, jax.Array]]:
     """One update on the summed loss of all blocks; the learning rate and step are arrays, so one compilation serves all."""
     key = jax.random.fold_in(key, step)
@@ -278,30 +304,41 @@ def eval_step(network: T5, z_loss: float, label_smoothing: float, params: Params
     return loss_and_counts(logits, block.decoder_target_tokens, z_loss=z_loss, label_smoothing=label_smoothing)
 
 
-def evaluate(network: T5, params: Params, examples: Examples, rows: np.ndarray, recipe: Recipe, layout: PadToLongest) -> dict[str, float]:
+def evaluate(
+    network: T5, params: Params, examples: Examples, rows: np.ndarray, recipe: Recipe, layout: PadToLongest
+) -> dict[str, float]:
     """Teacher-forced token accuracy and mean loss per token over the given rows."""
     sums: dict[str, float] = {}
     for _, block in batches.evaluation_batches(examples, rows, recipe.batch_size, layout):
         counts = eval_step(network, recipe.z_loss, recipe.label_smoothing, params, place((block,))[0])
         for name, value in counts.items():
             sums[name] = sums.get(name, 0.0) + float(value)
-    return {"token_accuracy": metrics.token_accuracy(sums["correct"], sums["weight"]), "loss": sums["loss"] / sums["weight"]}
+    return {
+        "token_accuracy": metrics.token_accuracy(sums["correct"], sums["weight"]),
+        "loss": sums["loss"] / sums["weight"],
+    }
 
 
-def decode_texts(network: T5, params: Params, examples: Examples, task: Any, layout: PadToLongest, vocabulary: Vocabulary) -> list[str]:
+def decode_texts(
+    network: T5, params: Params, examples: Examples, task: Any, layout: PadToLongest, vocabulary: Vocabulary
+) -> list[str]:
     """The decoded prediction for each example, in the order of the examples."""
     texts = [""] * len(examples)
     for rows, block in batches.evaluation_batches(examples, examples.head(None), task.batch_size, layout):
         sequences, _ = generate(
-            network, params, place((block,))[0].encoder_input_tokens,
-            decode_length=task.decode_length, num_beams=task.num_beams, length_penalty=task.length_penalty,
+            network,
+            params,
+            place((block,))[0].encoder_input_tokens,
+            decode_length=task.decode_length,
+            num_beams=task.num_beams,
+            length_penalty=task.length_penalty,
         )
         for row, ids in zip(rows, np.asarray(sequences), strict=False):  # the block may end in padding rows
             texts[row] = vocabulary.decode(ids.tolist())
     return texts
 
 
-# ---------------------------------------------------------------------------------------------------------------- devices
+# ------------------------------------------------------------------------------------------------ devices
 
 
 def mesh() -> Mesh:
@@ -332,13 +369,15 @@ def named_key(seed: int, name: str) -> jax.Array:
 def params_digest(params: Params) -> str:
     """SHA-256 over the parameters' paths and bytes: equal where every bit is."""
     digest = hashlib.sha256()
-    for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)):
+    for path, leaf in sorted(
+        (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ):
         digest.update(path.encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------------------------ files
+# ------------------------------------------------------------------------------------------------ files
 
 
 def read_evaluations(directory: Path) -> Evaluations:

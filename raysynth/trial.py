@@ -81,7 +81,9 @@ class _Board:
     def report(self, progress: Any) -> None:
         now = time.monotonic()
         if self._writer is None:
-            self._writer = SummaryWriter(str(self._workspace.path), purge_step=progress.step + 1 if progress.step else None)
+            self._writer = SummaryWriter(
+                str(self._workspace.path), purge_step=progress.step + 1 if progress.step else None
+            )
             for summary in _hparams(self._artifact):
                 self._writer.file_writer.add_summary(summary)
         for tag, value in progress.scalars.items():

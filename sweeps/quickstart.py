@@ -60,7 +60,9 @@ def trial(synthetic, init, learning_rate, seed):
 
 
 sweep = Sweep(name="quickstart", claim="synthetic pre-training helps fine-tuning")
-sweep.add(trial, synthetic=["none"], init=["random", "pre-attention layer norm 0.2"], learning_rate=[0.01], seed=range(3))
+sweep.add(
+    trial, synthetic=["none"], init=["random", "pre-attention layer norm 0.2"], learning_rate=[0.01], seed=range(3)
+)
 sweep.add(trial, synthetic=["identity", "set"], init=["per param mean/sd", "full"], learning_rate=[0.01], seed=range(3))
 sweep.table(
     title="Statements of Python to S-expressions: test split, percent, mean (SD) over seeds",

@@ -1,16 +1,22 @@
 """Settings that every test shares: eight CPU devices, strict array types, and where the golden numbers lie."""
 
+import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 
 import jax
+import numpy as np
 import pytest
+
+from raysynth.specs import T5Config
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +26,24 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"{folder / 'golden'} is absent")
     return folder
+
+
+class Reference(NamedTuple):
+    """A tiny model that T5X ran: its shape, parameters by path, and what went in and came out."""
+
+    name: str
+    config: T5Config
+    params: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session", params=["t5_1_0", "t5_1_1"])
+def reference(request: pytest.FixtureRequest, shared: Path) -> Reference:
+    folder = shared / "golden/model"
+    config = json.loads((folder / f"model_{request.param}.json").read_text())["config"]
+    assert config.pop("dropout_rate") == 0
+    config["mlp_activations"] = tuple(config["mlp_activations"])
+    with np.load(folder / f"model_{request.param}.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    params = {name.removeprefix("params/"): value for name, value in arrays.items() if name.startswith("params/")}
+    return Reference(name=request.param, config=T5Config(**config), params=params, arrays=arrays)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from raysynth.batches import Examples, Order, PadToLongest, evaluation_batches
 from raysynth.ragged import Ragged
 from raysynth.tokens import EOS

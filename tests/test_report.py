@@ -4,13 +4,12 @@ import statistics
 from types import SimpleNamespace
 
 import pytest
+
 from raysynth import InputError
 from raysynth.report import Table, comma_separated, gap_closed, markdown, mean_and_spread, rendered
 from raysynth.store import State, Status
 
-TABLE = Table(
-    title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",)
-)
+TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",))
 
 
 def grid(results):

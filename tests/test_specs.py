@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from raysynth import (
     T5_BASE,
     T5_SMALL,
@@ -36,7 +37,7 @@ def pretrain(seed=0, model=T5_SMALL):
     return Pretrain(data=Dataset(task=SET, seed=seed), model=model, seed=seed)
 
 
-# -------------------------------------------------------------------------------------------------------------- identity
+# ---------------------------------------------------------------------------------------------- identity
 
 
 def test_equal_descriptions_have_one_name_however_they_are_written():
@@ -58,7 +59,11 @@ def test_a_whole_number_and_its_float_are_the_same():
 
 
 def test_fields_with_their_default_are_left_out_so_that_new_fields_keep_old_names():
-    assert describe(pretrain()) == {"is": "Pretrain", "data": {"is": "Dataset", "task": {"is": "set"}}, "model": {"is": "T5Config"}}
+    assert describe(pretrain()) == {
+        "is": "Pretrain",
+        "data": {"is": "Dataset", "task": {"is": "set"}},
+        "model": {"is": "T5Config"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,10 @@ def test_inputs_come_before_what_needs_them_and_once():
 
 
 def test_names_are_readable_and_fit_a_file_system():
-    run = Finetune(task=MTOP_LIKE, init=StatisticInit(pretrain(), group_by="parameter", statistic="scale", where="pre_attention_layer_norm"))
+    run = Finetune(
+        task=MTOP_LIKE,
+        init=StatisticInit(pretrain(), group_by="parameter", statistic="scale", where="pre_attention_layer_norm"),
+    )
     assert name(run).startswith("finetune/code_translation.set.pre_attention_layer_norm_per_param_scale.lr0.003.seed0-")
     assert len(name(run).split("/")[1]) < 100
 
@@ -111,7 +119,7 @@ def test_tiny_is_another_artifact_of_the_same_kind():
         assert tiny(run).task.num_steps < 100
 
 
-# ------------------------------------------------------------------------------------------------------------- selection
+# ---------------------------------------------------------------------------------------------- selection
 
 RISING = {step: {"token_accuracy": accuracy} for step, accuracy in [(10, 0.5), (20, 0.992), (30, 0.999), (40, 0.98)]}
 
@@ -141,7 +149,7 @@ def test_nothing_evaluated_selects_nothing():
     assert FirstAbove("token_accuracy", 0.9).choose({}) is None
 
 
-# ------------------------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(
@@ -152,29 +160,62 @@ def test_nothing_evaluated_selects_nothing():
         (lambda: Dataset(tsk=SET), "unknown field of Dataset 'tsk' (did you mean 'task'?)"),
         (lambda: Dataset(), "Dataset: missing a required argument: 'task'"),
         (lambda: Dataset(task=SET, num_examples=0), "Dataset.num_examples must be an integer of at least 1, got 0"),
-        (lambda: Dataset(task=SET, num_examples=1e6), "Dataset.num_examples must be an integer of at least 1, got 1000000.0"),
+        (
+            lambda: Dataset(task=SET, num_examples=1e6),
+            "Dataset.num_examples must be an integer of at least 1, got 1000000.0",
+        ),
         (lambda: Dataset(task=SET, seed=-1), "Dataset.seed must be an integer of at least 0, got -1"),
-        (lambda: dataclasses.replace(SET, min_length=30, max_length=20), "Set.min_length must not exceed max_length (20), got 30"),
+        (
+            lambda: dataclasses.replace(SET, min_length=30, max_length=20),
+            "Set.min_length must not exceed max_length (20), got 30",
+        ),
         (lambda: dataclasses.replace(SET, max_length=0), "Set.max_length must be an integer of at least 1, got 0"),
-        (lambda: dataclasses.replace(MTOP_LIKE, learning_rate=0), "DownstreamTask.learning_rate must be a positive number, got 0"),
-        (lambda: dataclasses.replace(MTOP_LIKE, learning_rate=-1e-3), "DownstreamTask.learning_rate must be a positive number, got -0.001"),
-        (lambda: dataclasses.replace(MTOP_LIKE, learning_rate=float("nan")), "DownstreamTask.learning_rate must be a positive number, got nan"),
+        (
+            lambda: dataclasses.replace(MTOP_LIKE, learning_rate=0),
+            "DownstreamTask.learning_rate must be a positive number, got 0",
+        ),
+        (
+            lambda: dataclasses.replace(MTOP_LIKE, learning_rate=-1e-3),
+            "DownstreamTask.learning_rate must be a positive number, got -0.001",
+        ),
+        (
+            lambda: dataclasses.replace(MTOP_LIKE, learning_rate=float("nan")),
+            "DownstreamTask.learning_rate must be a positive number, got nan",
+        ),
         (lambda: dataclasses.replace(MTOP_LIKE, metrics=("blue",)), "unknown metric 'blue'"),
         (lambda: dataclasses.replace(MTOP_LIKE, selection=Best("loss")), "unknown selection metric 'loss'"),
-        (lambda: dataclasses.replace(MTOP_LIKE, selection=AtStep(7)), "DownstreamTask.selection: AtStep must name a multiple"),
-        (lambda: dataclasses.replace(MTOP_LIKE, eval_every=10**9), "DownstreamTask.eval_every must be at most num_steps"),
+        (
+            lambda: dataclasses.replace(MTOP_LIKE, selection=AtStep(7)),
+            "DownstreamTask.selection: AtStep must name a multiple",
+        ),
+        (
+            lambda: dataclasses.replace(MTOP_LIKE, eval_every=10**9),
+            "DownstreamTask.eval_every must be at most num_steps",
+        ),
         (lambda: Constant(0), "Constant.learning_rate must be a positive number, got 0"),
         (lambda: FirstAbove("token_accuracy", 99), "FirstAbove.threshold must lie between 0 and 1, got 99"),
-        (lambda: StatisticInit(pretrain(), group_by="layers", statistic="scale"), "unknown StatisticInit.group_by 'layers' (did you mean 'layer'?)"),
+        (
+            lambda: StatisticInit(pretrain(), group_by="layers", statistic="scale"),
+            "unknown StatisticInit.group_by 'layers' (did you mean 'layer'?)",
+        ),
         (lambda: StatisticInit(pretrain(), group_by="layer", statistic="sd"), "unknown StatisticInit.statistic 'sd'"),
         (lambda: ConstantInit(T5_SMALL, where="pre_attn", value=0.2), "unknown ConstantInit.where 'pre_attn'"),
-        (lambda: ConstantInit(T5_SMALL, where="mlp", value=float("inf")), "ConstantInit.value must be a finite number, got inf"),
+        (
+            lambda: ConstantInit(T5_SMALL, where="mlp", value=float("inf")),
+            "ConstantInit.value must be a finite number, got inf",
+        ),
         (lambda: FullInit(pretrain(), embeddings="keep"), "unknown FullInit.embeddings 'keep'"),
         (lambda: T5Config(num_heads=0), "T5Config.num_heads must be an integer of at least 1, got 0"),
         (lambda: T5Config(mlp_activations=("silu",)), "unknown mlp_activations entry 'silu'"),
         (lambda: T5Config(dtype="float16"), "unknown T5Config.dtype 'float16'"),
-        (lambda: pretrain(model=T5Config(vocab_size=1000)), "vocab_size must be above the task's largest id (32098), got 1000"),
-        (lambda: Finetune(task=MTOP_LIKE, init=RandomInit(T5Config(vocab_size=99))), "vocab_size must be at least that of the task's vocabulary (32100), got 99"),
+        (
+            lambda: pretrain(model=T5Config(vocab_size=1000)),
+            "vocab_size must be above the task's largest id (32098), got 1000",
+        ),
+        (
+            lambda: Finetune(task=MTOP_LIKE, init=RandomInit(T5Config(vocab_size=99))),
+            "vocab_size must be at least that of the task's vocabulary (32100), got 99",
+        ),
         (lambda: TokenSpace(first=5, last=5), "first must be at least 2 and below last (5), got 5"),
         (lambda: TokenSpace(separator=100), "separator must lie outside the drawn ids 2..31999, got 100"),
     ],

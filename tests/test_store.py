@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from raysynth import T5_SMALL, Dataset, InputError, Pretrain, synthetic_tasks
 from raysynth.specs import name
 from raysynth.store import State, Store, alive, differences, here
@@ -169,4 +170,7 @@ class _DiesBeforeMove:
 
 
 def test_differences_name_the_fields():
-    assert differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}, "d": 4}) == ["b.c (2 against 3)", "d (None against 4)"]
+    assert differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}, "d": 4}) == [
+        "b.c (2 against 3)",
+        "d (None against 4)",
+    ]

@@ -1,0 +1,186 @@
+"""Greedy and beam search, against T5X's results and an uncached loop."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import unflatten_dict
+
+from raysynth.decode import beam_search, brevity, generate, greedy_search
+from raysynth.specs import T5Config
+from raysynth.t5 import T5, init_params
+from raysynth.tokens import EOS, PAD
+
+TINY = T5Config(
+    vocab_size=30,
+    emb_dim=16,
+    num_heads=2,
+    head_dim=8,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    mlp_dim=24,
+    logits_via_embedding=False,
+)
+MODEL = T5(TINY)
+LENGTH = 9
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Random parameters with a likely end of sequence, so that rows end at different places, and no padding."""
+    params = init_params(TINY, jax.random.key(5))
+    kernel = params["decoder"]["logits_dense"]["kernel"]
+    params["decoder"]["logits_dense"]["kernel"] = kernel.at[:, EOS].multiply(2.0).at[:, PAD].set(0.0)
+    return params
+
+
+@pytest.fixture(scope="module")
+def sources():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(2, 30, (8, 7)).astype(np.int32)
+    return np.where(np.arange(7)[None, :] < rng.integers(2, 8, (8, 1)), tokens, 0).astype(np.int32)
+
+
+@jax.jit
+def teacher_forced(params, sources, targets):
+    return jax.nn.log_softmax(MODEL.apply({"params": params}, sources, targets))
+
+
+def table_step(table):
+    """A search step that reads its logits from `table` [batch, position, previous, vocab]."""
+
+    def step(tokens, position, cache):
+        return jax.vmap(lambda rows, tokens: rows[position][tokens])(table, tokens), cache
+
+    return step
+
+
+@pytest.mark.parametrize("name", ["toy_eos_likely", "toy_eos_rare", "toy_alpha0", "toy_beam1", "toy_alpha2"])
+def test_beams_of_logit_tables_are_t5x(shared, name):
+    case = json.loads((shared / "golden/decoding/beam_search.json").read_text())["cases"][name]
+    with np.load(shared / "golden/decoding/beam_search.npz") as file:
+        table, sequences, scores = (file[f"{name}/{part}"] for part in ("logit_table", "sequences", "scores"))
+    found, found_scores = beam_search(
+        table_step(jnp.asarray(table)),
+        (),
+        batch_size=len(table),
+        num_beams=case["beams"],
+        decode_length=case["length"],
+        length_penalty=case["alpha"],
+    )
+    filled = scores[:, ::-1] > -1e6  # T5X has the best last
+    np.testing.assert_array_equal(np.asarray(found)[filled], sequences[:, ::-1][filled])
+    np.testing.assert_allclose(np.asarray(found_scores)[filled], scores[:, ::-1][filled], atol=1e-4)
+    assert (np.asarray(found_scores)[~filled] == -np.inf).all()
+
+
+def test_beams_of_a_model_are_t5x(shared, reference):
+    params = dict(reference.params)
+    if reference.name == "t5_1_0":
+        params["decoder/decoder_norm/scale"] = params["decoder/decoder_norm/scale"] * np.float32(1.5)
+    with np.load(shared / "golden/decoding/beam_search.npz") as file:
+        golden = {name: file[name] for name in file.files if name.startswith(reference.name)}
+    for length in (16, 10):
+        sequences, scores = generate(
+            T5(reference.config),
+            unflatten_dict(params, sep="/"),
+            reference.arrays["encoder_input_tokens"],
+            decode_length=length,
+            num_beams=4,
+        )
+        np.testing.assert_array_equal(sequences, golden[f"{reference.name}/beam4_len{length}/sequences"][:, -1])
+        np.testing.assert_allclose(scores, golden[f"{reference.name}/beam4_len{length}/scores"][:, -1], atol=1e-4)
+
+
+def test_greedy_is_the_uncached_argmax(params, sources):
+    expected = np.zeros((len(sources), LENGTH), np.int32)
+    log_probs, ended = np.zeros(len(sources)), np.zeros(len(sources), bool)
+    for place in range(LENGTH):
+        # A target must not be padding for its logits to mean anything; what it is does not reach its own place.
+        following = teacher_forced(params, sources, np.where(np.arange(LENGTH)[None] < place, expected, 2))[:, place]
+        chosen = np.argmax(following, axis=-1)
+        log_probs += np.where(ended, 0, np.max(following, axis=-1))
+        expected[:, place] = np.where(ended, 0, chosen)
+        ended |= chosen == EOS
+    lengths = np.count_nonzero(expected, axis=1)
+    assert len(set(lengths)) > 2
+    sequences, scores = generate(MODEL, params, sources, decode_length=LENGTH)
+    assert (sequences.dtype, scores.dtype) == (jnp.int32, jnp.float32)
+    np.testing.assert_array_equal(sequences, expected)
+    np.testing.assert_allclose(scores, np.where(ended, log_probs / brevity(lengths, 0.6), log_probs), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_scores_are_those_of_the_returned_sequences(params, sources, num_beams):
+    sequences, scores = generate(MODEL, params, sources, decode_length=LENGTH, num_beams=num_beams, length_penalty=1.0)
+    sequences = np.asarray(sequences)
+    lengths = np.count_nonzero(sequences, axis=1)
+    told = teacher_forced(params, sources, sequences)
+    log_probs = np.take_along_axis(np.asarray(told), sequences[..., None], axis=-1)[..., 0]
+    expected = np.sum(log_probs * (np.arange(LENGTH)[None] < lengths[:, None]), axis=1)
+    ended = (sequences == EOS).any(axis=1)
+    np.testing.assert_allclose(scores, np.where(ended, expected / ((5 + lengths) / 6), expected), atol=1e-4)
+    for row, length in zip(sequences, lengths, strict=True):
+        assert (row[length:] == 0).all()
+        assert EOS not in row[: length - 1]
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_padding_and_neighbours_change_nothing(params, sources, num_beams):
+    wide = np.pad(sources, ((0, 0), (0, 5)))
+    expected, scores = generate(MODEL, params, sources, decode_length=LENGTH, num_beams=num_beams)
+    again, again_scores = generate(MODEL, params, wide[::-1], decode_length=LENGTH, num_beams=num_beams)
+    np.testing.assert_array_equal(again[::-1], expected)
+    np.testing.assert_allclose(again_scores[::-1], scores, atol=1e-5)
+
+
+def test_a_wide_beam_is_an_exhaustive_search():
+    """With as many beams as there are prefixes, the best of all hypotheses is found."""
+    rng = np.random.default_rng(1)
+    vocab, length = 4, 4
+    table = rng.normal(size=(2, length, vocab, vocab)).astype(np.float32)
+    table -= np.log(np.sum(np.exp(table), axis=-1, keepdims=True))
+    sequences, scores = beam_search(
+        table_step(jnp.asarray(table)), (), batch_size=2, num_beams=32, decode_length=length, length_penalty=0.6
+    )
+    for row in range(2):
+        hypotheses = {}
+
+        def visit(prefix, log_prob, row=row, hypotheses=hypotheses):
+            for token in range(vocab):
+                grown = (*prefix, token)
+                total = log_prob + table[row, len(prefix), prefix[-1] if prefix else 0, token]
+                if token == EOS:
+                    hypotheses[grown] = total / ((5 + len(grown)) / 6) ** 0.6
+                elif len(grown) < length:
+                    visit(grown, total)
+
+        visit((), 0.0)
+        best = max(hypotheses, key=hypotheses.get)
+        np.testing.assert_allclose(scores[row, 0], hypotheses[best], atol=1e-5)
+        np.testing.assert_array_equal(sequences[row, 0], np.pad(best, (0, length - len(best))))
+
+
+def test_both_searches_stop_when_nothing_is_left_to_find():
+    """Every row ends at its second place, so most of the fifty places are never asked for."""
+    logits = np.full((2, 5), -20.0, np.float32)
+    logits[0, 3] = logits[1, EOS] = 20.0
+    asked = []
+
+    def step(tokens, position, cache):
+        jax.debug.callback(lambda position: asked.append(int(position)), position)
+        return jnp.broadcast_to(jnp.asarray(logits)[jnp.minimum(position, 1)], (*tokens.shape, 5)), cache
+
+    search = {"batch_size": 3, "decode_length": 50, "length_penalty": 0.6}
+    sequences, _ = greedy_search(step, (), **search)
+    jax.effects_barrier()
+    assert sorted(asked) == [0, 1]
+    np.testing.assert_array_equal(sequences[:, :3], [[3, EOS, 0]] * 3)
+
+    asked.clear()
+    beams, _ = beam_search(step, (), num_beams=2, **search)
+    jax.effects_barrier()
+    assert len(asked) < 10
+    np.testing.assert_array_equal(beams[:, 0, :3], [[3, EOS, 0]] * 3)

@@ -1,0 +1,160 @@
+"""Init schemes as functions of parameters, against statistics from the paper's code."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from test_parameters import SCHEMES
+
+from raysynth.errors import InputError
+from raysynth.initialize import initialize, mean_and_sd
+from raysynth.parameters import Kind, parse, paths, touched
+from raysynth.specs import (
+    ConstantInit,
+    Dataset,
+    Embeddings,
+    Family,
+    FullInit,
+    GroupBy,
+    Pretrain,
+    RandomInit,
+    Statistic,
+    StatisticInit,
+    SyntheticTask,
+    T5Config,
+)
+from raysynth.tokens import token_space
+
+KEY = jax.random.key(3)
+# The toy checkpoint's shape, with a vocabulary large enough for a description.
+MODEL = T5Config(vocab_size=64, emb_dim=16, num_heads=2, head_dim=6, mlp_dim=24)
+SOURCE = Pretrain(data=Dataset(task=SyntheticTask(tokens=token_space(num_pieces=32, num_sentinels=8))), model=MODEL)
+
+
+def arrays(model, seed):
+    rng = np.random.default_rng(seed)
+    values = {
+        path: rng.normal(rng.normal(), rng.uniform(0.1, 1), shape).astype(np.float32)
+        for path, shape in paths(model).items()
+    }
+    return unflatten_dict(values, sep="/")
+
+
+def flat(params):
+    return flatten_dict(params, sep="/")
+
+
+RANDOM, TRAINED = arrays(MODEL, 0), arrays(MODEL, 1)
+
+
+def scheme_of(name):
+    group_by, statistic, where = SCHEMES[name]
+    return StatisticInit(SOURCE, group_by=group_by, statistic=statistic, where=where)
+
+
+ALL_SCHEMES = [
+    RandomInit(MODEL),
+    FullInit(SOURCE),
+    FullInit(SOURCE, embeddings=Embeddings.SOURCE),
+    ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2),
+    *(scheme_of(name) for name in SCHEMES),
+]
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_statistics_are_those_of_the_papers_code(shared, name):
+    golden = json.loads((shared / "golden/init/init_schemes.json").read_text())["schemes"][name]
+    with np.load(shared / "golden/init/init_toy.npz") as file:
+        toy = {path.removeprefix("pretrained/"): file[path] for path in file.files}
+    for group in golden["groups"]:
+        mean, sd = mean_and_sd([toy[path] for path in group["params"]])
+        np.testing.assert_allclose([mean, sd], [group["mean"], group["sd"]], rtol=1e-5, atol=1e-7)
+
+    # The values that the scheme sets: constant where the paper's code sets a constant, else with the group's moments.
+    toy_params = {path: value for path, value in toy.items() if path != "token_embedder/embedding"}
+    toy_params["token_embedder/embedding"] = flat(RANDOM)["token_embedder/embedding"]
+    params = flat(initialize(scheme_of(name), RANDOM, unflatten_dict(toy_params, sep="/"), KEY))
+    for group in golden["groups"]:
+        values = np.concatenate([np.ravel(params[path]) for path in group["params"]])
+        if group["kind"] == "constant_mean":
+            np.testing.assert_allclose(values, group["mean"], rtol=1e-5)
+            continue
+        mean = group["mean"] if group["kind"] == "normal_mean_sd" else 0.0
+        error = group["sd"] / np.sqrt(values.size)
+        assert abs(values.mean() - mean) < 5 * error
+        assert abs(values.std() - group["sd"]) < 5 * error / np.sqrt(2) + 0.01 * group["sd"]
+
+
+@pytest.mark.parametrize("scheme", ALL_SCHEMES, ids=lambda scheme: scheme.name)
+def test_only_the_touched_values_change(scheme):
+    params = flat(initialize(scheme, RANDOM, TRAINED, KEY))
+    assert {path: (leaf.shape, leaf.dtype) for path, leaf in params.items()} == {
+        path: (leaf.shape, leaf.dtype) for path, leaf in flat(RANDOM).items()
+    }
+    for path, leaf in flat(RANDOM).items():
+        assert np.array_equal(params[path], leaf) == (path not in touched(scheme))
+
+
+def test_random_parameters_are_not_modified():
+    before = {path: leaf.copy() for path, leaf in flat(RANDOM).items()}
+    initialize(FullInit(SOURCE), RANDOM, TRAINED, KEY)
+    assert all(np.array_equal(leaf, before[path]) for path, leaf in flat(RANDOM).items())
+
+
+def test_full_init_takes_the_sources_values():
+    params = flat(initialize(FullInit(SOURCE), RANDOM, TRAINED, KEY))
+    for path, leaf in flat(TRAINED).items():
+        expected = flat(RANDOM)[path] if path == "token_embedder/embedding" else leaf
+        np.testing.assert_array_equal(params[path], expected)
+
+
+def test_constant_init():
+    scheme = ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.05)
+    params = flat(initialize(scheme, RANDOM, None, KEY))
+    assert len(touched(scheme)) == 18
+    for path in touched(scheme):
+        np.testing.assert_array_equal(params[path], np.full(16, 0.05, np.float32))
+
+
+def test_mean_sd_draws_norms_and_scale_sets_them():
+    norms = [path for path in paths(MODEL) if parse(path).kind is Kind.LAYER_NORM]
+    spreads = {}
+    for statistic in Statistic:
+        scheme = StatisticInit(SOURCE, group_by=GroupBy.PARAMETER, statistic=statistic)
+        params = flat(initialize(scheme, RANDOM, TRAINED, KEY))
+        spreads[statistic] = [float(np.ptp(params[path])) for path in norms]
+    assert min(spreads[Statistic.MEAN_SD]) > 0
+    assert max(spreads[Statistic.SCALE]) == 0
+
+
+def test_draws_depend_on_key_and_path_only():
+    scheme = scheme_of("per_param_grouping___init_mean_std")
+    once = flat(initialize(scheme, RANDOM, TRAINED, KEY))
+    backwards = {path: flat(TRAINED)[path] for path in sorted(flat(TRAINED), reverse=True)}
+    again = flat(initialize(scheme, RANDOM, unflatten_dict(backwards, sep="/"), KEY))
+    other = flat(initialize(scheme, RANDOM, TRAINED, jax.random.key(4)))
+    for path in touched(scheme):
+        np.testing.assert_array_equal(once[path], again[path])
+        assert not np.array_equal(once[path], other[path])
+
+    # A narrower scheme draws the same values for what both touch.
+    mlp = StatisticInit(SOURCE, group_by=GroupBy.PARAMETER, statistic=Statistic.MEAN_SD, where=Family.MLP)
+    narrow = flat(initialize(mlp, RANDOM, TRAINED, KEY))
+    for path in touched(mlp):
+        np.testing.assert_array_equal(narrow[path], once[path])
+    two = [once[f"encoder/layers_{layer}/attention/query/kernel"] for layer in (0, 1)]
+    assert abs(np.corrcoef(np.ravel(two[0]), np.ravel(two[1]))[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("scheme", [FullInit(SOURCE), scheme_of("per_param_grouping___init_scale")])
+def test_a_source_that_does_not_fit_is_told_in_one_line(scheme):
+    path = "decoder/layers_2/mlp/wi/kernel"
+    missing = flat(TRAINED)
+    del missing[path]
+    with pytest.raises(InputError, match=f"have no '{path}'"):
+        initialize(scheme, RANDOM, unflatten_dict(missing, sep="/"), KEY)
+    wrong = flat(TRAINED) | {path: np.zeros((16, 25), np.float32)}
+    with pytest.raises(InputError, match=rf"'{path}' must have shape \(16, 24\), got \(16, 25\)"):
+        initialize(scheme, RANDOM, unflatten_dict(wrong, sep="/"), KEY)

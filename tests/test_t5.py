@@ -1,0 +1,336 @@
+"""The model, its initial parameters and its loss, against T5X's numbers and by properties."""
+
+import dataclasses
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from raysynth.parameters import parse, paths
+from raysynth.specs import T5_BASE, T5_SMALL, T5_V1_1_SMALL, Dtype, T5Config
+from raysynth.t5 import T5, Attention, activation_dtype, init_params, loss_and_counts, relative_buckets
+
+TINY = T5Config(
+    vocab_size=40, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=24
+)
+MODEL = T5(TINY)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Random parameters, but for larger queries: with T5's own, attention hardly depends on what is attended."""
+    drawn = flatten_dict(init_params(TINY, jax.random.key(0)), sep="/")
+    return unflatten_dict({path: leaf * (8.0 if "query" in path else 1.0) for path, leaf in drawn.items()}, sep="/")
+
+
+@partial(jax.jit, static_argnums=0)
+def run(model, params, sources, targets, source_ids=None, target_ids=None, *, key=None):
+    """Counts and logits in one compiled call, which most tests share."""
+    rngs = None if key is None else {"dropout": key}
+    logits = model.apply({"params": params}, sources, targets, source_ids, target_ids, rngs=rngs)
+    return loss_and_counts(logits, targets, z_loss=0.0, label_smoothing=0.0), logits
+
+
+@partial(jax.jit, static_argnums=0)
+def gradient(model, params, sources, targets):
+    return jax.grad(lambda params: run(model, params, sources, targets)[0]["loss"])(params)
+
+
+def tokens(seed, *shape, low=2, high=40):
+    return np.random.default_rng(seed).integers(low, high, shape).astype(np.int32)
+
+
+def ragged(seed, rows, length):
+    """Rows of 2 ... length tokens, padded with 0."""
+    lengths = np.random.default_rng(seed + 1000).integers(2, length + 1, rows)
+    lengths[0] = length
+    return np.where(np.arange(length)[None, :] < lengths[:, None], tokens(seed, rows, length), 0).astype(np.int32)
+
+
+# --------------------------------------------------------------------------------------------------------------- golden
+
+
+def test_logits_encodings_loss_and_gradients_are_t5x(reference):
+    model, arrays = T5(reference.config), reference.arrays
+    params = unflatten_dict(reference.params, sep="/")
+    sources, targets = arrays["encoder_input_tokens"], arrays["decoder_target_tokens"]
+
+    encoded = jax.jit(partial(model.apply, method="encode"))({"params": params}, sources)
+    np.testing.assert_allclose(encoded[sources > 0], arrays["encoded"][sources > 0], atol=2e-5, rtol=1e-5)
+
+    @jax.jit
+    def run(params, z_loss):
+        def loss(params):
+            logits = model.apply({"params": params}, sources, targets)
+            counts = loss_and_counts(logits, targets, z_loss=z_loss, label_smoothing=0.0)
+            return counts["loss"], (counts, logits)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    for z_loss, suffix in ((0.0, "z0"), (1e-4, "z1e4")):
+        gradients, (counts, logits) = run(params, jnp.float32(z_loss))
+        np.testing.assert_allclose(logits[targets > 0], arrays["logits"][targets > 0], atol=2e-5, rtol=1e-5)
+        np.testing.assert_allclose(counts["loss"], arrays[f"loss_sum_{suffix}"], rtol=1e-6)
+        assert counts["correct"] == arrays["correct_sum"]
+        assert counts["weight"] == arrays["weight_sum"]
+        gradients = flatten_dict(gradients, sep="/")
+        norm = np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in gradients.values()))
+        np.testing.assert_allclose(norm, arrays[f"grad_norm_{suffix}"], rtol=1e-5)
+        if suffix == "z0":
+            for path, leaf in gradients.items():
+                expected = arrays[f"grads_z0/{path}"]
+                np.testing.assert_allclose(leaf, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_packed_logits_are_t5x(reference):
+    arrays = {
+        name.removeprefix("packed_"): array for name, array in reference.arrays.items() if name.startswith("packed_")
+    }
+    logits = jax.jit(T5(reference.config).apply)(
+        {"params": unflatten_dict(reference.params, sep="/")},
+        arrays["encoder_input_tokens"],
+        arrays["decoder_target_tokens"],
+        arrays["encoder_segment_ids"],
+        arrays["decoder_segment_ids"],
+    )
+    real = arrays["decoder_target_tokens"] > 0
+    np.testing.assert_allclose(logits[real], arrays["logits"][real], atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "bidirectional"), [("encoder_bucket", True), ("decoder_bucket", False)])
+def test_relative_buckets_are_t5x(shared, name, bidirectional):
+    with np.load(shared / "golden/model/relpos_buckets.npz") as golden:
+        buckets = relative_buckets(
+            golden["relative_position"], bidirectional=bidirectional, num_buckets=32, max_distance=128
+        )
+        np.testing.assert_array_equal(buckets, golden[name])
+
+
+def test_loss_is_t5x(shared):
+    cases = json.loads((shared / "golden/loss/loss.json").read_text())["cases"]
+    with np.load(shared / "golden/loss/loss.npz") as file:
+        golden = {name: file[name] for name in file.files}
+    run = jax.jit(
+        jax.value_and_grad(
+            lambda *args, **kinds: (lambda c: (c["loss"], c))(loss_and_counts(*args, **kinds)), has_aux=True
+        ),
+        static_argnames=("z_loss", "label_smoothing"),
+    )
+    for z_loss in (0, 0.0001, 0.01):
+        for smoothing in (0, 0.1):
+            name = f"z{z_loss}_ls{smoothing}_lnfNone"
+            (total, counts), gradient = run(golden["logits"], golden["targets"], float(z_loss), float(smoothing))
+            np.testing.assert_allclose(total, cases[name]["loss"], rtol=1e-6)
+            np.testing.assert_allclose(gradient, golden[f"{name}/grad_logits"], atol=1e-6)
+            assert counts["weight"] == cases[name]["weight_sum"]
+            assert counts["correct"] == cases["accuracy"]["total"]
+
+
+# -------------------------------------------------------------------------------------------------------------- initial
+
+
+@pytest.mark.parametrize("config", [TINY, T5_SMALL, T5_BASE, T5_V1_1_SMALL])
+def test_parameters_have_the_described_paths_and_shapes(config):
+    abstract = jax.eval_shape(partial(init_params, config), jax.random.key(0))
+    leaves = flatten_dict(abstract, sep="/")
+    assert {path: leaf.shape for path, leaf in leaves.items()} == paths(config)
+    assert {leaf.dtype for leaf in leaves.values()} == {jnp.dtype("float32")}
+
+
+def test_initial_distributions_are_t5x():
+    config = dataclasses.replace(
+        T5_V1_1_SMALL,
+        vocab_size=1000,
+        emb_dim=256,
+        num_heads=8,
+        head_dim=64,
+        mlp_dim=512,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+    )
+    emb, width, mlp = 256, 512, 512
+    # Standard deviation, and the largest multiple of it that can be drawn: 1.73 is uniform, 2.27 cut at two SDs.
+    expected = {
+        "embedding": (1.0, None),
+        "rel_embedding": (np.sqrt(2 / (8 + 32)), np.sqrt(3)),
+        "query": (1 / np.sqrt(emb * 64), None),
+        "key": (1 / np.sqrt(emb), None),
+        "value": (1 / np.sqrt(emb), None),
+        "out": (1 / np.sqrt(width), None),
+        "wi_0": (1 / np.sqrt(emb), 2 / 0.87962566),
+        "wi_1": (1 / np.sqrt(emb), 2 / 0.87962566),
+        "wo": (1 / np.sqrt(mlp), 2 / 0.87962566),
+        "logits_dense": (1 / np.sqrt(emb), 2 / 0.87962566),
+    }
+    seen = set()
+    for path, leaf in flatten_dict(init_params(config, jax.random.key(1)), sep="/").items():
+        values = np.asarray(leaf, np.float64)
+        if path.endswith("scale"):
+            assert (values == 1).all()
+            continue
+        name = parse(path).matrix or path.split("/")[-2 if path.endswith("kernel") else -1]
+        sd, limit = expected[name]
+        seen.add(name)
+        assert abs(values.mean()) < 5 * sd / np.sqrt(values.size)
+        np.testing.assert_allclose(values.std(), sd, rtol=5 / np.sqrt(values.size))
+        largest = np.abs(values).max() / sd
+        assert largest > 3.5 if limit is None else largest <= limit * (1 + 1e-5) and largest > 0.97 * limit
+    assert seen == set(expected)
+
+
+def test_initial_parameters_depend_on_key_and_path_only():
+    once = flatten_dict(init_params(TINY, jax.random.key(0)), sep="/")
+    deeper = dataclasses.replace(TINY, num_encoder_layers=3, logits_via_embedding=False)
+    again = flatten_dict(init_params(deeper, jax.random.key(0)), sep="/")
+    other = flatten_dict(init_params(TINY, jax.random.key(1)), sep="/")
+    for path, leaf in once.items():
+        np.testing.assert_array_equal(leaf, again[path])
+        assert path.endswith("scale") or not np.array_equal(leaf, other[path])
+
+
+# ----------------------------------------------------------------------------------------------------------- properties
+
+
+def test_padding_to_the_right_changes_nothing(params):
+    sources, targets = ragged(0, 4, 8), ragged(1, 4, 8)
+    wide_sources, wide_targets = np.pad(sources, ((0, 0), (0, 6))), np.pad(targets, ((0, 0), (0, 3)))
+    short, logits = run(MODEL, params, sources, targets)
+    long, wide_logits = run(MODEL, params, wide_sources, wide_targets)
+    np.testing.assert_allclose(wide_logits[:, :8][targets > 0], logits[targets > 0], atol=1e-5)
+    np.testing.assert_allclose(long["loss"], short["loss"], rtol=1e-6)
+    assert (long["correct"], long["weight"]) == (short["correct"], short["weight"])
+
+
+def test_padding_does_not_reach_gradients(params):
+    """Nor do rows of nothing but padding."""
+    sources, targets = ragged(2, 4, 8), ragged(3, 4, 8)
+    short = flatten_dict(gradient(MODEL, params, sources, targets), sep="/")
+    wide = [np.pad(array, ((0, 2), (0, 3))) for array in (sources, targets)]
+    long = flatten_dict(gradient(MODEL, params, *wide), sep="/")
+    for path, leaf in short.items():
+        np.testing.assert_allclose(long[path], leaf, rtol=0, atol=1e-5 * np.abs(leaf).max())
+
+
+def test_a_target_depends_on_earlier_targets_and_the_whole_input(params):
+    sources, targets = tokens(4, 4, 8), tokens(5, 4, 8)
+    _, before = run(MODEL, params, sources, targets)
+    changed = targets.copy()
+    changed[:, 4] = 2 + (targets[:, 4] - 1) % 38
+    _, after = run(MODEL, params, sources, changed)
+    np.testing.assert_allclose(after[:, :5], before[:, :5], atol=1e-6)
+    assert (np.abs(after - before).max(axis=-1)[:, 5:] > 1e-4).all()
+    changed = sources.copy()
+    changed[:, 7] = 2 + (sources[:, 7] - 1) % 38
+    assert (np.abs(run(MODEL, params, changed, targets)[1] - before).max(axis=-1) > 1e-6).all()
+
+
+def test_packing_changes_nothing(params):
+    sources = [tokens(10 + index, length) for index, length in enumerate([3, 5, 2, 8])]
+    targets = [tokens(20 + index, length) for index, length in enumerate([4, 2, 5, 8])]
+
+    def pack(rows, length):
+        ids = np.concatenate([np.full(len(row), index + 1) for index, row in enumerate(rows)])
+        return [np.pad(line, (0, length - len(ids)))[None].astype(np.int32) for line in (np.concatenate(rows), ids)]
+
+    def pad(rows):
+        return np.stack([np.pad(row, (0, 8 - len(row))) for row in rows])
+
+    (packed_sources, source_ids), (packed_targets, target_ids) = pack(sources, 20), pack(targets, 21)
+    packed, logits = run(MODEL, params, packed_sources, packed_targets, source_ids, target_ids)
+    unpacked, alone = run(MODEL, params, pad(sources), pad(targets))
+    np.testing.assert_allclose(packed["loss"], unpacked["loss"], rtol=1e-5)
+    assert packed["weight"] == unpacked["weight"]
+    np.testing.assert_allclose(logits[0, 4:6], alone[1, :2], atol=1e-5)
+    np.testing.assert_allclose(logits[0, 6:11], alone[2, :5], atol=1e-5)
+
+
+def test_dropout_acts_only_with_a_key(params):
+    sources, targets = ragged(6, 4, 8), ragged(7, 4, 8)
+    dropping = T5(TINY, dropout_rate=0.5)
+    _, plain = run(MODEL, params, sources, targets)
+    np.testing.assert_array_equal(run(dropping, params, sources, targets)[1], plain)
+    one, again, other = (run(dropping, params, sources, targets, key=jax.random.key(seed))[1] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other)
+    assert not np.allclose(one, plain)
+
+
+def test_dropout_shares_one_mask_along_the_length(params):
+    """With the layers silenced, what is left of the encoder is input dropout, norm and output dropout."""
+    silent = {
+        path: leaf * (0.0 if path.split("/")[-2] in ("out", "wo") else 1.0)
+        for path, leaf in flatten_dict(params, sep="/").items()
+    }
+    encode = jax.jit(partial(T5(TINY, dropout_rate=0.5).apply, method="encode"))
+    encoded = encode(
+        {"params": unflatten_dict(silent, sep="/")},
+        np.full((8, 32), 5, np.int32),
+        rngs={"dropout": jax.random.key(0)},
+    )
+    dropped = np.asarray(encoded) == 0
+    always = dropped.all(axis=1)  # [batch, emb_dim]: by the shared input mask
+    assert 0.3 < always.mean() < 0.7
+    others = dropped.transpose(0, 2, 1)[~always]
+    assert 0.45 < others.mean() < 0.55  # by the output mask, of every place its own
+    assert len(np.unique(others, axis=0)) > len(others) / 2
+
+
+def test_attention_dropout_drops_keys_for_all_queries():
+    """Weights dropped with one mask along the queries, as in T5X, are whole values dropped."""
+    attention = Attention(TINY, dropout_rate=0.5)
+    x = jnp.ones((2, 6, 16))
+    bias = jnp.zeros((1, 1, 6, 6))
+    variables = attention.init(jax.random.key(0), x, x, bias)
+    plain = attention.apply(variables, x, x, bias)
+    mixed = jax.vmap(lambda key: attention.apply(variables, x, x, bias, rngs={"dropout": key}))(
+        jax.random.split(jax.random.key(1), 2000)
+    )
+    np.testing.assert_allclose(mixed, jnp.broadcast_to(mixed[:, :, :1], mixed.shape), atol=1e-5)
+    assert np.abs(mixed.mean(axis=0) - plain).max() < 0.1 * np.abs(plain).max()
+
+
+def test_bfloat16_activations_stay_close(params):
+    sources, targets = ragged(8, 4, 8), ragged(9, 4, 8)
+    half = T5(dataclasses.replace(TINY, dtype=Dtype.BFLOAT16))
+    counts, logits = run(half, params, sources, targets)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(counts["loss"], run(MODEL, params, sources, targets)[0]["loss"], rtol=0.02)
+    abstract = jax.eval_shape(partial(gradient, half), params, sources, targets)
+    assert {leaf.dtype for leaf in jax.tree.leaves(abstract)} == {jnp.dtype("float32")}
+
+
+def test_activation_dtype():
+    assert activation_dtype(Dtype.DEVICE) == jnp.float32  # on CPU, where the tests run
+    assert activation_dtype(Dtype.BFLOAT16) == jnp.bfloat16
+    assert activation_dtype(Dtype.FLOAT32) == jnp.float32
+
+
+def test_an_id_outside_the_vocabulary_is_not_silent(params):
+    sources, targets = tokens(30, 4, 8), tokens(31, 4, 8)
+    sources[0, 1] = 40
+    assert np.isnan(run(MODEL, params, sources, targets)[0]["loss"])
+
+
+def test_eight_devices_give_the_loss_of_one(params):
+    sources, targets = ragged(40, 16, 8), ragged(41, 16, 8)
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    assert mesh.size == 8
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    whole = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    spread, _ = run(MODEL, whole, jax.device_put(sources, rows), jax.device_put(targets, rows))
+    alone = [run(MODEL, params, sources[part : part + 4], targets[part : part + 4])[0] for part in (0, 4, 8, 12)]
+    for name, value in spread.items():
+        np.testing.assert_allclose(value, sum(counts[name] for counts in alone), rtol=1e-6)
+
+
+def test_correct_is_the_first_of_equal_maxima():
+    logits = jnp.asarray([[[0, 3, 3, 1], [2, 2, 2, 2], [0, 0, 1, 5], [9, 0, 0, 0]]], jnp.float32)
+    for targets, correct in (([1, 1, 3, 0], 2), ([2, 1, 2, 0], 0), ([1, 2, 3, 1], 2)):
+        counts = loss_and_counts(logits, jnp.asarray([targets]), z_loss=0.0, label_smoothing=0.0)
+        assert counts["correct"] == correct
+        assert counts["weight"] == np.count_nonzero(targets)
