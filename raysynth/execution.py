@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -30,11 +31,12 @@ MAX_RETRIES = 3
 
 
 class Dependencies(Searcher):
-    """Suggests, in order, artifacts whose inputs are all done."""
+    """Suggests artifacts whose inputs are all done, those that most others wait for first."""
 
     def __init__(self, artifacts: list[Artifact], done: set[Artifact]):
         super().__init__()
-        self._waiting = list(artifacts)
+        waited_for = Counter(needed for artifact in artifacts for needed in artifact.inputs())
+        self._waiting = sorted(artifacts, key=lambda artifact: -waited_for[artifact])
         self._done = set(done)
         self._running: dict[str, Artifact] = {}
         self.failed: dict[Artifact, str] = {}

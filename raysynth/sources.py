@@ -16,7 +16,7 @@ SPLITS = ("train", "validation", "test")
 """The splits that every source gives."""
 
 
-# ------------------------------------------------------------------------------------------------ python_ast
+# -------------------------------------------------------------------------------- python_ast
 
 
 @spec
@@ -205,7 +205,7 @@ def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
     return argument.arg if default is None else f"(default {argument.arg} {s_expression(default)})"
 
 
-# ------------------------------------------------------------------------------------------------ code_translation
+# -------------------------------------------------------------------------------- code_translation
 
 
 @spec

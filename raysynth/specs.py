@@ -20,7 +20,7 @@ from raysynth.tokens import T5_TOKENS, TokenSpace
 if TYPE_CHECKING:
     from raysynth.ragged import Ragged
 
-# ------------------------------------------------------------------------------------------------ model
+# -------------------------------------------------------------------------------- model
 
 
 class Dtype(StrEnum):
@@ -74,7 +74,7 @@ T5_V1_1_SMALL = T5Config(
 )
 
 
-# ------------------------------------------------------------------------------------------------ schedules and selection
+# -------------------------------------------------------------------------------- schedules and selection
 
 
 @spec
@@ -160,7 +160,7 @@ class AtStep:
         return self.step in evaluations
 
 
-# ------------------------------------------------------------------------------------------------ tasks
+# -------------------------------------------------------------------------------- tasks
 
 
 @spec
@@ -182,7 +182,8 @@ class SyntheticTask:
         whole(self, "min_length", "max_length")
         if self.min_length > self.max_length:
             raise InputError(
-                f"{type(self).__name__}.min_length must not exceed max_length ({self.max_length}), got {self.min_length}"
+                f"{type(self).__name__}.min_length must not exceed max_length ({self.max_length}), "
+                f"got {self.min_length}"
             )
         if self.min_length < self.shortest:
             raise InputError(
@@ -214,6 +215,8 @@ class TextSource(Protocol):
 class T5Vocabulary:
     """The public T5 SentencePiece model: 32,000 pieces and 100 sentinels above them."""
 
+    size: ClassVar[int] = 32_100
+
 
 @spec
 class TrainedVocabulary:
@@ -226,6 +229,11 @@ class TrainedVocabulary:
     def __post_init__(self) -> None:
         whole(self, "num_pieces", minimum=16)
         whole(self, "num_sentinels", minimum=4)
+
+    @property
+    def size(self) -> int:
+        """Pieces and sentinels."""
+        return self.num_pieces + self.num_sentinels
 
 
 @spec
@@ -332,7 +340,7 @@ class DownstreamTask(Recipe):
         return Constant(self.learning_rate)
 
 
-# ------------------------------------------------------------------------------------------------ artifacts
+# -------------------------------------------------------------------------------- artifacts
 
 
 @spec
@@ -532,10 +540,7 @@ class Finetune:
     def __post_init__(self) -> None:
         whole(self, "seed", minimum=0)
         vocabulary = self.task.data.vocabulary
-        if isinstance(vocabulary, TrainedVocabulary):
-            size = vocabulary.num_pieces + vocabulary.num_sentinels
-        else:
-            size = 32_100
+        size = vocabulary.size
         if size > self.model.vocab_size:
             raise InputError(
                 f"vocab_size must be at least that of the task's vocabulary ({size}), got {self.model.vocab_size}"
@@ -558,7 +563,7 @@ class Finetune:
 Artifact = Dataset | TextDataset | Pretrain | Finetune
 
 
-# ------------------------------------------------------------------------------------------------ identity
+# -------------------------------------------------------------------------------- identity
 
 
 def describe(value: Any) -> Any:
@@ -612,7 +617,7 @@ def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]
     return list(ordered)
 
 
-# ------------------------------------------------------------------------------------------------ tiny
+# -------------------------------------------------------------------------------- tiny
 
 
 def tiny(artifact: Finetune) -> Finetune:

@@ -77,7 +77,7 @@ class Store:
         """The root as a path, or None where the store is remote."""
         return Path(self.root) if self.filesystem.type_name == "local" else None
 
-    # ------------------------------------------------------------------------------------------------------- plain files
+    # -------------------------------------------------------------------------------- plain files
 
     def exists(self, path: str) -> bool:
         return self.filesystem.get_file_info(f"{self.root}/{path}").type is not fs.FileType.NotFound
@@ -135,7 +135,7 @@ class Store:
         except (OSError, ValueError) as error:
             raise InputError(f"store {self.uri!r} is not writable: {_line(error)}") from None
 
-    # --------------------------------------------------------------------------------------------------------- artifacts
+    # -------------------------------------------------------------------------------- artifacts
 
     def status(self, artifact: Artifact) -> Status:
         """What the store knows of an artifact; raises `InputError` where its record tells of another description."""

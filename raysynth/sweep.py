@@ -136,7 +136,7 @@ def _locations(options: list[str]) -> dict[str, str]:
     return places
 
 
-# ------------------------------------------------------------------------------------------------ verbs
+# -------------------------------------------------------------------------------- verbs
 
 
 def plan(statuses: dict[Artifact, Status], store: Store) -> None:
@@ -233,7 +233,7 @@ def print_report(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Statu
     print(f"TensorBoard: tensorboard --logdir {store.uri}")
 
 
-# ------------------------------------------------------------------------------------------------ helpers
+# -------------------------------------------------------------------------------- helpers
 
 
 def _curves(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status]) -> dict[str, list[dict[int, float]]]:

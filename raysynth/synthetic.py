@@ -23,7 +23,7 @@ _ABSENT_ROUNDS = 50
 """Draws of sequence 2 for one sequence 1 before the lengths are drawn anew."""
 
 
-# ------------------------------------------------------------------------------------------------ draws
+# -------------------------------------------------------------------------------- draws
 
 
 def _below(rng: np.random.Generator, bounds: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def _shuffled(rng: np.random.Generator, rows: Ragged) -> Ragged:
     return Ragged(keys.astype(np.uint16), rows.offsets)
 
 
-# ------------------------------------------------------------------------------------------------ rows
+# -------------------------------------------------------------------------------- rows
 
 
 def _kept(rows: Ragged, mask: np.ndarray) -> Ragged:
@@ -208,7 +208,7 @@ def _one_row(ids: Sequence[int] | np.ndarray) -> Ragged:
     return Ragged.packed(array.astype(np.uint16), np.array([len(array)]))
 
 
-# ------------------------------------------------------------------------------------------------ kinds of tasks
+# -------------------------------------------------------------------------------- kinds of tasks
 
 
 @spec
@@ -382,7 +382,7 @@ class ContainmentTask(SimpleTask):
         return _chained(rows, self._lacking(rng, len(pending))).take(order)
 
 
-# ------------------------------------------------------------------------------------------------ tasks
+# -------------------------------------------------------------------------------- tasks
 
 
 @spec

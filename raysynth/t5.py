@@ -35,7 +35,7 @@ def activation_dtype(dtype: Dtype) -> Any:
     return jnp.dtype(dtype.value)
 
 
-# ------------------------------------------------------------------------------------------------ masks and shifts
+# -------------------------------------------------------------------------------- masks and shifts
 
 
 def shift_right(targets: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
@@ -91,7 +91,7 @@ def relative_buckets(
     return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
 
 
-# ------------------------------------------------------------------------------------------------ layers
+# -------------------------------------------------------------------------------- layers
 
 
 @jax.custom_vjp
@@ -253,7 +253,7 @@ class Mlp(nn.Module):
         return Dense(config.emb_dim, fan_in, dtype, name="wo")(hidden)
 
 
-# ------------------------------------------------------------------------------------------------ stacks
+# -------------------------------------------------------------------------------- stacks
 
 
 class EncoderLayer(nn.Module):
@@ -505,7 +505,7 @@ def init_params(config: T5Config, key: jax.Array) -> Params:
     return T5(config).lazy_init(key, tokens, tokens)["params"]
 
 
-# ------------------------------------------------------------------------------------------------ loss
+# -------------------------------------------------------------------------------- loss
 
 
 def loss_and_counts(

@@ -112,7 +112,7 @@ def finetune(
     return Outcome(result={**run.result(), "test": test_metrics, "num_test": len(targets)}, timing=timing)
 
 
-# ------------------------------------------------------------------------------------------------ fitting
+# -------------------------------------------------------------------------------- fitting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +265,7 @@ class _Pause:
         self._watch._since += spent
 
 
-# ------------------------------------------------------------------------------------------------ steps
+# -------------------------------------------------------------------------------- steps
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
@@ -280,7 +280,7 @@ def train_step(
     key: jax.Array,
     step: jax.Array,
 ) -> tuple[Params, Any, dict[str, jax.Array]]:
-    """One update on the summed loss of all blocks; the learning rate and step are arrays, so one compilation serves all."""
+    """One update on the summed loss of all blocks; learning rate and step are arrays, so one compilation serves all."""
     key = jax.random.fold_in(key, step)
 
     def loss(params: Params, block: Block, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -338,7 +338,7 @@ def decode_texts(
     return texts
 
 
-# ------------------------------------------------------------------------------------------------ devices
+# -------------------------------------------------------------------------------- devices
 
 
 def mesh() -> Mesh:
@@ -351,12 +351,13 @@ def _replicated() -> NamedSharding:
 
 
 def place(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-    """Put the rows of each block on the host's devices in equal shares; raises `InputError` where they do not divide."""
+    """Share the rows of each block out to the host's devices; raises `InputError` where they do not divide."""
     devices = mesh()
     for block in blocks:
         if len(block.encoder_input_tokens) % devices.size:
             raise InputError(
-                f"batch_size must be a multiple of this host's {devices.size} devices, got {len(block.encoder_input_tokens)}"
+                f"batch_size must be a multiple of this host's {devices.size} devices, "
+                f"got {len(block.encoder_input_tokens)}"
             )
     return jax.device_put(blocks, NamedSharding(devices, PartitionSpec("data")))
 
@@ -377,7 +378,7 @@ def params_digest(params: Params) -> str:
     return digest.hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------ files
+# -------------------------------------------------------------------------------- files
 
 
 def read_evaluations(directory: Path) -> Evaluations:

@@ -1,7 +1,11 @@
 """Quickstart: the paper's effect on one laptop, with no download.
 
-What varies: initialization (random, a constant pre-attention layer norm, and two schemes from each of two synthetic
-tasks) x learning rate x seed. The downstream task turns statements of Python's standard library into S-expressions.
+Table:   exact match on statements of Python's standard library -> S-expressions, by initialization.
+Varies:  init scheme (random, pre-attention layer norm 0.2; per param mean/SD and full from each of Set and Identity)
+         x learning rate x seed; each pre-training is made once and shared.
+Trials:  24 fine-tunings of 400 steps and 2 pre-trainings of at most 2,500 steps.
+Cost:    about 6 minutes on 2 cores, vocabulary and data included.
+Command: python sweeps/quickstart.py run
 """
 
 import dataclasses
@@ -21,8 +25,11 @@ from raysynth import (
     token_space,
 )
 
+SEEDS = range(2)
+LEARNING_RATES = [0.01, 0.02]
+TASK = downstream_tasks["python_ast"]
 MODEL = T5Config(
-    vocab_size=1024,
+    vocab_size=512,
     emb_dim=64,
     num_heads=4,
     head_dim=16,
@@ -30,42 +37,40 @@ MODEL = T5Config(
     num_decoder_layers=2,
     mlp_dim=128,
 )
-TOKENS = token_space(num_pieces=924)
 
 
 def pretrain(synthetic):
-    task = dataclasses.replace(synthetic_tasks[synthetic], min_length=4, max_length=24, tokens=TOKENS)
-    data = Dataset(task=task, num_examples=100_000, num_validation=1_000)
+    tokens = token_space(num_pieces=412)
+    task = dataclasses.replace(synthetic_tasks[synthetic], min_length=4, max_length=20, tokens=tokens)
     return Pretrain(
-        data=data,
+        data=Dataset(task=task, num_examples=100_000, num_validation=512),
         model=MODEL,
-        num_steps=4_000,
+        num_steps=2_500,
         eval_every=250,
-        num_eval_examples=512,
         batch_size=32,
-        input_length=32,
-        target_length=32,
+        input_length=24,
+        target_length=24,
+        dropout_rate=0.0,
     )
 
 
 def trial(synthetic, init, learning_rate, seed):
     schemes = {
         "random": lambda: RandomInit(MODEL),
-        "pre-attention layer norm 0.2": lambda: ConstantInit(MODEL, where="pre_attention_layer_norm", value=0.2),
-        "per param mean/sd": lambda: StatisticInit(pretrain(synthetic), group_by="parameter", statistic="mean_sd"),
+        "pre-attention norm 0.2": lambda: ConstantInit(MODEL, where="pre_attention_layer_norm", value=0.2),
+        "per param mean/SD": lambda: StatisticInit(pretrain(synthetic), group_by="parameter", statistic="mean_sd"),
         "full": lambda: FullInit(pretrain(synthetic)),
     }
-    task = dataclasses.replace(downstream_tasks["python_ast"], learning_rate=learning_rate)
+    task = dataclasses.replace(TASK, learning_rate=learning_rate)
     return Finetune(task=task, init=schemes[init](), seed=seed)
 
 
+shared = {"learning_rate": LEARNING_RATES, "seed": SEEDS}
 sweep = Sweep(name="quickstart", claim="synthetic pre-training helps fine-tuning")
-sweep.add(
-    trial, synthetic=["none"], init=["random", "pre-attention layer norm 0.2"], learning_rate=[0.01], seed=range(3)
-)
-sweep.add(trial, synthetic=["identity", "set"], init=["per param mean/sd", "full"], learning_rate=[0.01], seed=range(3))
+sweep.add(trial, synthetic=["none"], init=["random", "pre-attention norm 0.2"], **shared)
+sweep.add(trial, synthetic=["identity", "set"], init=["per param mean/SD", "full"], **shared)
 sweep.table(
-    title="Statements of Python to S-expressions: test split, percent, mean (SD) over seeds",
+    title="Python statements to S-expressions, test split: percent, mean (SD) over seeds",
     rows=("synthetic", "init"),
     best_of="learning_rate",
     baseline=("none", "random"),

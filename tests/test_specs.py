@@ -37,7 +37,7 @@ def pretrain(seed=0, model=T5_SMALL):
     return Pretrain(data=Dataset(task=SET, seed=seed), model=model, seed=seed)
 
 
-# ---------------------------------------------------------------------------------------------- identity
+# -------------------------------------------------------------------------------- identity
 
 
 def test_equal_descriptions_have_one_name_however_they_are_written():
@@ -119,7 +119,7 @@ def test_tiny_is_another_artifact_of_the_same_kind():
         assert tiny(run).task.num_steps < 100
 
 
-# ---------------------------------------------------------------------------------------------- selection
+# -------------------------------------------------------------------------------- selection
 
 RISING = {step: {"token_accuracy": accuracy} for step, accuracy in [(10, 0.5), (20, 0.992), (30, 0.999), (40, 0.98)]}
 
@@ -149,7 +149,7 @@ def test_nothing_evaluated_selects_nothing():
     assert FirstAbove("token_accuracy", 0.9).choose({}) is None
 
 
-# ---------------------------------------------------------------------------------------------- bad input
+# -------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(

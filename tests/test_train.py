@@ -142,9 +142,7 @@ def test_a_run_killed_around_every_checkpoint_ends_with_the_same_bits(
 
 def test_an_evaluation_without_its_checkpoint_is_redone(synthetic, uninterrupted, tmp_path):
     with pytest.raises(Killed):
-        train.pretrain(
-            PRETRAIN, data=synthetic, directory=tmp_path, report=killed_at(6, after_evaluation=True)
-        )
+        train.pretrain(PRETRAIN, data=synthetic, directory=tmp_path, report=killed_at(6, after_evaluation=True))
     shutil.rmtree(tmp_path / "checkpoints" / "6")  # the kill came between evaluation and checkpoint
     (tmp_path / "evaluations" / "6.json").write_text('{"token_accuracy": 0.9999, "loss": 0.0}\n')
     outcome = train.pretrain(PRETRAIN, data=synthetic, directory=tmp_path, report=quiet)
@@ -238,7 +236,7 @@ def test_decoded_texts_stand_in_the_order_of_the_examples(texts):
         assert train.decode_texts(T5(MODEL), params, alone, TASK, layout, vocabulary) == [together[row]]
 
 
-# ---------------------------------------------------------------------------------------------------------- devices
+# -------------------------------------------------------------------------------- devices
 
 
 def step_on(blocks, devices, monkeypatch):
@@ -337,13 +335,24 @@ def test_results_do_not_depend_on_the_number_of_cores(synthetic, tmp_path):
     """XLA splits sums by thread, so a process that may use two cores must not do so unasked."""
     script = (
         "import sys, pathlib; sys.path.insert(0, sys.argv[3]); import test_train as t; from raysynth import train\n"
-        "out = train.pretrain(t.PRETRAIN, data=pathlib.Path(sys.argv[1]), directory=pathlib.Path(sys.argv[2]), report=t.quiet)\n"
+        "data, directory = map(pathlib.Path, sys.argv[1:3])\n"
+        "out = train.pretrain(t.PRETRAIN, data=data, directory=directory, report=t.quiet)\n"
         "print(out.result['params_sha256'])\n"
     )
     digests = set()
     for cores in ("0", "0-7"):
         done = subprocess.run(
-            ["taskset", "-c", cores, sys.executable, "-c", script, synthetic, tmp_path / cores, str(__file__).rsplit("/", 1)[0]],
+            [
+                "taskset",
+                "-c",
+                cores,
+                sys.executable,
+                "-c",
+                script,
+                synthetic,
+                tmp_path / cores,
+                str(__file__).rsplit("/", 1)[0],
+            ],
             capture_output=True,
             text=True,
             check=False,

@@ -1,0 +1,410 @@
+"""Sweeps as a user runs them: real Ray, real files, one process per command."""
+
+import contextlib
+import csv
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from raysynth import (
+    Finetune,
+    InputError,
+    RandomInit,
+    Sweep,
+    T5Config,
+    downstream_tasks,
+)
+from raysynth.checkpoints import read_params
+from raysynth.specs import name
+from raysynth.store import Store
+from raysynth.train import params_digest
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "sweeps" / "quickstart.py"
+
+
+def command(*arguments, script=QUICKSTART, cwd=ROOT, **environment):
+    return subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment, "XLA_FLAGS": "", "PYTHONPATH": ""},
+    )
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    """The store of one tiny quickstart, and what the run printed."""
+    store = tmp_path_factory.mktemp("quickstart")
+    done = command("run", "--tiny", "--store", store)
+    assert done.returncode == 0, done.stderr
+    return store, done
+
+
+def records(store, kind="finetune"):
+    return {file.parent.name: json.loads(file.read_text()) for file in sorted((store / kind).glob("*/record.json"))}
+
+
+# -------------------------------------------------------------------------------- the main job
+
+
+def test_the_run_makes_every_artifact_and_shows_progress(quickstart):
+    store, done = quickstart
+    assert len(records(store, "pretrain")) == 2
+    assert len(records(store, "dataset")) == 3
+    finetunes = records(store)
+    schemes = {record["description"]["init"]["is"] for record in finetunes.values()}
+    assert schemes == {"RandomInit", "ConstantInit", "StatisticInit", "FullInit"}
+    assert len(re.findall(r"done     finetune/", done.stderr)) == len(finetunes)
+
+
+def test_a_second_run_does_nothing_and_says_so_quickly(quickstart):
+    store, _ = quickstart
+    before = {file: file.stat().st_mtime_ns for file in store.rglob("*") if "reports" not in file.parts}
+    started = time.monotonic()
+    done = command("run", "--tiny", "--store", store)
+    assert time.monotonic() - started < 30  # 5 on an idle machine; Ray's start alone takes longer than that
+    assert done.returncode == 0
+    assert "nothing to do" in done.stdout
+    after = {file: file.stat().st_mtime_ns for file in store.rglob("*") if "reports" not in file.parts}
+    assert before.items() <= after.items()
+
+
+def test_plan_and_status_tell_that_all_is_done(quickstart):
+    store, _ = quickstart
+    plan = command("plan", "--tiny", "--store", store).stdout
+    assert set(re.findall(r"^(\w+) +(?:dataset|pretrain|finetune)/", plan, re.MULTILINE)) == {"done"}
+    assert "to do: 0 training steps" in plan
+    assert f"{len(records(store)) + 5} done" in command("status", "--tiny", "--store", store).stdout
+
+
+def test_the_table_is_that_of_the_records(quickstart):
+    store, done = quickstart
+    lines = list(csv.DictReader((store / "reports/quickstart/table1.csv").open()))
+    assert "exact match" in done.stdout
+    for line in lines:
+        accuracies = [
+            record["result"]["test"]["token_accuracy"]
+            for label, record in records(store).items()
+            if f".{line['synthetic']}."
+            in label.replace("python_ast.", "python_ast.none." if line["synthetic"] == "none" else "python_ast.")
+            and scheme_of(record) == line["init"]
+            and f".lr{line['best learning_rate']}." in label
+        ]
+        assert len(accuracies) == int(line["seeds"]) >= 2
+        mean, spread = re.fullmatch(r"([\d.]+) \(([\d.]+)\)", line["token_accuracy"]).groups()
+        assert float(mean) == pytest.approx(100 * statistics.fmean(accuracies), abs=0.051)
+        assert float(spread) == pytest.approx(100 * statistics.stdev(accuracies), abs=0.051)
+
+
+def scheme_of(record):
+    return {
+        "RandomInit": "random",
+        "ConstantInit": "pre-attention norm 0.2",
+        "StatisticInit": "per param mean/SD",
+        "FullInit": "full",
+    }[record["description"]["init"]["is"]]
+
+
+def test_event_files_hold_the_scalars_and_the_numbers_of_the_records(quickstart):
+    store, _ = quickstart
+    for label, record in records(store).items():
+        events = EventAccumulator(str(store / "finetune" / label), size_guidance={"scalars": 0}).Reload()
+        assert {
+            "train/loss",
+            "validation/token_accuracy",
+            "learning_rate",
+            "speed/tokens_per_second",
+            "speed/seconds_per_step",
+        } <= set(events.Tags()["scalars"])
+        result = record["result"]
+        validation = {event.step: event.value for event in events.Scalars("validation/token_accuracy")}
+        assert validation == pytest.approx(
+            {int(step): told["token_accuracy"] for step, told in result["evaluations"].items()}
+        )
+        for metric, value in result["test"].items():
+            (event,) = events.Scalars(f"test/{metric}")
+            assert (event.step, event.value) == (result["selected_step"], pytest.approx(value))
+
+
+def test_hparams_are_declared_from_the_start_with_the_same_columns_for_all_runs(quickstart):
+    store, _ = quickstart
+    columns = set()
+    for label in records(store):
+        events = EventAccumulator(str(store / "finetune" / label)).Reload()
+        content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        values = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+        columns.add(frozenset(values))
+        assert values["task"].string_value == "python_ast"
+    assert columns == {frozenset({"kind", "task", "init", "source", "learning_rate", "seed"})}
+
+
+def test_learning_curves_are_a_picture(quickstart):
+    store, _ = quickstart
+    png = (store / "reports/quickstart/learning_curves.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert len(png) > 10_000
+
+
+def test_records_hold_the_digest_of_the_checkpoint(quickstart):
+    store, _ = quickstart
+    label, record = next(iter(records(store).items()))
+    params = read_params(store / "finetune" / label / "checkpoints", record["result"]["selected_step"])
+    assert params_digest(params) == record["result"]["params_sha256"]
+
+
+def test_adding_a_seed_runs_only_what_is_new(quickstart, tmp_path):
+    store, _ = quickstart
+    before = set(records(store))
+    script = tmp_path / "quickstart.py"
+    text, replaced = re.subn(
+        r"^SEEDS = range\((\d+)\)",
+        lambda m: f"SEEDS = range({int(m[1]) + 1})",
+        QUICKSTART.read_text(),
+        flags=re.MULTILINE,
+    )
+    assert replaced == 1
+    script.write_text(text)
+    plan = command("plan", "--tiny", "--store", store, script=script).stdout
+    new = re.findall(r"^new +(\S+)", plan, re.MULTILINE)
+    assert new
+    assert all(re.search(r"finetune/.*\.seed\d-", label) for label in new)
+    assert not {label.removeprefix("finetune/") for label in new} & before
+    assert len(re.findall(r"^done ", plan, re.MULTILINE)) == len(before) + 5
+
+
+# -------------------------------------------------------------------------------- failures, real data, no Ray
+
+BROKEN = """
+import dataclasses
+from raysynth import *
+from raysynth.sources import CodeXGLUE
+
+MODEL = T5Config(emb_dim=8, num_heads=1, head_dim=8, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=8)
+CODE = downstream_tasks["code_translation"]
+CODE = dataclasses.replace(
+    CODE, data=dataclasses.replace(CODE.data, num_train=40, num_validation=8, num_test=8), num_steps=2, eval_every=1,
+    batch_size=8, input_length=32, target_length=32, decode_length=8, num_beams=1,
+)
+DATA = Dataset(task=dataclasses.replace(synthetic_tasks["set"], max_length=12), num_examples=64, num_validation=8)
+ONE = dataclasses.replace(synthetic_tasks["first_token"], min_length=1, max_length=1)
+SHORT = Dataset(task=ONE, num_examples=40_000)
+
+def trial(init, seed):
+    common = dict(
+        model=MODEL, num_steps=2, eval_every=1, batch_size=8, num_eval_examples=8, input_length=16, target_length=16
+    )
+    schemes = {
+        "random": lambda: RandomInit(MODEL),
+        "full": lambda: FullInit(Pretrain(data=DATA, **common)),
+        "short": lambda: FullInit(Pretrain(data=SHORT, **common)),
+    }
+    return Finetune(task=CODE, init=schemes[init](), seed=seed)
+
+sweep = Sweep(name="broken", claim="one data set cannot be made")
+sweep.add(trial, init=["random", "full", "short"], seed=[0])
+sweep.table(title="t", rows=("init",))
+sweep.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def broken(shared, tmp_path_factory):
+    """A sweep on real Java-C# pairs with T5's vocabulary in which one data set cannot be made."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "broken.py").write_text(BROKEN)
+    done = command(
+        "run",
+        "--store",
+        folder / "store",
+        "--data",
+        f"code_translation={shared / 'data/code_translation'}",
+        script=folder / "broken.py",
+        cwd=folder,
+        RAYSYNTH_T5_VOCABULARY=str(shared / "data/t5_vocab/spiece.model"),
+    )
+    return folder, done
+
+
+def test_real_java_pairs_go_from_files_to_metrics_through_t5s_vocabulary(broken):
+    folder, done = broken
+    made = records(folder / "store")
+    assert {record["description"]["init"]["is"] for record in made.values()} == {"RandomInit", "FullInit"}, done.stderr
+    for label, record in made.items():
+        assert record["result"]["num_test"] == 8
+        lines = (folder / "store/finetune" / label / "predictions.jsonl").read_text().splitlines()
+        assert all("(" in json.loads(line)["target"] for line in lines)
+
+
+def test_the_children_of_a_failed_artifact_are_reported_as_blocked_with_the_reason(broken):
+    _, done = broken
+    assert done.returncode == 1
+    assert re.search(r"failed: dataset/first_token\.\S+: first_token gave only \d+ distinct inputs", done.stderr)
+    assert re.search(
+        r"blocked: pretrain/first_token\S+, finetune/\S*first_token\.full\S+: waiting for dataset/first_token",
+        done.stderr,
+    )
+    assert "Traceback" not in done.stderr
+    assert "0 of 1" in done.stdout
+
+
+def test_status_tells_of_the_failure_from_another_shell(broken):
+    folder, _ = broken
+    status = command("status", "--store", folder / "store", script=folder / "broken.py", cwd=folder)
+    assert status.returncode == 1
+    assert "1 failed" in status.stdout
+    assert "first_token gave only" in status.stderr
+
+
+def test_a_run_that_is_running_shows_in_status_and_refuses_a_second(tmp_path):
+    running = subprocess.Popen(
+        [sys.executable, str(QUICKSTART), "run", "--tiny", "--store", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: (tmp_path / "run.json").exists())
+        second = command("run", "--tiny", "--store", tmp_path)
+        assert second.returncode == 2
+        assert f"pid {running.pid}" in second.stderr
+        assert second.stderr.count("\n") == 1
+    finally:
+        kill_session(running)
+
+
+def wait_for(condition, seconds=120.0):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def kill_session(process):
+    """Kill a run and the cluster that it started, as a power cut would."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    children = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    for child in children.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGKILL)
+
+
+# -------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "--store", "/proc/nowhere"], "error: store '/proc/nowhere' is not writable"),
+        (["plan", "--store", "nosuch://bucket"], "error: store 'nosuch://bucket' is not a path or a URI"),
+        (["run", "--data", "mtoop=x"], "error: unknown task of --data 'mtoop'"),
+        (["run", "--data", "python_ast"], "error: --data takes TASK=PATH, got 'python_ast'"),
+        (["run", "--data", "python_ast=/nowhere"], "error: python_ast reads Python files: /nowhere is not a directory"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing_behind(arguments, line, tmp_path):
+    if "--store" not in arguments:
+        arguments = [*arguments, "--store", str(tmp_path / "store")]
+    done = command(*arguments)
+    assert done.returncode == 2
+    errors = [printed for printed in done.stderr.splitlines() if printed.startswith("error")]
+    assert errors[0].startswith(line)
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_missing_data_files_are_one_line_before_ray_starts(tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    done = command("run", "--store", tmp_path / "store", script=tmp_path / "broken.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "error: code_translation needs its files: pass --data code_translation=DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_record_that_disagrees_with_its_description_is_one_line(tmp_path):
+    model = T5Config(emb_dim=16)
+    run = Finetune(task=downstream_tasks["code_translation"], init=RandomInit(model))
+    store = Store(str(tmp_path))
+    store.record(run, result={}, provenance={})
+    file = tmp_path / name(run) / "record.json"
+    file.write_text(file.read_text().replace('"emb_dim": 16', '"emb_dim": 32'))
+    with pytest.raises(InputError, match=r"disagrees with its description in init\.model\.emb_dim \(32 against 16\)"):
+        store.status(run)
+
+
+# -------------------------------------------------------------------------------- grids
+
+
+def test_a_grid_is_a_product_and_equal_points_are_one_artifact():
+    model = T5Config(emb_dim=16)
+    task = downstream_tasks["code_translation"]
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(
+        lambda other, seed: Finetune(task=task, init=RandomInit(model), seed=seed), other=["a", "b"], seed=range(3)
+    )
+    cells = sweep.cells()
+    assert len(cells) == 6
+    assert len({cell.artifact for cell in cells}) == 3
+    assert [cell.fields for cell in cells[:2]] == [{"other": "a", "seed": 0}, {"other": "a", "seed": 1}]
+
+
+def test_a_mapping_axis_passes_its_values_and_names_its_keys():
+    model = T5Config(emb_dim=16)
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(
+        lambda task, seed: Finetune(task=task, init=RandomInit(model), seed=seed),
+        task={"code": downstream_tasks["code_translation"]},
+        seed=[0],
+    )
+    (cell,) = sweep.cells()
+    assert cell.fields["task"] == "code"
+    assert cell.artifact.task is downstream_tasks["code_translation"]
+
+
+# -------------------------------------------------------------------------------- kills
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0])
+def test_a_run_killed_at_random_and_continued_equals_one_never_killed(seed, quickstart, tmp_path):
+    whole, _ = quickstart
+    draw = random.Random(seed)
+    for _ in range(3):
+        running = subprocess.Popen(
+            [sys.executable, str(QUICKSTART), "run", "--tiny", "--store", str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "XLA_FLAGS": ""},
+        )
+        time.sleep(draw.uniform(5, 45))
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        time.sleep(5)
+    done = command("run", "--tiny", "--store", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for kind in ("dataset", "pretrain", "finetune"):
+        one, other = records(whole, kind), records(tmp_path, kind)
+        assert one.keys() == other.keys()
+        for label in one:
+            assert one[label]["result"] == other[label]["result"], label
+    for label in records(whole):
+        left, right = ((store / "finetune" / label / "predictions.jsonl").read_bytes() for store in (whole, tmp_path))
+        assert left == right
