@@ -20,6 +20,9 @@ from raysynth.errors import InputError
 from raysynth.ragged import Ragged
 from raysynth.tokens import EOS, PAD
 
+SHORTEST = 32
+"""Padding below this length costs less than compiling another shape."""
+
 
 class Block(NamedTuple):
     """Arrays of one compiled shape; several blocks may make up a step."""
@@ -135,8 +138,7 @@ class PadToLongest:
 
     def _pad(self, rows: Ragged, prefix: tuple[int, ...], limit: int) -> np.ndarray:
         longest = min(limit, int(rows.lengths.max(initial=0)) + len(prefix) + 1)
-        unit = -(-limit // self.num_lengths)
-        unit = -(-unit // 8) * 8
+        unit = max(SHORTEST, -(-limit // (8 * self.num_lengths)) * 8)
         width = min(limit, -(-longest // unit) * unit)
         full = np.full((len(rows), max(width, longest)), PAD, np.int32)
         full[:, : len(prefix)] = prefix

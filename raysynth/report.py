@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table as TerminalTable
 
 from raysynth.errors import InputError, unknown
@@ -84,6 +85,13 @@ class Line:
         """Mean validation token accuracy, or minus infinity without results."""
         return mean([result["validation"]["token_accuracy"] for result in self.results])
 
+    def curves(self) -> list[dict[int, float]]:
+        """Validation token accuracy by step, one curve per seed that is done."""
+        return [
+            {int(step): told["token_accuracy"] for step, told in result["evaluations"].items()}
+            for result in self.results
+        ]
+
     def values(self, metric: str) -> list[float]:
         """The metric on the test split, one value per seed that is done."""
         return [result["test"][metric] for result in self.results if metric in result["test"]]
@@ -114,7 +122,7 @@ def rendered(table: Table, points: Sequence[Point], statuses: dict[Any, Status])
     metrics = list(dict.fromkeys(metric for point in points for metric in point.artifact.task.metrics))
     header = [*table.rows, *metrics]
     if table.best_of:
-        header.append(f"best {table.best_of}")
+        header.append(table.best_of)
     with_gap = table.baseline is not None and table.ceiling is not None
     if with_gap:
         header.append("gap closed")
@@ -136,7 +144,7 @@ def rendered(table: Table, points: Sequence[Point], statuses: dict[Any, Status])
 
 def terminal(title: str, header: list[str], rows: list[list[str]], *, text_columns: int) -> TerminalTable:
     """A table for the terminal: text columns to the left, numbers to the right."""
-    table = TerminalTable(title=title, title_justify="left", header_style="bold")
+    table = TerminalTable(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(header):
         table.add_column(column.replace("_", " "), justify="left" if index < text_columns else "right")
     for row in rows:

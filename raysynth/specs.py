@@ -291,6 +291,8 @@ class Recipe:
         if self.num_eval_examples is not None:
             whole(self, "num_eval_examples")
         share(self, "dropout_rate", "label_smoothing")
+        if 1 in (self.dropout_rate, self.label_smoothing):
+            raise InputError(f"{type(self).__name__}: dropout_rate and label_smoothing must be below 1")
         owner, selection = type(self).__name__, self.selection
         if self.eval_every > self.num_steps:
             raise InputError(f"{owner}.eval_every must be at most num_steps ({self.num_steps}), got {self.eval_every}")

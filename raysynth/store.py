@@ -170,9 +170,10 @@ class Store:
         for stale in ("running.json", "failure.json"):
             self.delete(f"{where}/{stale}")
 
-    def fail(self, artifact: Artifact, *, error: str, step: int | None, log: str) -> None:
-        """Note that an artifact could not be made, in one line and with the whole traceback."""
+    def fail(self, artifact: Artifact, *, error: str, log: str) -> None:
+        """Note that an artifact could not be made, at its last known step: in one line and with the traceback."""
         where = name(artifact)
+        step = (self.read_json(f"{where}/running.json") or {}).get("step")
         self.write_json(f"{where}/failure.json", {**here(), "error": error, "step": step, "log": log})
         self.delete(f"{where}/running.json")
 

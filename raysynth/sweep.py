@@ -38,7 +38,6 @@ class Sweep:
     """What the sweep shows, in a few words."""
     grids: list[tuple[Callable[..., Finetune], dict[str, Any]]] = field(default_factory=list)
     tables: list[report.Table] = field(default_factory=list)
-    curves: tuple[str, ...] = ()
 
     def add(self, trial: Callable[..., Finetune], **axes: Iterable[Any] | Mapping[str, Any]) -> None:
         """Call `trial` on the product of the axes; a mapping's keys name its points, its values are passed."""
@@ -47,10 +46,6 @@ class Sweep:
     def table(self, **layout: Any) -> None:
         """Print results as a table; the arguments are those of `report.Table`."""
         self.tables.append(report.Table(**layout))
-
-    def learning_curves(self, *, by: tuple[str, ...]) -> None:
-        """Draw the validation curves with one line per combination of these fields."""
-        self.curves = by
 
     def cells(self, *, size: Callable[[Finetune], Finetune] = lambda artifact: artifact) -> list[Cell]:
         """All points of the grid, each fine-tuning put through `size` (`specs.tiny` for the tiny sweep)."""
@@ -225,25 +220,15 @@ def print_report(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Statu
         Console().print(report.terminal(table.title, header, rows, text_columns=len(table.rows)))
         store.write_bytes(f"{where}/table{number}.md", report.markdown(header, rows).encode())
         store.write_bytes(f"{where}/table{number}.csv", report.comma_separated(header, rows).encode())
-    curves = _curves(sweep, cells, statuses)
-    if curves:
-        png = figures.learning_curves(sweep.claim, curves, ylabel="validation token accuracy")
-        store.write_bytes(f"{where}/learning_curves.png", png)
-    print(f"tables{' and learning curves' if curves else ''}: {store.uri}/{where}/")
+        curves = {" ".join(map(str, line.key)): line.curves() for line in table.lines(cells, statuses) if line.results}
+        if curves:
+            png = figures.learning_curves(sweep.claim, curves, ylabel="validation token accuracy")
+            store.write_bytes(f"{where}/learning_curves{number}.png", png)
+    print(f"tables and learning curves: {store.uri}/{where}/")
     print(f"TensorBoard: tensorboard --logdir {store.uri}")
 
 
 # -------------------------------------------------------------------------------- helpers
-
-
-def _curves(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status]) -> dict[str, list[dict[int, float]]]:
-    curves: dict[str, list[dict[int, float]]] = {}
-    for artifact, key in {cell.artifact: " ".join(str(cell.fields[f]) for f in sweep.curves) for cell in cells}.items():
-        record = statuses[artifact].record
-        if sweep.curves and record is not None:
-            evaluations = record["result"]["evaluations"]
-            curves.setdefault(key, []).append({int(step): e["token_accuracy"] for step, e in evaluations.items()})
-    return curves
 
 
 def _print_failures(failures: dict[Artifact, str], statuses: dict[Artifact, Status]) -> None:
@@ -256,7 +241,8 @@ def _print_failures(failures: dict[Artifact, str], statuses: dict[Artifact, Stat
         if causes and artifact not in failures:
             blocked.setdefault(causes[0], []).append(artifact)
     for cause, waiting in blocked.items():
-        print(f"blocked: {', '.join(map(name, waiting))}: waiting for {name(cause)}, which failed", file=sys.stderr)
+        names = ", ".join(map(name, waiting))
+        print(f"blocked: {names}: waiting for {name(cause)}, which failed: {failures[cause]}", file=sys.stderr)
 
 
 def _grouped(failures: dict[Artifact, str]) -> dict[str, list[Artifact]]:

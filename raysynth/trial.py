@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-import shutil
 import socket
 import time
 import traceback
@@ -31,7 +30,7 @@ def trial(config: dict[str, str], *, artifacts: dict[str, Artifact], store: Stor
         make(artifact, store=store, cache=cache, tell=lambda result: tune.report(result))
     except Exception as error:
         line = f"{type(error).__name__}: {_first_line(error)}" if not isinstance(error, InputError) else str(error)
-        store.fail(artifact, error=line, step=None, log=traceback.format_exc())
+        store.fail(artifact, error=line, log=traceback.format_exc())
         tune.report({"outcome": "failed", "error": line})
     else:
         tune.report({"outcome": "done"})
@@ -139,11 +138,6 @@ def provenance(started: float) -> dict[str, Any]:
         "started": started,
         "seconds": time.time() - started,
     }
-
-
-def clear(cache: Path) -> None:
-    """Delete this host's copies of inputs."""
-    shutil.rmtree(cache, ignore_errors=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -57,7 +57,7 @@ def pretrain(synthetic):
 def trial(synthetic, init, learning_rate, seed):
     schemes = {
         "random": lambda: RandomInit(MODEL),
-        "pre-attention norm 0.2": lambda: ConstantInit(MODEL, where="pre_attention_layer_norm", value=0.2),
+        "pre-attn LN 0.2": lambda: ConstantInit(MODEL, where="pre_attention_layer_norm", value=0.2),
         "per param mean/SD": lambda: StatisticInit(pretrain(synthetic), group_by="parameter", statistic="mean_sd"),
         "full": lambda: FullInit(pretrain(synthetic)),
     }
@@ -67,7 +67,7 @@ def trial(synthetic, init, learning_rate, seed):
 
 shared = {"learning_rate": LEARNING_RATES, "seed": SEEDS}
 sweep = Sweep(name="quickstart", claim="synthetic pre-training helps fine-tuning")
-sweep.add(trial, synthetic=["none"], init=["random", "pre-attention norm 0.2"], **shared)
+sweep.add(trial, synthetic=["none"], init=["random", "pre-attn LN 0.2"], **shared)
 sweep.add(trial, synthetic=["identity", "set"], init=["per param mean/SD", "full"], **shared)
 sweep.table(
     title="Python statements to S-expressions, test split: percent, mean (SD) over seeds",
@@ -76,7 +76,6 @@ sweep.table(
     baseline=("none", "random"),
     ceiling=("set", "full"),
 )
-sweep.learning_curves(by=("synthetic", "init"))
 
 if __name__ == "__main__":
     sweep.main()

@@ -62,10 +62,11 @@ def test_rows_end_in_eos_and_are_cut_to_the_length(prefix):
 
 
 def test_few_shapes_are_compiled():
-    data = examples(500, longest=60)
-    layout = PadToLongest(input_length=64, target_length=64)
-    shapes = {layout.lay(data, np.array([row]))[0].encoder_input_tokens.shape for row in range(500)}
-    assert shapes == {(1, 16), (1, 32), (1, 48), (1, 64)}
+    data = examples(500, longest=160)
+    layout = PadToLongest(input_length=150, target_length=64)
+    blocks = [layout.lay(data, np.array([row]))[0] for row in range(500)]
+    assert {block.encoder_input_tokens.shape for block in blocks} == {(1, 40), (1, 80), (1, 120), (1, 150)}
+    assert {block.decoder_target_tokens.shape for block in blocks} == {(1, 32), (1, 64)}
 
 
 def test_evaluation_visits_every_row_once_in_full_batches():

@@ -51,7 +51,7 @@ RESULTS = {
 
 def test_the_table_shows_mean_sd_best_rate_and_gap():
     header, rows = rendered(TABLE, *grid(RESULTS))
-    assert header == ["init", "exact_match", "best learning_rate", "gap closed", "seeds"]
+    assert header == ["init", "exact_match", "learning_rate", "gap closed", "seeds"]
     assert rows == [
         ["random", "15.0 (7.1)", "0.01", "0 %", "2"],
         ["half", "35.0 (7.1)", "0.01", "50 %", "2"],

@@ -47,12 +47,13 @@ def test_an_artifact_goes_from_new_over_running_and_failed_to_done(store):
     assert store.status(ARTIFACT).state is State.NEW
     store.progress(ARTIFACT, step=3, num_steps=9)
     assert store.status(ARTIFACT).progress["step"] == 3
-    store.fail(ARTIFACT, error="no memory", step=3, log="Traceback ...")
+    store.fail(ARTIFACT, error="no memory", log="Traceback ...")
     assert store.status(ARTIFACT).state is State.FAILED
-    assert store.status(ARTIFACT).failure["error"] == "no memory"
+    failure = store.status(ARTIFACT).failure
+    assert (failure["error"], failure["step"], failure["log"]) == ("no memory", 3, "Traceback ...")
     store.forget_failure(ARTIFACT)
     assert store.status(ARTIFACT).state is State.NEW
-    store.fail(ARTIFACT, error="no memory", step=3, log="")
+    store.fail(ARTIFACT, error="no memory", log="")
     store.record(ARTIFACT, result={"x": 1}, provenance={})
     assert store.status(ARTIFACT).state is State.DONE
     assert store.status(ARTIFACT).record["result"] == {"x": 1}

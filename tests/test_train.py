@@ -1,6 +1,7 @@
 """Training: a killed run ends with the bits of one never killed, and eight devices give the loss of one."""
 
 import dataclasses
+import gc
 import json
 import shutil
 import subprocess
@@ -234,6 +235,15 @@ def test_decoded_texts_stand_in_the_order_of_the_examples(texts):
             texts=test.texts[row : row + 1],
         )
         assert train.decode_texts(T5(MODEL), params, alone, TASK, layout, vocabulary) == [together[row]]
+
+
+def test_a_finished_run_leaves_no_arrays_behind(synthetic, tmp_path):
+    """Trials share reused processes, so what one keeps on the device the next could not have."""
+    gc.collect()
+    before = len(jax.live_arrays())
+    train.pretrain(PRETRAIN, data=synthetic, directory=tmp_path, report=quiet)
+    gc.collect()
+    assert len(jax.live_arrays()) <= before
 
 
 # -------------------------------------------------------------------------------- devices
