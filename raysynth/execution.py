@@ -190,6 +190,7 @@ def _ray(address: str | None, store: Store) -> Iterator[Path]:
     """A Ray session, and a directory on each host for its copies of inputs and its compiled programs."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the trial writes its own, with real steps
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the run; the store is what it goes on from
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no box around an empty parameter space
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "100000"  # nobody reads Tune's own state
     cache = Path(tempfile.gettempdir()) / "raysynth" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
     compiled = store.local_root / "compiled" if store.local_root is not None else cache / "compiled"

@@ -144,9 +144,10 @@ def rendered(table: Table, points: Sequence[Point], statuses: dict[Any, Status])
 
 def terminal(title: str, header: list[str], rows: list[list[str]], *, text_columns: int) -> TerminalTable:
     """A table for the terminal: text columns to the left, numbers to the right."""
-    table = TerminalTable(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = TerminalTable(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(header):
-        table.add_column(column.replace("_", " "), justify="left" if index < text_columns else "right")
+        words = "\n".join(column.replace("_", " ").split())
+        table.add_column(words, justify="left" if index < text_columns else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table

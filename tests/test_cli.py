@@ -1,0 +1,68 @@
+"""The `raysynth` command: examples read as the appendix prints them, data sets lie where they were asked for."""
+
+import dataclasses
+import re
+
+import pytest
+
+from raysynth import Dataset, batches, synthetic_tasks
+from raysynth.cli import main, show
+from raysynth.specs import name
+
+
+@pytest.mark.parametrize("task", synthetic_tasks)
+def test_every_task_can_be_shown(task, capsys):
+    assert main(["show", task, "-n", "2", "--seed", "3", "--max-length", "12"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split()[0] for line in lines if line] == ["Source", "Target"] * 2
+    for line in lines:
+        if line.startswith("Source"):
+            assert 10 <= int(re.match(r"Source \((\d+) tokens\)", line)[1]) <= 12
+
+
+def test_letters_stand_for_tokens(capsys):
+    assert main(["show", "set", "-n", "1", "--num-letters", "3", "--max-length", "10"]) == 0
+    source, target = (line.split(": ")[1].split() for line in capsys.readouterr().out.strip().splitlines())
+    assert target == list(dict.fromkeys(source))
+    assert set(source) <= set("abc")
+
+
+def test_numbers_answers_and_separators_are_words():
+    task = dataclasses.replace(synthetic_tasks["length"], min_length=17, max_length=17)
+    assert show(task, num_examples=1, seed=0).splitlines()[1] == "Target (1 tokens): 17"
+    task = dataclasses.replace(synthetic_tasks["search"], contained_share=1.0)
+    source, target = show(task, num_examples=1, seed=0).splitlines()
+    assert source.count("<s>") == 1
+    assert target.endswith(": yes")
+
+
+def test_the_same_seed_shows_the_same():
+    one, other = (show(synthetic_tasks["sort"], num_examples=2, seed=seed) for seed in (5, 5))
+    assert one == other != show(synthetic_tasks["sort"], num_examples=2, seed=6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["show", "sett"], "error: unknown synthetic task 'sett' (did you mean 'set'?)"),
+        (["show", "set", "-n", "0"], "error: num_examples must be at least 1, got 0"),
+        (["show", "set", "--min-length", "30", "--max-length", "20"], "error: Set.min_length must not exceed"),
+        (["generate", "set", "--num-examples", "0", "--store", "x"], "error: Dataset.num_examples must be an integer"),
+        (["generate", "set", "--store", "/proc/nowhere"], "error: store '/proc/nowhere' is not writable"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, line, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(line)
+    assert error.count("\n") == 1
+
+
+def test_generate_writes_the_data_set_once(tmp_path, capsys):
+    arguments = ["generate", "count", "--num-examples", "300", "--num-validation", "50", "--store", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "50 validation, 300 train" in capsys.readouterr().out
+    dataset = Dataset(task=synthetic_tasks["count"], num_examples=300, num_validation=50)
+    assert len(batches.read(tmp_path / name(dataset), "train")) == 300
+    assert main(arguments) == 0
+    assert "nothing to do" in capsys.readouterr().out
