@@ -217,6 +217,11 @@ def test_nothing_evaluated_selects_nothing():
             "vocab_size must be at least that of the task's vocabulary (32100), got 99",
         ),
         (lambda: TokenSpace(first=5, last=5), "first must be at least 2 and below last (5), got 5"),
+        (
+            lambda: TokenSpace(last=70_000, separator=70_001, word_separator=70_002, empty=70_003),
+            "token ids must lie between 0 and 65535, got 2..70003",
+        ),
+        (lambda: TokenSpace(digits=(3, 4)), "digits must be ten ids or none, got 2"),
         (lambda: TokenSpace(separator=100), "separator must lie outside the drawn ids 2..31999, got 100"),
     ],
 )

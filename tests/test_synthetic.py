@@ -631,11 +631,6 @@ BAD_FIELDS = [
     ("sort", {"tokens": TINY}, "Sort.max_length (220) needs a pool of 109 distinct tokens, but tokens holds 20"),
     ("search", {"contained_share": 1.5}, "Search.contained_share must lie between 0 and 1, got 1.5"),
     ("longest_word", {"answer": "lenght"}, "unknown LongestWord.answer 'lenght' (did you mean 'length'?)"),
-    (
-        "identity",
-        {"tokens": TokenSpace(last=70_000, separator=70_001, word_separator=70_002, empty=70_003)},
-        "Identity",
-    ),
 ]
 
 
