@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, exit_status
 from raysynth.specs import Dataset, SyntheticTask, name
 from raysynth.store import State, Store
 from raysynth.synthetic import Count, Length, LongestWord, synthetic_tasks
@@ -39,27 +39,20 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--address", help="a running Ray cluster (default: one is started on this machine)")
 
     options = parser.parse_args(arguments)
-    try:
-        task = _with_lengths(synthetic_tasks[options.task], options)
-        if options.command == "show":
-            if options.num_letters is not None:
-                tokens = dataclasses.replace(task.tokens, last=task.tokens.first + options.num_letters - 1)
-                task = dataclasses.replace(task, tokens=tokens)
-            print(show(task, num_examples=options.num_examples, seed=options.seed))
-        else:
-            dataset = Dataset(
-                task=task,
-                num_examples=options.num_examples,
-                num_validation=options.num_validation,
-                seed=options.seed,
-            )
-            return generate(dataset, Store(options.store), options.address)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _command(options))
+
+
+def _command(options: argparse.Namespace) -> int:
+    task = _with_lengths(synthetic_tasks[options.task], options)
+    if options.command == "generate":
+        dataset = Dataset(
+            task=task, num_examples=options.num_examples, num_validation=options.num_validation, seed=options.seed
+        )
+        return generate(dataset, Store(options.store), options.address)
+    if options.num_letters is not None:
+        tokens = dataclasses.replace(task.tokens, last=task.tokens.first + options.num_letters - 1)
+        task = dataclasses.replace(task, tokens=tokens)
+    print(show(task, num_examples=options.num_examples, seed=options.seed))
     return 0
 
 

@@ -3,7 +3,7 @@
 import difflib
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -41,6 +41,18 @@ class Named(Mapping[str, Value]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Run a command of the shell: an `InputError` becomes one line and status 2, Ctrl-C a hint and status 130."""
+    try:
+        return command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: object) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from raysynth import figures, parameters, report, specs
 from raysynth.downstream import downstream_tasks
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, exit_status, unknown
 from raysynth.specs import Artifact, Finetune, Pretrain, Recipe, name
 from raysynth.store import State, Status, Store
 
@@ -77,24 +77,21 @@ def _label(value: Any) -> Any:
 def main(sweep: Sweep, arguments: list[str]) -> int:
     """`plan`, `run`, `status` or `report`; returns the exit status."""
     options = _parser(sweep).parse_args(arguments)
-    try:
-        cells = sweep.cells(size=specs.tiny if options.tiny else lambda artifact: artifact)
-        store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
-        statuses = store.statuses(specs.in_order([cell.artifact for cell in cells]))
-        if options.verb == "plan":
-            plan(statuses, store)
-        elif options.verb == "status":
-            return status(statuses, store)
-        elif options.verb == "run":
-            return run(sweep, cells, statuses, store, _locations(options.data), options.address)
-        else:
-            print_report(sweep, cells, statuses, store)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _verb(sweep, options))
+
+
+def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
+    cells = sweep.cells(size=specs.tiny if options.tiny else lambda artifact: artifact)
+    store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
+    statuses = store.statuses(specs.in_order([cell.artifact for cell in cells]))
+    if options.verb == "status":
+        return status(statuses, store)
+    if options.verb == "run":
+        return run(sweep, cells, statuses, store, _locations(options.data), options.address)
+    if options.verb == "plan":
+        plan(statuses, store)
+    else:
+        print_report(sweep, cells, statuses, store)
     return 0
 
 
