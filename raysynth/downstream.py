@@ -106,7 +106,7 @@ def _subset(pairs: list[tuple[str, str]], size: int | None, entropy: list[int], 
     """The first `size` of a shuffle that is the same for every size, so that subsets are nested."""
     if size is None:
         return pairs
-    if not 0 < size <= len(pairs):
+    if size > len(pairs):
         raise InputError(f"{what} has {len(pairs)} examples, {size} were asked for")
     order = np.random.default_rng(entropy).permutation(len(pairs))
     return [pairs[row] for row in order[:size]]

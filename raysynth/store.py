@@ -73,6 +73,11 @@ class Store:
         return Store, (self.uri,)
 
     @property
+    def place(self) -> str:
+        """The URI without its options, to show and to append paths to."""
+        return self.uri.split("?")[0].rstrip("/")
+
+    @property
     def local_root(self) -> Path | None:
         """The root as a path, or None where the store is remote."""
         return Path(self.root) if self.filesystem.type_name == "local" else None

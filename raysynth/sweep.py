@@ -221,8 +221,8 @@ def print_report(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Statu
         if curves:
             png = figures.learning_curves(sweep.claim, curves, ylabel="validation token accuracy")
             store.write_bytes(f"{where}/learning_curves{number}.png", png)
-    print(f"tables and learning curves: {store.uri}/{where}/")
-    print(f"TensorBoard: tensorboard --logdir {store.uri}")
+    print(f"tables and learning curves: {store.place}/{where}/")
+    print(f"TensorBoard: tensorboard --logdir {store.place}")
 
 
 # -------------------------------------------------------------------------------- helpers

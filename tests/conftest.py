@@ -11,6 +11,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 import jax
 import numpy as np
 import pytest
+from pyarrow import fs
 
 from raysynth.specs import T5Config
 
@@ -47,3 +48,25 @@ def reference(request: pytest.FixtureRequest, shared: Path) -> Reference:
         arrays = {name: file[name] for name in file.files}
     params = {name.removeprefix("params/"): value for name, value in arrays.items() if name.startswith("params/")}
     return Reference(name=request.param, config=T5Config(**config), params=params, arrays=arrays)
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """Gives the URI of a path in a bucket of a local stand-in for S3."""
+    server = pytest.importorskip("moto.server", reason="moto stands in for S3").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=0, verbose=False
+    )
+    server.start()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    _, port = server.get_host_and_port()
+    filesystem, _ = fs.FileSystem.from_uri(
+        f"s3://tests?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true"
+    )
+    filesystem.create_dir("tests")
+    yield lambda path: f"s3://tests/{path}?endpoint_override=127.0.0.1:{port}&scheme=http"
+    server.stop()

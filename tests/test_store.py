@@ -17,25 +17,6 @@ DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)
 ARTIFACT = Pretrain(data=DATA, model=T5_SMALL)
 
 
-@pytest.fixture(scope="session")
-def bucket():
-    server = pytest.importorskip("moto.server", reason="moto stands in for S3").ThreadedMotoServer(
-        ip_address="127.0.0.1", port=0, verbose=False
-    )
-    server.start()
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    _, port = server.get_host_and_port()
-    store = Store(f"s3://tests?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true")
-    store.filesystem.create_dir("tests")
-    yield lambda path: f"s3://tests/{path}?endpoint_override=127.0.0.1:{port}&scheme=http"
-    server.stop()
-
-
 @pytest.fixture(params=["path", "file", "s3"])
 def store(request, tmp_path):
     if request.param == "s3":

@@ -381,6 +381,19 @@ def test_a_mapping_axis_passes_its_values_and_names_its_keys():
 
 
 @pytest.mark.long
+def test_a_store_in_a_bucket_gives_the_results_of_a_local_one(quickstart, bucket):
+    local, _ = quickstart
+    remote = bucket("quickstart")
+    done = command("run", "--tiny", "--store", remote)
+    assert done.returncode == 0, done.stderr
+    store = Store(remote)
+    for kind in ("dataset", "pretrain", "finetune"):
+        for label, record in records(local, kind).items():
+            assert store.read_json(f"{kind}/{label}/record.json")["result"] == record["result"]
+    assert "nothing to do" in command("run", "--tiny", "--store", remote).stdout
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0])
 def test_a_run_killed_at_random_and_continued_equals_one_never_killed(seed, quickstart, tmp_path):
     whole, _ = quickstart
