@@ -9,7 +9,8 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from raysynth.checkpoints import Checkpoints, Evaluations, keep_only, read_param
 from raysynth.decode import generate
 from raysynth.errors import InputError
 from raysynth.initialize import initialize
-from raysynth.specs import Finetune, Pretrain, RandomInit, Recipe
+from raysynth.specs import Finetune, Pretrain, Recipe
 from raysynth.t5 import T5, init_params, loss_and_counts
 from raysynth.vocabulary import Vocabulary
 
@@ -58,12 +59,7 @@ class Outcome:
 def pretrain(spec: Pretrain, *, data: Path, directory: Path, report: Report) -> Outcome:
     """Pre-train on the data set in `data`, with checkpoints in `directory`, from random parameters."""
     train, validation = batches.read(data, "train"), batches.read(data, "validation")
-    params = initialize(
-        RandomInit(spec.model),
-        init_params(spec.model, named_key(spec.seed, "init")),
-        None,
-        named_key(spec.seed, "scheme"),
-    )
+    params = init_params(spec.model, named_key(spec.seed, "init"))
     run = _fit(spec, spec.model, spec.seed, params, train, validation, directory, report)
     keep_only(directory / "checkpoints", run.selected)
     return Outcome(result=run.result(), timing=run.timing)
@@ -169,7 +165,7 @@ def _fit(
         step += 1
         watch.stepped(step, blocks, counts, rate)
         if step % recipe.eval_every == 0 or step == recipe.num_steps:
-            with watch.paused():
+            with watch.evaluating():
                 evaluations[step] = evaluate(T5(model), params, validation, held_out, recipe, layout)
                 write_json(directory / "evaluations" / f"{step}.json", evaluations[step])
                 checkpoints.save(step, params=params, optimizer=state)
@@ -192,77 +188,60 @@ class _Watch:
         self._recipe = recipe
         self._report = report
         self._every = max(1, min(recipe.num_steps // 100, recipe.eval_every))
-        self._counts: dict[str, jax.Array] | None = None
-        self._tokens = 0
-        self._since = time.monotonic()
-        self._since_step = first_step
-        self._seconds = 0.0
-        self._timed_steps = 0
+        self._stretches: list[tuple[int, float]] = []
+        """Steps and seconds between two reports; the first one holds the compilation."""
         self._evaluation_seconds = 0.0
-        self._rate = 0.0
+        self._begin(first_step)
         report(Progress(step=first_step, num_steps=recipe.num_steps, scalars={}))
 
+    def _begin(self, step: int) -> None:
+        self._counts: dict[str, jax.Array] | None = None
+        self._tokens = 0
+        self._since_step, self._since = step, time.monotonic()
+
     def stepped(self, step: int, blocks: tuple[Block, ...], counts: dict[str, jax.Array], rate: float) -> None:
+        """Take note of a step; reports at every hundredth of the run, and fetches sums from the device only then."""
         self._counts = counts if self._counts is None else jax.tree.map(jnp.add, self._counts, counts)
-        self._tokens += sum(int((array > 0).sum()) for block in blocks for array in block)
-        self._rate = float(rate)
-        if step % self._every == 0 or step == self._recipe.num_steps:
-            self._tell(step)
-
-    def _tell(self, step: int) -> None:
-        if self._counts is None:
+        self._tokens += sum(int(np.count_nonzero(array)) for block in blocks for array in block)
+        if step % self._every and step != self._recipe.num_steps:
             return
-        counts = {name: float(value) for name, value in self._counts.items()}
-        seconds = time.monotonic() - self._since
-        steps = step - self._since_step
-        if self._timed_steps or self._seconds:  # the first stretch holds the compilation
-            self._timed_steps += steps
-        self._seconds += seconds
-        if not self._timed_steps:
-            self._first_seconds = self._seconds
-        self._report(
-            Progress(
-                step=step,
-                num_steps=self._recipe.num_steps,
-                scalars={
-                    "train/loss": counts["loss"] / counts["weight"],
-                    "train/token_accuracy": counts["correct"] / counts["weight"],
-                    "learning_rate": self._rate,
-                    "speed/tokens_per_second": self._tokens / seconds,
-                    "speed/seconds_per_step": seconds / steps,
-                },
-            )
-        )
-        self._counts, self._tokens, self._since, self._since_step = None, 0, time.monotonic(), step
+        sums = {name: float(value) for name, value in self._counts.items()}
+        steps, seconds = step - self._since_step, time.monotonic() - self._since
+        self._stretches.append((steps, seconds))
+        scalars = {
+            "train/loss": sums["loss"] / sums["weight"],
+            "train/token_accuracy": sums["correct"] / sums["weight"],
+            "learning_rate": float(rate),
+            "speed/tokens_per_second": self._tokens / seconds,
+            "speed/seconds_per_step": seconds / steps,
+        }
+        self._report(Progress(step=step, num_steps=self._recipe.num_steps, scalars=scalars))
+        self._begin(step)
 
-    def paused(self) -> "_Pause":
-        return _Pause(self)
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Keeps evaluation and checkpoint out of the seconds per step."""
+        started = time.monotonic()
+        yield
+        spent = time.monotonic() - started
+        self._evaluation_seconds += spent
+        self._since += spent
 
     def evaluated(self, step: int, evaluation: dict[str, float]) -> None:
+        """Report an evaluation."""
         scalars = {f"validation/{name}": value for name, value in evaluation.items()}
         self._report(Progress(step=step, num_steps=self._recipe.num_steps, scalars=scalars))
 
     def timing(self) -> dict[str, float]:
-        """Seconds per step without the first stretch, and in evaluation."""
-        timing = {"evaluation_seconds": self._evaluation_seconds, "train_seconds": self._seconds}
-        if self._timed_steps:
-            timing["seconds_per_step"] = (self._seconds - self._first_seconds) / self._timed_steps
+        """Seconds in all and in evaluation, and per step without the first stretch."""
+        timing = {
+            "evaluation_seconds": self._evaluation_seconds,
+            "train_seconds": sum(seconds for _, seconds in self._stretches),
+        }
+        if self._stretches[1:]:
+            steps, seconds = map(sum, zip(*self._stretches[1:], strict=True))
+            timing["seconds_per_step"] = seconds / steps
         return timing
-
-
-class _Pause:
-    """Keeps evaluation out of the seconds per step."""
-
-    def __init__(self, watch: _Watch):
-        self._watch = watch
-
-    def __enter__(self) -> None:
-        self._started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        spent = time.monotonic() - self._started
-        self._watch._evaluation_seconds += spent
-        self._watch._since += spent
 
 
 # -------------------------------------------------------------------------------- steps
