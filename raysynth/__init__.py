@@ -20,12 +20,14 @@ from raysynth.specs import (
     FullInit,
     InverseSquareRoot,
     Pretrain,
+    Pretrained,
     RandomInit,
     StatisticInit,
     T5Config,
     T5Vocabulary,
     TextDataset,
     TrainedVocabulary,
+    pretrained,
 )
 from raysynth.sweep import Sweep
 from raysynth.synthetic import synthetic_tasks
@@ -47,6 +49,7 @@ __all__ = [
     "InputError",
     "InverseSquareRoot",
     "Pretrain",
+    "Pretrained",
     "RandomInit",
     "StatisticInit",
     "Sweep",
@@ -56,6 +59,7 @@ __all__ = [
     "TokenSpace",
     "TrainedVocabulary",
     "downstream_tasks",
+    "pretrained",
     "synthetic_tasks",
     "token_space",
 ]

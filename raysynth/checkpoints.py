@@ -77,6 +77,15 @@ def keep_only(directory: Path, step: int) -> None:
             shutil.rmtree(other)
 
 
+def write_params(directory: Path, step: int, params: dict[str, Any]) -> None:
+    """Save parameters alone as a step under `directory`, in the place of any that is there."""
+    shutil.rmtree(directory / str(step), ignore_errors=True)
+    options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
+    with ocp.CheckpointManager(directory, options=options) as manager:
+        manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params)))
+        manager.wait_until_finished()
+
+
 def read_params(directory: Path, step: int) -> dict[str, Any]:
     """The parameters of a step under `directory` as nested dicts of NumPy arrays."""
     path = directory / str(step) / "params"

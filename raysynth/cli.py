@@ -1,23 +1,37 @@
-"""The `raysynth` command: show a task, generate a data set."""
+"""The `raysynth` command: show a task, generate a data set, bring weights in and out."""
 
 import argparse
 import dataclasses
 import itertools
 import string
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from raysynth.errors import InputError, exit_status
-from raysynth.specs import Dataset, SyntheticTask, name
-from raysynth.store import State, Store
+from raysynth.errors import InputError, exit_status, unknown
+from raysynth.specs import (
+    Dataset,
+    Dtype,
+    Pretrained,
+    SyntheticTask,
+    T5Config,
+    describe,
+    name,
+    pretrained,
+    published_models,
+)
+from raysynth.store import State, Store, provenance
 from raysynth.synthetic import Count, Length, LongestWord, synthetic_tasks
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="raysynth", description="Synthetic pre-training tasks and their data.")
+    parser = argparse.ArgumentParser(prog="raysynth", description="Synthetic pre-training: tasks, data, weights.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     shown = commands.add_parser("show", help="print examples of a synthetic task as letters")
@@ -38,11 +52,35 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--store", metavar="URI", required=True)
     made.add_argument("--address", help="a running Ray cluster (default: one is started on this machine)")
 
+    brought = commands.add_parser("import", help="bring a T5X or Hugging Face checkpoint into a store")
+    brought.add_argument("path", metavar="DIR", type=Path, help="a T5X or Hugging Face directory")
+    brought.add_argument("--name", required=True, help=f"{', '.join(published_models)}, or a name of your own")
+    brought.add_argument("--store", metavar="URI", required=True)
+    brought.add_argument(
+        "--model",
+        choices=("published", "found"),
+        default="published",
+        help="the shape to expect: the published one of that name, or the one found in DIR, for a model of your own",
+    )
+    brought.add_argument("--dtype", choices=list(Dtype), default=Dtype.DEVICE, help="of activations in fine-tuning")
+
+    given = commands.add_parser("export", help="write an artifact's weights as a T5X or Hugging Face directory")
+    given.add_argument("artifact", help="its name in the store, such as pretrain/set.seed0-3b3f4595")
+    given.add_argument("--store", metavar="URI", required=True)
+    given.add_argument("--format", choices=("t5x", "hugging-face"), required=True)
+    given.add_argument("out", metavar="OUT", type=Path, help="a directory that does not exist yet")
+
     options = parser.parse_args(arguments)
     return exit_status(lambda: _command(options))
 
 
 def _command(options: argparse.Namespace) -> int:
+    if options.command == "import":
+        import_weights(options.path, options.name, options.model, Dtype(options.dtype), Store(options.store))
+        return 0
+    if options.command == "export":
+        export_weights(options.artifact, Store(options.store), options.format, options.out)
+        return 0
     task = _with_lengths(synthetic_tasks[options.task], options)
     if options.command == "generate":
         dataset = Dataset(
@@ -79,6 +117,88 @@ def generate(dataset: Dataset, store: Store, address: str | None) -> int:
     rows = ", ".join(f"{count:,} {split}" for split, count in record["result"]["rows"].items())
     print(f"{store.uri}/{name(dataset)}: {rows}")
     return 0
+
+
+def import_weights(directory: Path, called: str, expected: str, dtype: Dtype, store: Store) -> None:
+    """Bring the checkpoint in `directory` into a store as the `Pretrained` of that name.
+
+    Raises `InputError` where it is damaged, is not of the `expected` shape ("published", or "found" for any), or where
+    the store holds other weights under the same description.
+    """
+    from raysynth import interop  # JAX is imported only where weights are read
+    from raysynth.checkpoints import write_params
+    from raysynth.train import params_digest
+
+    published = pretrained(called).model if expected == "published" else None
+    started = time.time()
+    found, params = interop.read(directory)
+    for field, value in {} if published is None else vars(published).items():
+        if field != "dtype" and getattr(found, field) != value:
+            raise InputError(f"{directory}: {called} has {field} {value}, found {getattr(found, field)}")
+    artifact = Pretrained(called, model=dataclasses.replace(found, dtype=dtype))
+    where, digest = f"{store.uri}/{name(artifact)}", params_digest(params)
+    record = store.status(artifact).record
+    if record is not None and record["result"]["params_sha256"] != digest:
+        raise InputError(f"{where} holds other weights than {directory}; take another --name or delete it")
+    if record is not None:
+        print(f"nothing to do: {name(artifact)} is in {store.uri}")
+    else:
+        store.check_writable()
+        with store.workspace(artifact) as workspace:
+            write_params(workspace.path / "checkpoints", 0, params)
+            workspace.push()
+        source = {"imported_from": str(directory.absolute()), "format": str(interop.detect(directory))}
+        result = {"selected_step": 0, "params_sha256": digest}
+        store.record(artifact, result=result, provenance={**provenance(started), **source})
+        print(where)
+    print(f"in a sweep: {_call(artifact)}")
+
+
+def _call(artifact: Pretrained) -> str:
+    """The Python that describes it."""
+    if artifact.name in published_models and artifact.model == published_models[artifact.name]:
+        return f"pretrained({artifact.name!r})"
+    told = _fields(describe(artifact.model))
+    fields = ", ".join(f"{field}={value!r}" for field, value in told.items())
+    return f"pretrained({artifact.name!r}, model=T5Config({fields}))"
+
+
+def export_weights(artifact: str, store: Store, form: str, out: Path) -> None:
+    """Write the selected checkpoint of the artifact with that name to the new directory `out`."""
+    from raysynth import interop
+    from raysynth.checkpoints import read_params
+    from raysynth.train import params_digest
+
+    artifact = artifact.strip("/")
+    record = store.read_json(f"{artifact}/record.json")
+    if record is None:
+        raise unknown(f"artifact of {store.uri}", artifact, store.names())
+    if "params_sha256" not in record["result"]:
+        raise InputError(f"{store.uri}: {artifact} is a data set and has no weights")
+    step = int(record["result"]["selected_step"])
+    with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
+        params = read_params(store.fetch_by_name(artifact, Path(cache)) / "checkpoints", step)
+    if params_digest(params) != record["result"]["params_sha256"]:
+        raise InputError(f"{store.uri}: the weights of {artifact} are not those that its record tells of")
+    config = _model(record["description"])
+    if interop.Format(form) is interop.Format.T5X:
+        interop.write_t5x(out, config, params, step=step)
+    else:
+        interop.write_hugging_face(out, config, params)
+    print(out)
+
+
+def _model(description: dict[str, Any]) -> T5Config:
+    """The model of a described artifact, of its init scheme or of that scheme's source."""
+    while "model" not in description:
+        description = description["init"] if "init" in description else description["source"]
+    return T5Config(**_fields(description["model"]))
+
+
+def _fields(model: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a described `T5Config`."""
+    told = {field: value for field, value in model.items() if field != "is"}
+    return {field: tuple(value) if isinstance(value, list) else value for field, value in told.items()}
 
 
 def show(task: SyntheticTask, *, num_examples: int, seed: int) -> str:

@@ -24,8 +24,8 @@ from raysynth import shards
 from raysynth.display import Display
 from raysynth.errors import InputError
 from raysynth.specs import Artifact, Dataset, TextDataset, name
-from raysynth.store import Driver, State, Store
-from raysynth.trial import provenance, trial
+from raysynth.store import Driver, State, Store, provenance
+from raysynth.trial import trial
 
 MAX_RETRIES = 3
 """How often a trial whose process died is started again; a node that Ray saw preempted does not count."""

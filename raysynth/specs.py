@@ -7,13 +7,14 @@ have one fingerprint, one directory and one result, whichever sweep asks.
 import dataclasses
 import hashlib
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import field
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, Named, unknown
 from raysynth.spec import choose, positive, share, spec, whole
 from raysynth.tokens import T5_TOKENS, TokenSpace
 
@@ -404,11 +405,58 @@ class Pretrain(Recipe):
         return self.learning_rate
 
     @property
+    def source_name(self) -> str:
+        """What the model learnt from, in one word."""
+        return self.data.task.name
+
+    @property
     def label(self) -> str:
         return f"{self.data.task.name}.seed{self.seed}"
 
     def inputs(self) -> "tuple[Artifact, ...]":
         return (self.data,)
+
+
+@spec
+class Pretrained:
+    """Artifact: the weights of a T5 that others pre-trained on text; `raysynth import` brings it into a store."""
+
+    name: str = field(kw_only=False)
+    model: T5Config
+
+    kind: ClassVar[str] = "pretrained"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", self.name):
+            raise InputError(
+                f"Pretrained.name must be at most 60 letters, digits, dots, hyphens and underscores, got {self.name!r}"
+            )
+
+    @property
+    def source_name(self) -> str:
+        """What the model learnt from, in one word."""
+        return self.name
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def inputs(self) -> "tuple[Artifact, ...]":
+        return ()
+
+
+published_models: Named[T5Config] = Named(
+    "pretrained model", {"t5-small": T5_SMALL, "t5-base": T5_BASE, "t5-v1_1-small": T5_V1_1_SMALL}
+)
+"""The shapes of the public checkpoints that `pretrained` knows, by name."""
+
+
+def pretrained(name: str, model: T5Config | None = None) -> Pretrained:
+    """The public checkpoint of that name, or one of your own with the shape of `model`.
+
+    Raises `InputError` for a name that is not public and comes without a shape.
+    """
+    return Pretrained(name, model=published_models[name] if model is None else model)
 
 
 class GroupBy(StrEnum):
@@ -447,7 +495,8 @@ class Embeddings(StrEnum):
     SOURCE = "source"
 
 
-Source = Pretrain
+Source = Pretrain | Pretrained
+"""Where an init scheme takes parameters from; either has a `model` and a `source_name`."""
 
 
 @spec
@@ -465,10 +514,14 @@ class FullInit:
     """Every parameter taken from the source's selected checkpoint; step count and optimizer start afresh."""
 
     source: Source = field(kw_only=False)
-    embeddings: Embeddings = Embeddings.RANDOM
-    """The authors' main tables leave them random for synthetic sources."""
+    embeddings: Embeddings | None = field(default=None, metadata={"left_out": Embeddings.RANDOM})
+    """None becomes RANDOM for synthetic sources, as in the authors' main tables, and SOURCE for pre-training on text,
+    whose tokens are those of the task."""
 
     def __post_init__(self) -> None:
+        if self.embeddings is None:
+            natural = Embeddings.SOURCE if isinstance(self.source, Pretrained) else Embeddings.RANDOM
+            object.__setattr__(self, "embeddings", natural)
         choose(self, "embeddings", Embeddings)
 
     @property
@@ -554,7 +607,7 @@ class Finetune:
 
     @property
     def label(self) -> str:
-        source = "" if self.init.source is None else f"{self.init.source.data.task.name}."
+        source = "" if self.init.source is None else f"{self.init.source.source_name}."
         return f"{self.task.name}.{source}{self.init.name}.lr{self.task.learning_rate:g}.seed{self.seed}"
 
     def inputs(self) -> "tuple[Artifact, ...]":
@@ -562,7 +615,7 @@ class Finetune:
         return (self.task.data,) if source is None else (self.task.data, source)
 
 
-Artifact = Dataset | TextDataset | Pretrain | Finetune
+Artifact = Dataset | TextDataset | Pretrain | Pretrained | Finetune
 
 
 # -------------------------------------------------------------------------------- identity
@@ -571,6 +624,7 @@ Artifact = Dataset | TextDataset | Pretrain | Finetune
 def describe(value: Any) -> Any:
     """The description as JSON values, with fields that hold their default left out.
 
+    A default that `__post_init__` makes from other fields says in its metadata which value is "left_out".
     A new field with a default therefore leaves old fingerprints as they are; a change of meaning raises the class's
     `revision`.
     """
@@ -582,7 +636,8 @@ def describe(value: Any) -> Any:
             told["revision"] = value.revision
         for entry in dataclasses.fields(value):
             current = getattr(value, entry.name)
-            if entry.default is dataclasses.MISSING or current != entry.default:
+            default = entry.metadata.get("left_out", entry.default)
+            if default is dataclasses.MISSING or current != default:
                 told[entry.name] = describe(current)
         return told
     if isinstance(value, tuple | list):
@@ -623,7 +678,10 @@ def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]
 
 
 def tiny(artifact: Finetune) -> Finetune:
-    """The same fine-tuning with a tiny model, few steps and little data, for rehearsals and tests."""
+    """The same fine-tuning with a tiny model, few steps and little data, for rehearsals and tests.
+
+    What starts from a `Pretrained` keeps its model whole: a smaller one would have no weights to start from.
+    """
     task = artifact.task
     vocabulary = task.data.vocabulary
     data = dataclasses.replace(
@@ -648,6 +706,8 @@ def _tiny_init(init: InitScheme) -> InitScheme:
     if isinstance(init, RandomInit | ConstantInit):
         return dataclasses.replace(init, model=_tiny_model(init.model))
     source = init.source
+    if isinstance(source, Pretrained):
+        return init
     task = dataclasses.replace(
         source.data.task, min_length=max(source.data.task.shortest, 4), max_length=max(source.data.task.shortest, 12)
     )

@@ -4,8 +4,10 @@ A store is a local path or any URI that pyarrow's file systems take (`gs://…`,
 remembers what is done: resuming, extending and asking what remains all read the same records.
 """
 
+import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import socket
 import tempfile
@@ -165,6 +167,14 @@ class Store:
         with ThreadPoolExecutor(16) as pool:
             return dict(zip(artifacts, pool.map(self.status, artifacts), strict=True))
 
+    def names(self) -> list[str]:
+        """The names of all trained or imported artifacts in the store, done or not."""
+        found = []
+        for kind in ("pretrain", "pretrained", "finetune"):
+            selector = fs.FileSelector(f"{self.root}/{kind}", allow_not_found=True)
+            found += [f"{kind}/{info.base_name}" for info in self.filesystem.get_file_info(selector)]
+        return sorted(found)
+
     def record(self, artifact: Artifact, *, result: dict[str, Any], provenance: dict[str, Any]) -> None:
         """Write the record that makes an artifact done; `result` depends on the description alone."""
         where = name(artifact)
@@ -208,13 +218,17 @@ class Store:
 
     def fetch(self, artifact: Artifact, cache: Path) -> Path:
         """A local directory with a done artifact's files, downloaded once into `cache` where the store is remote."""
+        return self.fetch_by_name(name(artifact), cache)
+
+    def fetch_by_name(self, where: str, cache: Path) -> Path:
+        """`fetch` for an artifact that is known by its name only, such as `pretrain/set.seed0-3b3f4595`."""
         if self.local_root is not None:
-            return self.local_root / name(artifact)
-        target = cache / name(artifact)
+            return self.local_root / where
+        target = cache / where
         if not target.exists():
             aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.aside")
             aside.mkdir(parents=True)
-            Workspace(store=self, name=name(artifact), path=aside, seen={}).pull()
+            Workspace(store=self, name=where, path=aside, seen={}).pull()
             try:
                 aside.rename(target)
             except OSError:  # another trial on this host was first
@@ -297,6 +311,19 @@ class Workspace:
 def here() -> dict[str, Any]:
     """This process, as a mark that others can check."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+
+
+def provenance(started: float) -> dict[str, Any]:
+    """Where, when and with which versions an artifact was made."""
+    packages = ("raysynth", "jax", "flax", "optax", "orbax-checkpoint", "ray", "numpy", "sentencepiece", "pyarrow")
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "started": started,
+        "seconds": time.time() - started,
+    }
 
 
 def alive(mark: dict[str, Any]) -> bool:

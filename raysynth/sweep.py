@@ -1,6 +1,7 @@
 """A sweep: a grid of fine-tunings, what remains of it, and one Tune experiment that makes the rest."""
 
 import argparse
+import dataclasses
 import itertools
 import os
 import sys
@@ -15,7 +16,7 @@ from rich.console import Console
 from raysynth import figures, parameters, report, specs
 from raysynth.downstream import downstream_tasks
 from raysynth.errors import InputError, exit_status, unknown
-from raysynth.specs import Artifact, Finetune, Pretrain, Recipe, name
+from raysynth.specs import Artifact, Dtype, Finetune, Pretrain, Pretrained, Recipe, name, published_models
 from raysynth.store import State, Status, Store
 
 DEFAULT_STORE = "results"
@@ -142,6 +143,8 @@ def plan(statuses: dict[Artifact, Status], store: Store) -> None:
         if status.state is State.DONE:
             print(line)
             continue
+        if isinstance(artifact, Pretrained):
+            line += f"  import it: {import_command(artifact, store)}"
         left, seconds = _num_steps(artifact), speeds.get(_shape(artifact))
         if left:
             told = "hours unknown" if seconds is None else f"{left * seconds / 3600:.2f} hours"
@@ -190,6 +193,12 @@ def run(
     """Make what is missing, then report; returns 1 if anything failed."""
     done = {artifact for artifact, status in statuses.items() if status.state is State.DONE}
     missing = [artifact for artifact in statuses if artifact not in done]
+    needed = {artifact for other in missing for artifact in other.inputs()}
+    absent = [artifact for artifact in missing if isinstance(artifact, Pretrained)]
+    if wanted := [artifact for artifact in absent if artifact in needed]:
+        names, commands = map(name, wanted), (import_command(artifact, store) for artifact in wanted)
+        raise InputError(f"{', '.join(names)} is not in {store.uri}; import it: {'; '.join(commands)}")
+    missing = [artifact for artifact in missing if artifact not in absent]
     failed: dict[Artifact, str] = {}
     if not missing:
         print(f"nothing to do: all {len(done)} artifacts are in {store.uri}")
@@ -247,6 +256,15 @@ def _grouped(failures: dict[Artifact, str]) -> dict[str, list[Artifact]]:
     for artifact, error in failures.items():
         groups.setdefault(error, []).append(artifact)
     return groups
+
+
+def import_command(artifact: Pretrained, store: Store) -> str:
+    """The command that brings a pretrained model into the store."""
+    command = f"raysynth import DIR --name {artifact.name} --store {store.uri}"
+    shape = dataclasses.replace(artifact.model, dtype=Dtype.DEVICE)
+    if artifact.name not in published_models or shape != published_models[artifact.name]:
+        command += " --model found"
+    return command if artifact.model.dtype is Dtype.DEVICE else f"{command} --dtype {artifact.model.dtype}"
 
 
 def _num_steps(artifact: Artifact) -> int:

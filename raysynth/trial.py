@@ -1,8 +1,5 @@
 """What Tune runs: one artifact from its inputs in the store to its record, with TensorBoard scalars and hparams."""
 
-import importlib.metadata
-import platform
-import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -15,7 +12,7 @@ from tensorboardX.summary import hparams as hparams_summary
 
 from raysynth.errors import InputError
 from raysynth.specs import Artifact, Finetune, Pretrain, name
-from raysynth.store import Store, Workspace
+from raysynth.store import Store, Workspace, provenance
 
 REPORT_SECONDS = 1.0
 """At least this long between two reports to the driver."""
@@ -111,9 +108,9 @@ class _Board:
 
 def _hparams(artifact: Artifact) -> Iterable[Any]:
     """TensorBoard's HParams declaration: the same flat columns for every run, or the page would show those of one."""
-    source = artifact.data.task.name if isinstance(artifact, Pretrain) else "-"
+    source = artifact.source_name if isinstance(artifact, Pretrain) else "-"
     if isinstance(artifact, Finetune) and artifact.init.source is not None:
-        source = artifact.init.source.data.task.name
+        source = artifact.init.source.source_name
     values = {
         "kind": artifact.kind,
         "task": artifact.task.name if isinstance(artifact, Finetune) else artifact.data.task.name,
@@ -125,19 +122,6 @@ def _hparams(artifact: Artifact) -> Iterable[Any]:
     metrics = {"validation/token_accuracy": None, "test/exact_match": None, "test/token_accuracy": None}
     experiment, start, _ = hparams_summary(values, metrics)
     return experiment, start
-
-
-def provenance(started: float) -> dict[str, Any]:
-    """Where, when and with which versions an artifact was made."""
-    packages = ("raysynth", "jax", "flax", "optax", "orbax-checkpoint", "ray", "numpy", "sentencepiece", "pyarrow")
-    return {
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-        "started": started,
-        "seconds": time.time() - started,
-    }
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ LAYERS = [
     {"parameters", "synthetic", "sources"},
     {"downstream"},
     {"batches", "t5", "optimizer"},
-    {"decode", "initialize", "checkpoints"},
+    {"decode", "initialize", "checkpoints", "interop"},
     {"train"},
     {"store"},
     {"report", "figures", "display"},
@@ -30,7 +30,7 @@ LAYERS = [
 ]
 """Each module imports modules of earlier layers only."""
 
-JAX = {"batches", "t5", "optimizer", "decode", "initialize", "checkpoints", "train"}
+JAX = {"batches", "t5", "optimizer", "decode", "initialize", "checkpoints", "interop", "train"}
 RAY = {"shards", "trial", "execution"}
 
 
@@ -63,7 +63,17 @@ def test_modules_import_earlier_layers_only(depth):
 
 
 @pytest.mark.parametrize(
-    ("library", "allowed"), [("jax", JAX), ("flax", JAX), ("optax", JAX), ("orbax", JAX), ("ray", RAY)]
+    ("library", "allowed"),
+    [
+        ("jax", JAX),
+        ("flax", JAX),
+        ("optax", JAX),
+        ("orbax", JAX),
+        ("tensorstore", {"interop"}),
+        ("safetensors", {"interop"}),
+        ("torch", {"interop"}),
+        ("ray", RAY),
+    ],
 )
 def test_heavy_libraries_stay_in_their_layers(library, allowed):
     for module in set().union(*LAYERS) - allowed:
