@@ -92,5 +92,8 @@ def read_params(directory: Path, step: int) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{path} is missing: the checkpoint of step {step} is not there")
     handler = ocp.PyTreeCheckpointHandler()
-    as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree)
-    return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_arrays))
+    try:
+        as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree)
+        return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_arrays))
+    except (ValueError, KeyError, OSError) as error:  # of JSON's or TensorStore's making
+        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]:.200}") from error

@@ -445,8 +445,8 @@ def _turned(path: str, array: np.ndarray) -> np.ndarray:
 def _ours(config: T5Config, params: Params) -> dict[str, np.ndarray]:
     """Parameters by path, checked against the shape that they are said to have."""
     flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(params, sep="/").items()}
-    _check_shapes({path: leaf.shape for path, leaf in flat.items()}, paths(config), "the parameters")
-    return {path: np.ascontiguousarray(_float32(leaf, path, "the parameters")) for path, leaf in flat.items()}
+    _check_shapes({path: leaf.shape for path, leaf in flat.items()}, paths(config), "the model to write")
+    return {path: np.ascontiguousarray(_float32(leaf, path, "the model to write")) for path, leaf in flat.items()}
 
 
 def _nested(flat: dict[str, np.ndarray]) -> Params:

@@ -74,7 +74,8 @@ def relative_buckets(
     """The bucket (int32) of each key place minus query place: exact for small distances, then logarithmic.
 
     Bidirectional buckets (encoder) keep the second half for later keys; the others (decoder) put all later keys in
-    bucket 0. Mesh TensorFlow and T5X compute the logarithm in float32, which decides the bucket at some distances.
+    bucket 0. The quotient of logarithms is float32, as in T5X and Hugging Face, which decides the bucket at some
+    distances; the logarithm itself is rounded from float64, because NumPy's float32 one differs between processors.
     """
     distance = -np.asarray(relative_positions)
     offset = np.zeros_like(distance)
@@ -86,7 +87,8 @@ def relative_buckets(
         distance = np.maximum(distance, 0)
     exact = num_buckets // 2
     ratio = np.maximum(distance, 1).astype(np.float32) / exact
-    steps = (np.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)).astype(np.int32)
+    logarithm = np.log(ratio.astype(np.float64)).astype(np.float32)
+    steps = (logarithm / np.float32(np.log(max_distance / exact)) * (num_buckets - exact)).astype(np.int32)
     far = np.minimum(exact + steps, num_buckets - 1)
     return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
 

@@ -35,6 +35,7 @@ class Vocabulary:
         if self.size > 1 << 16:
             raise InputError(f"a vocabulary may have at most 65536 ids with its sentinels, got {self.size}")
         self._processor = _processor(model_bytes + _sentinel_pieces(num_sentinels))
+        self._sentinel = rf"<extra_id_(?:{'|'.join(map(str, range(num_sentinels)))})>"
 
     @classmethod
     def load(cls, model_bytes: bytes, num_sentinels: int = T5_SENTINELS) -> "Vocabulary":
@@ -104,14 +105,14 @@ class Vocabulary:
         return self._processor.decode(known)
 
     def _spaced(self, text: str) -> str:
-        """A sentinel's piece starts with a space, as in T5; put one where the text has none."""
+        """A sentinel is a word of its own, as in Hugging Face's T5 tokenizer; put spaces where the text has none."""
         if "<extra_id_" not in text:
             return text
-        return _SENTINEL.sub(lambda found: f" {found[0]}" if int(found[1]) < self.num_sentinels else found[0], text)
+        text = re.sub(rf"(?<=[^ ]){self._sentinel}", r" \g<0>", text)
+        return re.sub(rf"{self._sentinel}(?=[^ ])", r"\g<0> ", text)
 
 
 _PRINTABLE = "".join(map(chr, range(33, 127)))
-_SENTINEL = re.compile(r"(?<=[^ ])<extra_id_(0|[1-9][0-9]*)>")
 
 
 def t5_vocabulary_bytes(location: str | None = None) -> bytes:

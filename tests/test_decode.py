@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
+from raysynth import decode
 from raysynth.decode import beam_search, brevity, generate, greedy_search
 from raysynth.specs import T5Config
 from raysynth.t5 import T5, init_params
@@ -72,26 +73,80 @@ def test_beams_of_logit_tables_are_t5x(shared, name):
     )
     filled = scores[:, ::-1] > -1e6  # T5X has the best last
     np.testing.assert_array_equal(np.asarray(found)[filled], sequences[:, ::-1][filled])
-    np.testing.assert_allclose(np.asarray(found_scores)[filled], scores[:, ::-1][filled], atol=1e-4)
+    np.testing.assert_allclose(np.asarray(found_scores)[filled], scores[:, ::-1][filled], atol=1e-5)
     assert (np.asarray(found_scores)[~filled] == -np.inf).all()
 
 
-def test_beams_of_a_model_are_t5x(shared, reference):
+@pytest.fixture(scope="module")
+def searched(shared, reference):
+    """What T5X decoded with the parameters: sequences and scores by number of beams and length."""
     params = dict(reference.params)
     if reference.name == "t5_1_0":
         params["decoder/decoder_norm/scale"] = params["decoder/decoder_norm/scale"] * np.float32(1.5)
     with np.load(shared / "golden/decoding/beam_search.npz") as file:
-        golden = {name: file[name] for name in file.files if name.startswith(reference.name)}
-    for length in (16, 10):
-        sequences, scores = generate(
-            T5(reference.config),
-            unflatten_dict(params, sep="/"),
-            reference.arrays["encoder_input_tokens"],
-            decode_length=length,
-            num_beams=4,
+        golden = {
+            (beams, length): [
+                file[f"{reference.name}/beam{beams}_len{length}/{part}"] for part in ("sequences", "scores")
+            ]
+            for beams, length in ((4, 16), (4, 10), (1, 16))
+        }
+    return unflatten_dict(params, sep="/"), golden
+
+
+@pytest.mark.parametrize(("num_beams", "length"), [(4, 16), (4, 10), (1, 16)])
+def test_the_best_hypothesis_of_a_model_is_t5x(reference, searched, num_beams, length):
+    """With one beam T5X's search is greedy wherever end of sequence is not among the two likeliest before the end."""
+    params, golden = searched
+    sequences, scores = generate(
+        T5(reference.config),
+        params,
+        reference.arrays["encoder_input_tokens"],
+        decode_length=length,
+        num_beams=num_beams,
+    )
+    expected, expected_scores = golden[num_beams, length]
+    np.testing.assert_array_equal(sequences, expected[:, -1])
+    np.testing.assert_allclose(scores, expected_scores[:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize(("num_beams", "length"), [(4, 16), (4, 10), (1, 16)])
+def test_all_beams_of_a_model_are_t5x(reference, searched, num_beams, length):
+    params, golden = searched
+    model, sources = T5(reference.config), reference.arrays["encoder_input_tokens"]
+
+    @jax.jit
+    def search(params):
+        variables = {"params": params}
+        memory, cache = model.apply(
+            variables, sources, decode_length=length, num_beams=num_beams, method="start_decoding"
         )
-        np.testing.assert_array_equal(sequences, golden[f"{reference.name}/beam4_len{length}/sequences"][:, -1])
-        np.testing.assert_allclose(scores, golden[f"{reference.name}/beam4_len{length}/scores"][:, -1], atol=1e-4)
+        return beam_search(
+            lambda tokens, place, cache: model.apply(variables, tokens, place, memory, cache, method="decode_step"),
+            cache,
+            batch_size=len(sources),
+            num_beams=num_beams,
+            decode_length=length,
+            length_penalty=0.6,
+        )
+
+    sequences, scores = map(np.asarray, search(params))
+    expected, expected_scores = (array[:, ::-1] for array in golden[num_beams, length])
+    filled = expected_scores > -1e6
+    assert filled[:, 0].all()
+    np.testing.assert_array_equal(sequences[filled], expected[filled])
+    np.testing.assert_allclose(scores[filled], expected_scores[filled], atol=1e-5)
+    assert (scores[~filled] == -np.inf).all()
+
+
+def test_one_compilation_serves_all_parameters_inputs_and_penalties(params, sources):
+    generate(MODEL, params, sources, decode_length=5, num_beams=2)
+    before = decode._generate._cache_size()
+    other = init_params(TINY, jax.random.key(6))
+    for penalty in (0.0, 1.0):
+        generate(MODEL, other, sources[::-1], decode_length=5, num_beams=2, length_penalty=penalty)
+    assert decode._generate._cache_size() == before
+    generate(MODEL, params, sources, decode_length=6, num_beams=2)
+    assert decode._generate._cache_size() == before + 1
 
 
 def test_greedy_is_the_uncached_argmax(params, sources):

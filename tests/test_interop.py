@@ -482,20 +482,26 @@ def test_a_damaged_directory_is_one_line_that_names_the_file(form, damage, line,
     assert "\n" not in str(caught.value)
 
 
-def test_every_truncation_is_told(sound, tmp_path):
-    for form in Format:
-        for file in sorted(file for file in (sound / form).rglob("*") if file.is_file()):
-            directory = tmp_path / "cut"
-            shutil.copytree(sound / form, directory)
-            whole = file.read_bytes()
-            where = directory / file.relative_to(sound / form)
-            # A chunk's last eight bytes are gzip's checksum, without which the values are whole still.
-            for share in (0, 0.3, 0.8) if file.parent.name.startswith("target") else np.linspace(0, 0.999, 40):
-                where.write_bytes(whole[: int(share * len(whole))].rstrip(b"\n}"))
-                with pytest.raises(InputError) as caught:
-                    read(directory)
-                assert "\n" not in str(caught.value)
-            shutil.rmtree(directory)
+@pytest.mark.parametrize(
+    ("form", "file", "shares"),
+    [
+        (Format.HUGGING_FACE, "config.json", np.linspace(0, 0.98, 30)),
+        (Format.HUGGING_FACE, "model.safetensors", np.linspace(0, 0.9999, 30)),
+        (Format.T5X, "checkpoint", np.linspace(0, 0.9999, 30)),
+        (Format.T5X, f"{KERNEL}/.zarray", np.linspace(0, 0.98, 10)),
+        # A chunk's last eight bytes are gzip's checksum, without which the values are still whole.
+        (Format.T5X, f"{KERNEL}/0.0", np.linspace(0, 0.98, 10)),
+    ],
+)
+def test_every_truncation_is_told(form, file, shares, sound, tmp_path):
+    shutil.copytree(sound / form, tmp_path / "cut")
+    whole = (sound / form / file).read_bytes()
+    for share in shares:
+        (tmp_path / "cut" / file).write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / "cut")
+        assert str(tmp_path) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_no_wrong_byte_raises_anything_but_an_input_error(sound, tmp_path):
@@ -692,3 +698,19 @@ def test_any_trained_artifact_can_be_exported(form, imported, tmp_path, capsys):
         error = capsys.readouterr().err
         assert line in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("lost", ["manifest.ocdbt", "_METADATA", "d/*", "ocdbt.process_0/d/*"])
+def test_a_damaged_checkpoint_in_the_store_is_one_line(lost, tmp_path, capsys):
+    write_t5x(tmp_path / "release", MODEL, arrays(MODEL))
+    arguments = ["--name", "mine", "--model", "found", "--store", str(tmp_path / "store")]
+    assert main(["import", str(tmp_path / "release"), *arguments]) == 0
+    where = name(pretrained("mine", model=MODEL))
+    for file in (tmp_path / "store" / where / "checkpoints/0/params").glob(lost):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    capsys.readouterr()
+    assert main(["export", where, "--store", str(tmp_path / "store"), "--format", "t5x", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/store/{where}/checkpoints/0/params is damaged: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

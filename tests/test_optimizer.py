@@ -85,6 +85,25 @@ def test_five_training_steps_are_t5x(shared, reference):
     assert differences.max() < 0.05
 
 
+def test_a_constant_factor_of_the_loss_changes_no_update():
+    """So T5X's loss_normalizing_factor, which the paper's runs left at None, could not have changed them."""
+    rng = np.random.default_rng(0)
+    shapes = {"factored": (130, 140), "whole": (12, 40), "vector": (64,)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    ends = []
+    for factor in (1.0, 1 / 37):
+        moved, state = params, optimizer.init(params)
+        for step in range(3):
+            draw = np.random.default_rng(step)
+            gradients = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+            scaled = {name: gradient * np.float32(factor) for name, gradient in gradients.items()}
+            moved, state = optimizer.update(scaled, state, moved, np.float32(0.01))
+        ends.append(moved)
+    for name in shapes:
+        assert np.abs(ends[0][name] - params[name]).max() > 0.01
+        np.testing.assert_allclose(ends[0][name], ends[1][name], atol=1e-6)
+
+
 def test_large_matrices_have_a_factored_state():
     shapes = {"at": (128, 128), "below": (127, 512), "vector": (512,)}
     state = optimizer.init({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
