@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import itertools
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -260,7 +261,7 @@ def _grouped(failures: dict[Artifact, str]) -> dict[str, list[Artifact]]:
 
 def import_command(artifact: Pretrained, store: Store) -> str:
     """The command that brings a pretrained model into the store."""
-    command = f"raysynth import DIR --name {artifact.name} --store {store.uri}"
+    command = f"raysynth import DIR --name {artifact.name} --store {shlex.quote(store.uri)}"
     shape = dataclasses.replace(artifact.model, dtype=Dtype.DEVICE)
     if artifact.name not in published_models or shape != published_models[artifact.name]:
         command += " --model found"
