@@ -166,6 +166,45 @@ def test_records_hold_the_digest_of_the_checkpoint(quickstart):
     assert params_digest(params) == record["result"]["params_sha256"]
 
 
+WITHOUT_RAY = """
+import pathlib, runpy, sys
+from raysynth import train
+from raysynth.specs import Pretrain, in_order, name, tiny
+store, scratch = map(pathlib.Path, sys.argv[1:])
+sweep = runpy.run_path("sweeps/quickstart.py")["sweep"]
+runs = {type(cell.artifact.init).__name__: cell.artifact for cell in sweep.cells(size=tiny)}
+source = runs["FullInit"].init.source
+outcome = train.pretrain(source, data=store / name(source.data), directory=scratch / "p", report=lambda progress: None)
+print(name(source), outcome.result["params_sha256"])
+taken = (scratch / "p", outcome.result["selected_step"])
+for run in runs.values():
+    outcome = train.finetune(
+        run, data=store / name(run.task.data), source=run.init.source and taken, directory=scratch / name(run),
+        report=lambda progress: None,
+    )
+    print(name(run), outcome.result["params_sha256"])
+assert "ray" not in sys.modules
+"""
+
+
+def test_without_ray_the_bits_are_those_of_the_sweep(quickstart, tmp_path):
+    """Every scheme's fine-tuning and a pre-training, from `train.py` alone in a process of its own."""
+    store, _ = quickstart
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, str(store), str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XLA_FLAGS": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    digests = dict(line.split() for line in done.stdout.splitlines())
+    assert len(digests) == 5
+    for label, digest in digests.items():
+        assert json.loads((store / label / "record.json").read_text())["result"]["params_sha256"] == digest
+
+
 def test_adding_a_seed_runs_only_what_is_new(quickstart, tmp_path):
     store, _ = quickstart
     before = set(records(store))

@@ -152,8 +152,8 @@ def test_loss_is_t5x(shared):
             np.testing.assert_allclose(gradient, golden[f"{name}/grad_logits"], atol=1e-6)
             assert counts["weight"] == cases[name]["weight_sum"]
             assert counts["correct"] == cases["accuracy"]["total"]
-            # The paper's runs set no normalizing factor, by which T5X divides the sum that is compared above; one that is
-            # constant would not reach Adafactor's updates (see test_optimizer.py).
+            # The paper's runs set no normalizing factor, by which T5X divides the sum that is compared above; a
+            # constant one would not reach Adafactor's updates (see test_optimizer.py).
             np.testing.assert_allclose(counts["loss"] / 37, cases[name.replace("None", "37.0")]["loss"], rtol=1e-6)
     accuracy = counts["correct"] / counts["weight"]
     np.testing.assert_allclose(accuracy, cases["accuracy"]["value"], rtol=1e-6)

@@ -141,6 +141,20 @@ def test_a_run_killed_around_every_checkpoint_ends_with_the_same_bits(
     assert outcome.result == uninterrupted[1].result
 
 
+def test_a_fine_tuning_killed_around_every_checkpoint_ends_with_the_same_bits(texts, uninterrupted, tmp_path):
+    run = Finetune(task=TASK, init=StatisticInit(PRETRAIN, group_by="parameter", statistic="mean_sd"))
+    given = {"data": texts, "source": (uninterrupted[0], uninterrupted[1].result["selected_step"])}
+    whole = train.finetune(run, **given, directory=tmp_path / "whole", report=quiet)
+    for step in (3, 6):
+        for after_evaluation in (False, True):
+            report = killed_at(step, after_evaluation=after_evaluation)
+            with pytest.raises(Killed):
+                train.finetune(run, **given, directory=tmp_path / "killed", report=report)
+    assert train.finetune(run, **given, directory=tmp_path / "killed", report=quiet).result == whole.result
+    one, other = ((tmp_path / run / "predictions.jsonl").read_bytes() for run in ("whole", "killed"))
+    assert one == other
+
+
 def test_an_evaluation_without_its_checkpoint_is_redone(synthetic, uninterrupted, tmp_path):
     with pytest.raises(Killed):
         train.pretrain(PRETRAIN, data=synthetic, directory=tmp_path, report=killed_at(6, after_evaluation=True))
