@@ -58,6 +58,14 @@ def share(owner: object, *names: str) -> None:
             raise InputError(f"{type(owner).__name__}.{name} must lie between 0 and 1, got {value!r}")
 
 
+def instance(owner: object, name: str, *kinds: type) -> None:
+    """Raise `InputError` unless the named field of `owner` is a value of one of `kinds`."""
+    value = getattr(owner, name)
+    if not isinstance(value, kinds):
+        allowed = " or ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{type(owner).__name__}.{name} must be a {allowed}, got {value!r:.80}")
+
+
 def choose(owner: object, name: str, kind: type[StrEnum]) -> None:
     """Turn the text in a field into the value of `kind` that it names, or raise `InputError`."""
     value = getattr(owner, name)

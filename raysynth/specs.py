@@ -15,7 +15,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from raysynth.errors import InputError, Named, unknown
-from raysynth.spec import choose, positive, share, spec, whole
+from raysynth.spec import choose, instance, positive, share, spec, whole
 from raysynth.tokens import T5_TOKENS, TokenSpace
 
 if TYPE_CHECKING:
@@ -289,6 +289,7 @@ class Recipe:
     def __post_init__(self) -> None:
         whole(self, "num_steps", "eval_every", "batch_size")
         whole(self, "input_length", "target_length", minimum=2)
+        instance(self, "selection", Best, FirstAbove, AtStep)
         if self.num_eval_examples is not None:
             whole(self, "num_eval_examples")
         share(self, "dropout_rate", "label_smoothing")
@@ -331,6 +332,7 @@ class DownstreamTask(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        instance(self, "data", TextDataset)
         positive(self, "learning_rate")
         whole(self, "decode_length", minimum=2)
         whole(self, "num_beams")
@@ -361,6 +363,7 @@ class Dataset:
     kind: ClassVar[str] = "dataset"
 
     def __post_init__(self) -> None:
+        instance(self, "task", SyntheticTask)
         whole(self, "num_examples", "num_validation", "shard_size")
         whole(self, "seed", minimum=0)
 
@@ -395,6 +398,9 @@ class Pretrain(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        instance(self, "data", Dataset)
+        instance(self, "model", T5Config)
+        instance(self, "learning_rate", Constant, InverseSquareRoot)
         whole(self, "seed", minimum=0)
         top = max(self.data.task.tokens.used)
         if top >= self.model.vocab_size:
@@ -508,6 +514,9 @@ class RandomInit:
     name: ClassVar[str] = "random"
     source: ClassVar[None] = None
 
+    def __post_init__(self) -> None:
+        instance(self, "model", T5Config)
+
 
 @spec
 class FullInit:
@@ -519,6 +528,7 @@ class FullInit:
     whose tokens are those of the task."""
 
     def __post_init__(self) -> None:
+        instance(self, "source", Pretrain, Pretrained)
         if self.embeddings is None:
             natural = Embeddings.SOURCE if isinstance(self.source, Pretrained) else Embeddings.RANDOM
             object.__setattr__(self, "embeddings", natural)
@@ -543,6 +553,7 @@ class StatisticInit:
     where: Family = Family.ALL
 
     def __post_init__(self) -> None:
+        instance(self, "source", Pretrain, Pretrained)
         choose(self, "group_by", GroupBy)
         choose(self, "statistic", Statistic)
         choose(self, "where", Family)
@@ -567,6 +578,7 @@ class ConstantInit:
     value: float
 
     def __post_init__(self) -> None:
+        instance(self, "model", T5Config)
         choose(self, "where", Family)
         if isinstance(self.value, bool) or not isinstance(self.value, int | float) or abs(self.value) == float("inf"):
             raise InputError(f"ConstantInit.value must be a finite number, got {self.value!r}")
@@ -593,6 +605,8 @@ class Finetune:
     kind: ClassVar[str] = "finetune"
 
     def __post_init__(self) -> None:
+        instance(self, "task", DownstreamTask)
+        instance(self, "init", RandomInit, FullInit, StatisticInit, ConstantInit)
         whole(self, "seed", minimum=0)
         vocabulary = self.task.data.vocabulary
         size = vocabulary.size

@@ -157,6 +157,19 @@ def test_nothing_evaluated_selects_nothing():
     [
         (lambda: synthetic_tasks["st"], "unknown synthetic task 'st' (did you mean 'set'?)"),
         (lambda: downstream_tasks["code"], "unknown downstream task 'code'"),
+        (lambda: Dataset(task="set"), "Dataset.task must be a SyntheticTask, got 'set'"),
+        (lambda: Pretrain(data=SET, model=T5_SMALL), "Pretrain.data must be a Dataset, got Set("),
+        (
+            lambda: Pretrain(data=Dataset(task=SET), model="t5-small"),
+            "Pretrain.model must be a T5Config, got 't5-small'",
+        ),
+        (
+            lambda: dataclasses.replace(pretrain(), learning_rate=0.01),
+            "Pretrain.learning_rate must be a Constant or InverseSquareRoot, got 0.01",
+        ),
+        (lambda: FullInit("t5-small"), "FullInit.source must be a Pretrain or Pretrained, got 't5-small'"),
+        (lambda: Finetune(task=MTOP_LIKE, init="random"), "Finetune.init must be a RandomInit or FullInit or"),
+        (lambda: dataclasses.replace(MTOP_LIKE, selection="best"), "DownstreamTask.selection must be a Best or"),
         (lambda: Dataset(tsk=SET), "unknown field of Dataset 'tsk' (did you mean 'task'?)"),
         (lambda: Dataset(), "Dataset: missing a required argument: 'task'"),
         (lambda: Dataset(task=SET, num_examples=0), "Dataset.num_examples must be an integer of at least 1, got 0"),
