@@ -6,7 +6,7 @@ d head_dim, e emb_dim, v vocabulary.
 """
 
 import math
-from functools import reduce
+from functools import partial, reduce
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -121,6 +121,31 @@ def _project_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
 project.defvjp(_project_forward, _project_backward)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def wide_einsum(subscripts: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    """The float32 `einsum` of two arrays of one type, whose gradients are products of arrays of that type, too.
+
+    JAX's own rule multiplies the float32 gradient of the result with bfloat16 operands, which no matrix unit can.
+    """
+    return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)
+
+
+def _wide_einsum_forward(
+    subscripts: str, left: jax.Array, right: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return wide_einsum(subscripts, left, right), (left, right)
+
+
+def _wide_einsum_backward(
+    subscripts: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    _, pull_back = jax.vjp(partial(jnp.einsum, subscripts), *saved)
+    return pull_back(gradient.astype(saved[0].dtype))
+
+
+wide_einsum.defvjp(_wide_einsum_forward, _wide_einsum_backward)
+
+
 class Dense(nn.Module):
     """[..., in] @ kernel [in, features], without bias."""
 
@@ -135,7 +160,11 @@ class Dense(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """T5's norm: divides by the root mean square in float32; no mean and no bias."""
+    """T5's norm: divides by the root mean square; no mean and no bias.
+
+    All of it is float32: in bfloat16, as T5X multiplies by the scale, the scale's gradient would be a sum of bfloat16s
+    over all tokens of a batch.
+    """
 
     dtype: Any
 
@@ -144,7 +173,7 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", ones, (x.shape[-1],), jnp.float32)
         x = x.astype(jnp.float32)
         x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-        return x.astype(self.dtype) * jnp.broadcast_to(scale.astype(self.dtype), x.shape)
+        return (x * jnp.broadcast_to(scale, x.shape)).astype(self.dtype)
 
 
 class Dropout(nn.Module):
@@ -218,15 +247,13 @@ class Attention(nn.Module):
     def attend(self, x: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
         """[..., queries, emb_dim] from keys and values [..., heads, keys, head_dim] and a bias of the logits' rank."""
         query = self._heads(self.query(x))
-        logits = jnp.einsum("...hqd,...hkd->...hqk", query, keys, preferred_element_type=jnp.float32) + bias
+        logits = wide_einsum("...hqd,...hkd->...hqk", query, keys) + bias
         # A softmax that divides after the sum over keys, where there is less to divide and to differentiate.
         weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
         total = jnp.sum(weights, axis=-1, keepdims=True)
         # T5X drops attention weights with one mask for all queries: that is, whole values, of which there are fewer.
         values = self.value_dropout(values)
-        mixed = jnp.einsum(
-            "...hqk,...hkd->...hqd", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
-        )
+        mixed = wide_einsum("...hqk,...hkd->...hqd", weights.astype(values.dtype), values)
         mixed = (mixed / total).astype(values.dtype)
         mixed = jnp.swapaxes(mixed, -2, -3)
         return self.out(mixed.reshape(*mixed.shape[:-2], -1))
