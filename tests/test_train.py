@@ -141,6 +141,7 @@ def test_a_run_killed_around_every_checkpoint_ends_with_the_same_bits(
     assert outcome.result == uninterrupted[1].result
 
 
+@pytest.mark.long
 def test_a_fine_tuning_killed_around_every_checkpoint_ends_with_the_same_bits(texts, uninterrupted, tmp_path):
     run = Finetune(task=TASK, init=StatisticInit(PRETRAIN, group_by="parameter", statistic="mean_sd"))
     given = {"data": texts, "source": (uninterrupted[0], uninterrupted[1].result["selected_step"])}
@@ -355,6 +356,7 @@ def test_one_compilation_serves_every_learning_rate_step_and_seed():
     assert train.train_step._cache_size() == before + 1
 
 
+@pytest.mark.long
 def test_results_do_not_depend_on_the_number_of_cores(synthetic, tmp_path):
     """XLA splits sums by thread, so a process that may use two cores must not do so unasked."""
     script = (
