@@ -11,8 +11,10 @@ from raysynth.errors import InputError, Named
 from raysynth.specs import (
     T5_BASE,
     T5_SMALL,
+    ConstantInit,
     Dataset,
     DownstreamTask,
+    Finetune,
     FullInit,
     InitScheme,
     Pretrain,
@@ -106,6 +108,23 @@ SCHEMES: Named[Callable[[Source], InitScheme]] = Named(
     },
 )
 """From a source to an init scheme, in the order of Table 5."""
+
+
+MAIN_TASKS: dict[str, DownstreamTask] = {name: TASKS[name] for name in ("CNNDM-10K", "MTOP")}
+"""The tasks of Tables 2, 3 and 5."""
+
+
+def statistics_trial(init: str, source: str, task: DownstreamTask, seed: int) -> Finetune:
+    """A cell of Tables 2, 5 and 7: a scheme on a source's pre-training, or a baseline where the source is "-"."""
+    scheme = initialization(init, task, seed) if source == "-" else SCHEMES[init](pretraining(source, seed=seed))
+    return Finetune(task=task, init=scheme, seed=seed)
+
+
+def layer_norm_trial(value: float | str, task: DownstreamTask, seed: int) -> Finetune:
+    """A cell of Tables 3 and 8: pre-attention layer norms at a value, the rest random, or a baseline by its name."""
+    if isinstance(value, str):
+        return Finetune(task=task, init=initialization(value, task, seed), seed=seed)
+    return Finetune(task=task, init=ConstantInit(T5_SMALL, where="pre_attention_layer_norm", value=value), seed=seed)
 
 
 # -------------------------------------------------------------------------------- printed numbers

@@ -7,21 +7,14 @@ Cost:    5.2 M steps of fine-tuning and at most 0.24 M of pre-training; `plan --
 Command: python sweeps/table2.py run, or ray submit cluster.yaml sweeps/table2.py run
 """
 
-from raysynth import Finetune, Sweep
-from raysynth.paper import SCHEMES, TASKS, initialization, pretraining
+from raysynth import Sweep
+from raysynth.paper import MAIN_TASKS, SCHEMES, statistics_trial
 
-TWO = {name: TASKS[name] for name in ("CNNDM-10K", "MTOP")}
 MAIN = [name for name in SCHEMES if name not in ("Across Layers Scale", "Per Layer Scale")]
 
-
-def trial(init, source, task, seed):
-    scheme = initialization(init, task, seed) if source == "-" else SCHEMES[init](pretraining(source, seed=seed))
-    return Finetune(task=task, init=scheme, seed=seed)
-
-
 sweep = Sweep(name="table2", claim="statistics carry much of the benefit")
-sweep.add(trial, init=MAIN, source=["LIME", "Set", "Identity"], task=TWO, seed=[0])
-sweep.add(trial, init=["Random Init", "Pre-trained T5"], source=["-"], task=TWO, seed=[0])
+sweep.add(statistics_trial, init=MAIN, source=["LIME", "Set", "Identity"], task=MAIN_TASKS, seed=[0])
+sweep.add(statistics_trial, init=["Random Init", "Pre-trained T5"], source=["-"], task=MAIN_TASKS, seed=[0])
 sweep.table(
     title="Init schemes",
     rows=("init",),

@@ -7,23 +7,12 @@ Cost:    3.0 M steps of fine-tuning; `plan --measure` tells device-hours.
 Command: python sweeps/table3.py run, or ray submit cluster.yaml sweeps/table3.py run
 """
 
-from raysynth import T5_SMALL, ConstantInit, Finetune, Sweep
-from raysynth.paper import TASKS, initialization
-
-TWO = {name: TASKS[name] for name in ("CNNDM-10K", "MTOP")}
-
-
-def constant(value, task, seed):
-    return Finetune(task=task, init=ConstantInit(T5_SMALL, where="pre_attention_layer_norm", value=value), seed=seed)
-
-
-def baseline(value, task, seed):
-    return Finetune(task=task, init=initialization(value, task, seed), seed=seed)
-
+from raysynth import Sweep
+from raysynth.paper import MAIN_TASKS, layer_norm_trial
 
 sweep = Sweep(name="table3", claim="lower pre-attention layer norms help random init")
-sweep.add(constant, value=[0.05, 0.1, 0.2, 0.4, 0.8], task=TWO, seed=[0])
-sweep.add(baseline, value=["Random Init", "Pre-trained T5"], task=TWO, seed=range(5))
+sweep.add(layer_norm_trial, value=[0.05, 0.1, 0.2, 0.4, 0.8], task=MAIN_TASKS, seed=[0])
+sweep.add(layer_norm_trial, value=["Random Init", "Pre-trained T5"], task=MAIN_TASKS, seed=range(5))
 sweep.table(
     title="Pre-attention layer norm at init",
     rows=("value",),

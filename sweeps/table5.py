@@ -7,20 +7,12 @@ Cost:    6.4 M steps of fine-tuning and at most 0.24 M of pre-training; `plan --
 Command: python sweeps/table5.py run, or ray submit cluster.yaml sweeps/table5.py run
 """
 
-from raysynth import Finetune, Sweep
-from raysynth.paper import SCHEMES, TASKS, initialization, pretraining
-
-TWO = {name: TASKS[name] for name in ("CNNDM-10K", "MTOP")}
-
-
-def trial(init, source, task, seed):
-    scheme = initialization(init, task, seed) if source == "-" else SCHEMES[init](pretraining(source, seed=seed))
-    return Finetune(task=task, init=scheme, seed=seed)
-
+from raysynth import Sweep
+from raysynth.paper import MAIN_TASKS, SCHEMES, statistics_trial
 
 sweep = Sweep(name="table5", claim="which statistics matter")
-sweep.add(trial, init=list(SCHEMES), source=["LIME", "Set", "Identity"], task=TWO, seed=[0])
-sweep.add(trial, init=["Random Init", "Pre-trained T5"], source=["-"], task=TWO, seed=[0])
+sweep.add(statistics_trial, init=list(SCHEMES), source=["LIME", "Set", "Identity"], task=MAIN_TASKS, seed=[0])
+sweep.add(statistics_trial, init=["Random Init", "Pre-trained T5"], source=["-"], task=MAIN_TASKS, seed=[0])
 sweep.table(
     title="Init schemes",
     rows=("init",),

@@ -7,25 +7,19 @@ Cost:    30.6 M steps of fine-tuning and at most 1.20 M of pre-training; `plan -
 Command: python sweeps/table7.py run, or ray submit cluster.yaml sweeps/table7.py run
 """
 
-from raysynth import Finetune, Sweep
-from raysynth.paper import SCHEMES, TASKS, initialization, pretraining
+from raysynth import Sweep
+from raysynth.paper import TASKS, statistics_trial
 
 SOURCES = ["LIME", "Set", "Identity"]
 FIVE = {name: TASKS[name] for name in ("CNNDM-10K", "MTOP", "SQuAD")}
 ONE = {name: TASKS[name] for name in ("WebQSP", "Code Trans.", "Retrosyn.")}
 
-
-def trial(init, source, task, seed):
-    scheme = initialization(init, task, seed) if source == "-" else SCHEMES[init](pretraining(source, seed=seed))
-    return Finetune(task=task, init=scheme, seed=seed)
-
-
 sweep = Sweep(name="table7", claim="two statistics a parameter carry much of the benefit")
-sweep.add(trial, init=["Full Init"], source=["LIME", "Set"], task=TASKS, seed=range(5))
-sweep.add(trial, init=["Full Init"], source=["Identity"], task=TASKS, seed=[0])
-sweep.add(trial, init=["Per Param Mean/SD"], source=SOURCES, task=FIVE, seed=range(5))
-sweep.add(trial, init=["Per Param Mean/SD"], source=SOURCES, task=ONE, seed=[0])
-sweep.add(trial, init=["Random Init", "Pre-trained T5"], source=["-"], task=TASKS, seed=range(5))
+sweep.add(statistics_trial, init=["Full Init"], source=["LIME", "Set"], task=TASKS, seed=range(5))
+sweep.add(statistics_trial, init=["Full Init"], source=["Identity"], task=TASKS, seed=[0])
+sweep.add(statistics_trial, init=["Per Param Mean/SD"], source=SOURCES, task=FIVE, seed=range(5))
+sweep.add(statistics_trial, init=["Per Param Mean/SD"], source=SOURCES, task=ONE, seed=[0])
+sweep.add(statistics_trial, init=["Random Init", "Pre-trained T5"], source=["-"], task=TASKS, seed=range(5))
 sweep.table(
     title="Statistics against all parameters",
     rows=("task", "source"),
