@@ -3,7 +3,8 @@
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,31 @@ class _LatestAndSelected(PreservationPolicy):
 
 
 class Checkpoints:
-    """The checkpoints under `directory`, each of a step's parameters and optimizer state."""
+    """The checkpoints under `directory`, each of a step's parameters and optimizer state.
 
-    def __init__(self, directory: Path, *, selection: Selection, evaluations: Evaluations):
+    They are written while training goes on. `saved` is called from another thread once a step is on disk and the steps
+    that no longer count are deleted; until `wait` returns, nothing else may change what it reads.
+    """
+
+    def __init__(
+        self, directory: Path, *, selection: Selection, evaluations: Evaluations, saved: Callable[[], None]
+    ) -> None:
         self._manager = ocp.CheckpointManager(
             directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_LatestAndSelected(selection, evaluations), cleanup_tmp_directories=True
             ),
         )
+        self._saved = saved
+        self._thread = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()
+        self._manager.close()
 
     @property
     def latest(self) -> int | None:
@@ -52,12 +69,22 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, *, params: Any, optimizer: Any) -> None:
-        """Save a step and return once it is on disk; steps that no longer count are deleted."""
+        """Begin to save a step; returns once the arrays may be given away."""
+        self.wait()
         self._manager.save(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardSave(params), optimizer=ocp.args.StandardSave(optimizer)),
         )
+        self._saving = self._thread.submit(self._finish)
+
+    def _finish(self) -> None:
         self._manager.wait_until_finished()
+        self._saved()
+
+    def wait(self) -> None:
+        """Return once the last save is on disk; raises what it or `saved` raised."""
+        if self._saving is not None:
+            self._saving.result()
 
     def restore(self, step: int, *, params: Any, optimizer: Any) -> tuple[Any, Any]:
         """The saved parameters and optimizer state; the arguments give their structure, shapes and placement."""
@@ -68,9 +95,6 @@ class Checkpoints:
             ),
         )
         return restored["params"], restored["optimizer"]
-
-    def close(self) -> None:
-        self._manager.close()
 
 
 def keep_only(directory: Path, step: int) -> None:

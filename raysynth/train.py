@@ -49,6 +49,10 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+def _unobserved() -> None:
+    """Nobody asked to be told of checkpoints."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a finished run knows: `result` is fixed by the description, `timing` is not."""
@@ -57,8 +61,13 @@ class Outcome:
     timing: dict[str, float]
 
 
-def pretrain(spec: Pretrain, *, data: Path, directory: Path, report: Report) -> Outcome:
-    """Pre-train on the data set in `data`, with checkpoints in `directory`, from random parameters."""
+def pretrain(
+    spec: Pretrain, *, data: Path, directory: Path, report: Report, saved: Callable[[], None] = _unobserved
+) -> Outcome:
+    """Pre-train on the data set in `data`, with checkpoints in `directory`, from random parameters.
+
+    `saved` is called from another thread when a checkpoint is on disk; `directory` does not change until it returns.
+    """
     train, validation = StoredSplit.open(data, "train"), batches.read(data, "validation")
     params = init_params(spec.model, named_key(spec.seed, "init"))
 
@@ -66,17 +75,24 @@ def pretrain(spec: Pretrain, *, data: Path, directory: Path, report: Report) -> 
         rows = validation.head(spec.num_eval_examples)
         return evaluate(T5(spec.model), params, validation, rows, spec, _layout(spec))
 
-    run = _fit(spec, spec.model, spec.seed, params, train, evaluation, directory, report)
+    run = _fit(spec, spec.model, spec.seed, params, train, evaluation, directory, report, saved)
     keep_only(directory / "checkpoints", run.selected)
     return Outcome(result=run.result(), timing=run.timing)
 
 
 def finetune(
-    spec: Finetune, *, data: Path, source: tuple[Path, int] | None, directory: Path, report: Report
+    spec: Finetune,
+    *,
+    data: Path,
+    source: tuple[Path, int] | None,
+    directory: Path,
+    report: Report,
+    saved: Callable[[], None] = _unobserved,
 ) -> Outcome:
     """Initialize by the scheme, fine-tune, select, decode the test split and score it.
 
     `source` is the directory and the selected step of the scheme's pre-training, None where the scheme has no source.
+    `saved` is that of `pretrain`.
     """
     task = spec.task
     train, validation = StoredSplit.open(data, "train"), batches.read(data, "validation")
@@ -100,7 +116,7 @@ def finetune(
             scores |= _means(_scores(task, predictions, right_answers(validation, rows, vocabulary)))
         return scores
 
-    run = _fit(task, spec.model, spec.seed, params, train, evaluation, directory, report)
+    run = _fit(task, spec.model, spec.seed, params, train, evaluation, directory, report, saved)
     started = time.monotonic()
     params = jax.device_put(read_params(directory / "checkpoints", run.selected), _replicated())
     test = batches.read(data, "test")
@@ -185,26 +201,35 @@ def _fit(
     evaluation: Callable[[Params], dict[str, float]],
     directory: Path,
     report: Report,
+    saved: Callable[[], None],
 ) -> _Run:
     layout = _layout(recipe)
     network = T5(model, dropout_rate=recipe.dropout_rate)
     key = named_key(seed, "dropout")
-
     evaluations = read_evaluations(directory / "evaluations")
-    checkpoints = Checkpoints(directory / "checkpoints", selection=recipe.selection, evaluations=evaluations)
+
+    def evaluated(step: int, params: Params) -> None:
+        evaluations[step] = evaluation(params)
+        _check_finite(evaluations[step]["loss"], step)
+        checkpoints.wait()
+        write_json(directory / "evaluations" / f"{step}.json", evaluations[step])
+
     params = jax.device_put(params, _replicated())
     state = jax.device_put(optimizer.init(params), _replicated())
-    step = checkpoints.latest or 0
-    for later in [evaluated for evaluated in evaluations if evaluated > step]:
-        del evaluations[later]  # its checkpoint was never finished; the step is redone
-    if step:
-        params, state = checkpoints.restore(step, params=params, optimizer=state)
-        if step not in evaluations:  # somebody deleted it
-            evaluations[step] = evaluation(params)
-            write_json(directory / "evaluations" / f"{step}.json", evaluations[step])
-
-    watch = _Watch(recipe, first_step=step, report=report)
-    with Stream(train, batch_size=recipe.batch_size, seed=seed) as stream:
+    with (
+        Checkpoints(
+            directory / "checkpoints", selection=recipe.selection, evaluations=evaluations, saved=saved
+        ) as checkpoints,
+        Stream(train, batch_size=recipe.batch_size, seed=seed) as stream,
+    ):
+        step = checkpoints.latest or 0
+        for later in [other for other in evaluations if other > step]:
+            del evaluations[later]  # its checkpoint was never finished; the step is redone
+        if step:
+            params, state = checkpoints.restore(step, params=params, optimizer=state)
+            if step not in evaluations:  # somebody deleted it
+                evaluated(step, params)
+        watch = _Watch(recipe, first_step=step, report=report)
         while step < recipe.num_steps and not recipe.selection.settled(evaluations):
             blocks = layout.lay(stream.examples(step))
             rate = np.float32(optimizer.learning_rate(recipe.schedule, step))
@@ -215,16 +240,14 @@ def _fit(
             watch.stepped(step, blocks, counts, rate)
             if step % recipe.eval_every == 0 or step == recipe.num_steps:
                 with watch.evaluating():
-                    evaluations[step] = evaluation(params)
-                    _check_finite(evaluations[step]["loss"], step)
-                    write_json(directory / "evaluations" / f"{step}.json", evaluations[step])
+                    evaluated(step, params)
+                    watch.evaluated(step, evaluations[step])
                     checkpoints.save(step, params=params, optimizer=state)
-                watch.evaluated(step, evaluations[step])
+        checkpoints.wait()
 
     selected = recipe.selection.choose(evaluations)
     if selected is None:
         raise InputError(f"{recipe.selection} chose none of the evaluated steps {sorted(evaluations)}")
-    checkpoints.close()
     chosen = read_params(directory / "checkpoints", selected)
     return _Run(
         selected=selected, last=step, evaluations=evaluations, digest=params_digest(chosen), timing=watch.timing()

@@ -49,7 +49,9 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
         try:
             if isinstance(artifact, Pretrain):
                 data = store.fetch(artifact.data, cache)
-                outcome = train.pretrain(artifact, data=data, directory=workspace.path, report=board.report)
+                outcome = train.pretrain(
+                    artifact, data=data, directory=workspace.path, report=board.report, saved=workspace.push
+                )
             elif isinstance(artifact, Finetune):
                 data = store.fetch(artifact.task.data, cache)
                 source = None
@@ -58,7 +60,12 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
                     assert record is not None, "the searcher starts a trial only when its inputs are done"
                     source = (store.fetch(artifact.init.source, cache), int(record["result"]["selected_step"]))
                 outcome = train.finetune(
-                    artifact, data=data, source=source, directory=workspace.path, report=board.report
+                    artifact,
+                    data=data,
+                    source=source,
+                    directory=workspace.path,
+                    report=board.report,
+                    saved=workspace.push,
                 )
             else:
                 raise TypeError(f"{name(artifact)} is not made by a trial")
@@ -97,7 +104,6 @@ class _Board:
         evaluated = any(tag.startswith("validation/") for tag in progress.scalars)
         if evaluated:
             self._writer.flush()
-            self._workspace.push()
         if evaluated or now - self._marked > MARK_SECONDS:
             self._store.progress(
                 self._artifact, step=progress.step, num_steps=progress.num_steps, seconds_per_step=self._speed
