@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import json
-import shutil
 import subprocess
 import sys
 
