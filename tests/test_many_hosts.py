@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -98,38 +99,46 @@ def test_five_hosts_are_busy_with_one_trial_each(cluster, undisturbed, tmp_path)
     assert sum(map(len, turns.values())) == 13
 
 
-@pytest.mark.parametrize("seed", [0])
-def test_hosts_workers_and_runs_killed_at_random_change_nothing(cluster, undisturbed, tmp_path, seed):
-    draw = random.Random(seed)
-    for node in cluster.hosts[3:]:
+@pytest.mark.parametrize(
+    ("num_kills", "num_hosts"), [(6, 3), pytest.param(20, 5, marks=pytest.mark.endurance)]
+)
+def test_hosts_workers_and_runs_killed_at_random_change_nothing(cluster, undisturbed, tmp_path, num_kills, num_hosts):
+    draw = random.Random(num_kills)
+    for node in cluster.hosts[num_hosts:]:
         cluster.remove_node(node)  # starting five hosts again and again takes two cores too long
-    del cluster.hosts[3:]
+    del cluster.hosts[num_hosts:]
+    kills = Counter()
     with (tmp_path / "log").open("w") as log:
         going = start(tmp_path, cluster.address, log)
-        for _ in range(6):
-            time.sleep(draw.uniform(8, 20))
+        while kills.total() < num_kills:
+            time.sleep(draw.uniform(4, 16))
             if going.poll() is not None:
                 break
             match draw.choice(["host", "worker", "run"]):
                 case "host":
-                    cluster.remove_node(cluster.hosts.pop(draw.randrange(3)), allow_graceful=False)
+                    cluster.remove_node(cluster.hosts.pop(draw.randrange(num_hosts)), allow_graceful=False)
                     cluster.hosts.append(host(cluster))
+                    kills["host"] += 1
                 case "worker":
                     workers = subprocess.run(["pgrep", "-f", "ray::"], capture_output=True, text=True, check=False)
                     mine = [pid for pid in map(int, workers.stdout.split()) if ours(pid, cluster)]
                     if mine:
                         os.kill(draw.choice(mine), signal.SIGKILL)
+                        kills["worker"] += 1
                 case "run":
                     going.kill()
                     going.wait()
                     going = start(tmp_path, cluster.address, log)
+                    kills["run"] += 1
         status = going.wait(timeout=900)
     assert status == 0, (tmp_path / "log").read_text()
+    assert min(kills[kind] for kind in ("host", "worker", "run")) > 0, kills
     assert {label: record["result"] for label, record in records(tmp_path).items()} == {
         label: record["result"] for label, record in undisturbed.items()
     }
     assert not list((tmp_path / "store").rglob("failure.json"))
     assert not list((tmp_path / "store").rglob("lease.json"))
+    print(dict(kills))
 
 
 def ours(pid, cluster):
