@@ -111,7 +111,7 @@ def test_hosts_workers_and_runs_killed_at_random_change_nothing(cluster, undistu
     with (tmp_path / "log").open("w") as log:
         going = start(tmp_path, cluster.address, log)
         while kills.total() < num_kills:
-            time.sleep(draw.uniform(4, 16))
+            time.sleep(draw.uniform(3, 12))
             if going.poll() is not None:
                 break
             match draw.choice(["host", "worker", "run"]):
