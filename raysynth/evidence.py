@@ -107,6 +107,7 @@ def _welch(value: Any, one: Any, other: Any, freedom: Any, other_freedom: Any) -
     """Standard error, degrees of freedom and two-sided p, from the variances of two means; arrays too."""
     from scipy.special import stdtr  # imported here because plan and status must start in a second
 
+    one, other = np.asarray(one), np.asarray(other)  # a division by zero is then not an error
     error = np.sqrt(one + other)
     with np.errstate(divide="ignore", invalid="ignore"):
         both = (one + other) ** 2 / (one**2 / freedom + other**2 / other_freedom)

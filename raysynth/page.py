@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from raysynth import figures, report, seeds
-from raysynth.evidence import LEVEL
 from raysynth.outlook import remaining, speed_file
 from raysynth.paper import printed
 from raysynth.report import PAPER, Line, Point, Table
@@ -149,11 +148,7 @@ def _next(section: Section) -> str:
     if outlook.proposals:
         lines = [_row(seeds.row(proposal), 2) for proposal in outlook.proposals]
         told.append(_box(seeds.HEADER, lines, 2))
-        told.append(
-            "<p class=quiet>Seeds to add cost the least and settle a difference if means and SDs stay as they are. "
-            "A pooled SD is that of the table's other cells of the task, a paper SD is printed. "
-            f"Of differences that are not there {100 * LEVEL:.0f} % pass, more if seeds are added until one does.</p>"
-        )
+        told.append(f"<p class=quiet>{_text(seeds.NOTE)}</p>")
         told.append(f"<p>All of these seeds: {_text(outlook.cost.told(1, None))}.</p>")
         if edits := "\n".join(seeds.edits(section.table, outlook)):
             told.append(
@@ -212,7 +207,7 @@ def _told(artifact: Artifact, status: Status) -> str:
     """State, result and record of an artifact as cells."""
     result = {} if status.record is None else status.record["result"]
     if isinstance(artifact, Finetune):
-        numbers = ", ".join(f"{metric} {100 * value:.1f}" for metric, value in result.get("test", {}).items())
+        numbers = ", ".join(f"{_heading(metric)} {100 * value:.1f}" for metric, value in result.get("test", {}).items())
     else:
         numbers = f"{result['selected_step']:,}" if "selected_step" in result else ""
     place = f"{name(artifact)}/record.json"
@@ -259,8 +254,7 @@ def _dots(table: Table, cells: Sequence[Point], statuses: Mapping[Artifact, Stat
         there = report.printed_cell(paper, row, column) if table.columns else None
         theirs = None if there is None else (there.values[0], there.spreads[0] if there.spreads else 0.0)
         for metric in shown:
-            heading = [report.HEADINGS.get(metric, metric.replace("_", " "))]
-            told = heading if not table.columns or len(metrics[column]) == 1 else []
+            told = [_heading(metric)] if not table.columns or len(metrics[column]) == 1 else []
             panel = panels.setdefault(" ".join([*map(str, column), *told]), {})
             if (ours := _interval(line, metric)) is not None or theirs is not None:
                 panel[" ".join(map(str, row))] = ours, theirs
@@ -272,6 +266,10 @@ def _interval(line: Line, metric: str) -> figures.Interval | None:
     if not values:
         return None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _heading(metric: str) -> str:
+    return report.HEADINGS.get(metric, metric.replace("_", " "))
 
 
 # -------------------------------------------------------------------------------- HTML
@@ -351,5 +349,6 @@ figure img { max-width: 100%; border-radius: 6px; }
 figcaption { color: var(--quiet); font-size: .88em; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; color: var(--mark); }
+details td.words { white-space: nowrap; }
 details td { font-size: .88em; }
 """

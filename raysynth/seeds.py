@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysynth.errors import InputError
-from raysynth.evidence import MOST_SEEDS, Comparison, Origin, cheapest, comparisons
+from raysynth.evidence import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
 from raysynth.outlook import Cost, cost, speeds
 from raysynth.report import Line, Point, Table
 from raysynth.specs import Artifact, Finetune, in_order
@@ -62,8 +62,10 @@ def next_seeds(table: Table, cells: Sequence[Point], statuses: dict[Artifact, St
     """Where a table's comparisons stand, and for each that is not settled the seeds that cost the least.
 
     A seed costs its fine-tuning and whatever of its inputs is not in the store, so a new pre-training where the trial
-    makes one for every seed. Seeds that the grid has and the store lacks come first, then whole numbers above the
-    grid's. Raises `InputError` as `comparisons` does, and where the folded field does not hold whole numbers.
+    makes one for every seed. Sides are weighed by what their next seed costs; the costs told are those of all seeds
+    proposed. Seeds that the grid has and the store lacks come first, then whole numbers above the grid's.
+
+    Raises `InputError` as `comparisons` does, and where the folded field does not hold whole numbers.
     """
     told = comparisons(table, cells, statuses)
     waiting = [each for each in told if not all(line.results for line in each.lines)]
@@ -195,6 +197,13 @@ HEADER = ["comparison", "add seeds", "difference", "SE", "p", "seeds now", "step
 """Of the rows that `row` makes."""
 
 
+NOTE = (
+    "The seeds to add are the cheapest that settle a difference if means and SDs stay as they are; means move, so that "
+    "is an even chance. A pooled SD is that of the table's other cells of the task, a paper SD is printed. Of "
+    f"differences that are not there {100 * LEVEL:.0f} % pass, more if seeds are added until one does."
+)
+
+
 def row(proposal: Proposal) -> list[str]:
     """A proposal as text; means and standard errors in percent."""
     cost = proposal.cost
@@ -218,7 +227,7 @@ def standing(comparison: Comparison, verdict: str) -> list[str]:
         verdict,
         f"{100 * (means[0] - means[1]):+.1f}",
         "unknown" if found is None else f"{100 * found.error:.1f}{assumed}",
-        "" if found is None else f"{found.p:.3f}",
+        "" if found is None else "<0.001" if found.p < 0.001 else f"{found.p:.3f}",
         f"{len(one.results)} : {len(other.results)}",
     ]
 

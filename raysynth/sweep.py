@@ -332,6 +332,7 @@ def print_next(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status]
             continue
         rows = [seeds.row(proposal) for proposal in outlook.proposals]
         _console().print(report.terminal("", seeds.HEADER, rows, text_columns=2))
+        _console().print(seeds.NOTE, style="dim", highlight=False)
         print(f"all of these seeds: {outlook.cost.told(1, None)}")
         if lines := seeds.edits(table, outlook):
             print("seeds that the grid lacks, for the sweep's file, below its other grids:")
