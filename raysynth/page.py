@@ -148,6 +148,7 @@ def _next(section: Section) -> str:
     if outlook.proposals:
         lines = [_row(seeds.row(proposal), 2) for proposal in outlook.proposals]
         told.append(_box(seeds.HEADER, lines, 2))
+    if any(proposal.add for proposal in outlook.proposals):
         told.append(f"<p class=quiet>{_text(seeds.NOTE)}</p>")
         told.append(f"<p>All of these seeds: {_text(outlook.cost.told(1, None))}.</p>")
         if edits := "\n".join(seeds.edits(section.table, outlook)):
@@ -156,12 +157,8 @@ def _next(section: Section) -> str:
                 f"<pre>{_text(edits)}</pre>"
             )
     if outlook.settled:
-        header = [*seeds.HEADER[:1], *seeds.HEADER[2:6]]
-        lines = []
-        for comparison in outlook.settled:
-            standing = seeds.standing(comparison, "")
-            lines.append(_row([standing[0], *standing[2:]], 1))
-        told.append(_folded(f"{len(outlook.settled)} settled differences", _box(header, lines, 1)))
+        lines = [_row(seeds.standing(comparison), 1) for comparison in outlook.settled]
+        told.append(_folded(f"{len(outlook.settled)} settled differences", _box(seeds.STANDING, lines, 1)))
     return "\n".join(told)
 
 

@@ -193,10 +193,10 @@ def _merged(additions: list[Addition]) -> list[Addition]:
 
 # -------------------------------------------------------------------------------- as text
 
-HEADER = ["comparison", "add seeds", "difference", "SE", "p", "seeds now", "steps", "device-hours"]
+STANDING = ["comparison", "difference", "SE", "p", "seeds now"]
+"""Of the rows that `standing` makes."""
+HEADER = ["comparison", "add seeds", *STANDING[1:], "steps", "device-hours"]
 """Of the rows that `row` makes."""
-
-
 NOTE = (
     "The seeds to add are the cheapest that settle a difference if means and SDs stay as they are; means move, so that "
     "is an even chance. A pooled SD is that of the table's other cells of the task, a paper SD is printed. Of "
@@ -204,32 +204,28 @@ NOTE = (
 )
 
 
-def row(proposal: Proposal) -> list[str]:
-    """A proposal as text; means and standard errors in percent."""
-    cost = proposal.cost
-    hours = "" if cost is None else "unknown" if cost.unknown else f"{cost.hours:.2f}"
-    return [
-        *standing(proposal.comparison, proposal.told),
-        "" if cost is None else f"{cost.steps:,}",
-        hours,
-    ]
-
-
-def standing(comparison: Comparison, verdict: str) -> list[str]:
-    """A comparison as text, with what to do about it in its second place."""
+def standing(comparison: Comparison) -> list[str]:
+    """A comparison as text; difference and standard error in percent, the latter with the origin of a borrowed SD."""
     found = comparison.difference
-    one, other = comparison.lines
-    means = [line.mean(comparison.metric) for line in comparison.lines]
+    one, other = (line.mean(comparison.metric) for line in comparison.lines)
     origins = {sample.origin for sample in comparison.samples if sample is not None} - {Origin.OWN}
-    assumed = f" ({', '.join(sorted(origins))} SD)" if origins else ""
+    borrowed = f" ({', '.join(sorted(origins))} SD)" if origins else ""
     return [
         comparison.told,
-        verdict,
-        f"{100 * (means[0] - means[1]):+.1f}",
-        "unknown" if found is None else f"{100 * found.error:.1f}{assumed}",
+        f"{100 * (one - other):+.1f}",
+        "unknown" if found is None else f"{100 * found.error:.1f}{borrowed}",
         "" if found is None else "<0.001" if found.p < 0.001 else f"{found.p:.3f}",
-        f"{len(one.results)} : {len(other.results)}",
+        " : ".join(str(len(line.results)) for line in comparison.lines),
     ]
+
+
+def row(proposal: Proposal) -> list[str]:
+    """A proposal as text."""
+    told, *numbers = standing(proposal.comparison)
+    cost = proposal.cost
+    if cost is None:
+        return [told, proposal.told, *numbers, "", ""]
+    return [told, proposal.told, *numbers, f"{cost.steps:,}", "unknown" if cost.unknown else f"{cost.hours:.2f}"]
 
 
 def summary(outlook: Outlook) -> str:

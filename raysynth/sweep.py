@@ -332,6 +332,8 @@ def print_next(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status]
             continue
         rows = [seeds.row(proposal) for proposal in outlook.proposals]
         _console().print(report.terminal("", seeds.HEADER, rows, text_columns=2))
+        if not any(proposal.add for proposal in outlook.proposals):
+            continue
         _console().print(seeds.NOTE, style="dim", highlight=False)
         print(f"all of these seeds: {outlook.cost.told(1, None)}")
         if lines := seeds.edits(table, outlook):

@@ -29,13 +29,14 @@ from raysynth.store import State, Status, Store
 MODEL = T5Config(vocab_size=512, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1)
 TASK = dataclasses.replace(downstream_tasks["python_ast"], num_steps=1_000)
 SYNTHETIC = dataclasses.replace(synthetic_tasks["set"], tokens=token_space(num_pieces=412))
+RATES = {"random": 0.001, "slow": 0.0001, "fast": 0.01}
 FINETUNE_SECONDS, PRETRAIN_SECONDS = 3.6, 7.2
 
 
 def trial(init, seed):
     """Full init has a new pre-training of 5,000 steps for every seed, "shared" the same one for all."""
-    if init == "random":
-        return Finetune(task=TASK, init=RandomInit(MODEL), seed=seed)
+    if init in RATES:
+        return Finetune(task=dataclasses.replace(TASK, learning_rate=RATES[init]), init=RandomInit(MODEL), seed=seed)
     of = 0 if init == "shared" else seed
     source = Pretrain(data=Dataset(task=SYNTHETIC, seed=of), model=MODEL, seed=of, num_steps=5_000)
     return Finetune(task=TASK, init=FullInit(source), seed=seed)
@@ -132,6 +133,16 @@ def test_seeds_that_the_grid_has_already_come_first_and_need_no_line(tmp_path):
     (proposal,) = told.proposals
     assert proposal.add[1] > 0
     assert [each.where for each in told.additions] == [{"init": ("full",)}] * (proposal.add[0] > 0)
+
+
+def test_a_cell_of_several_comparisons_gets_the_most_that_one_of_them_asks_for(tmp_path):
+    """Slow is near random, so that it asks for more seeds than fast."""
+    values = {"random": VALUES["random"], "slow": [0.37, 0.33, 0.41], "fast": [0.40, 0.36, 0.44]}
+    told, _ = outlook(grid(random=3, slow=3, fast=3), values, tmp_path)
+    most = {each.comparison.names[0]: each.add[1] for each in told.proposals}
+    assert most["slow"] > most["fast"] > 0
+    (new,) = [each.seeds for each in told.additions if "random" in each.where["init"]]
+    assert new == tuple(range(3, 3 + most["slow"]))
 
 
 def test_equal_seeds_of_several_cells_are_one_line(tmp_path):
