@@ -5,6 +5,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from raysynth.errors import InputError
 
@@ -12,36 +13,119 @@ Curve = Mapping[int, float]
 """A validation metric by step."""
 
 
-def learning_curves(title: str, curves: Mapping[str, Sequence[Curve]], *, ylabel: str) -> bytes:
-    """A PNG with one line per name: the mean over its runs, with a band from the lowest to the highest."""
-    from matplotlib.figure import Figure  # imported here because plan and status must start in a second
+def learning_curves(
+    title: str, panels: Mapping[str, Mapping[str, Sequence[Curve]]], *, ylabel: str, form: str
+) -> bytes:
+    """A "png" or "svg" with a plot per panel: a line per name, the mean over its runs, in a band from the lowest to the
+    highest of them.
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for index, (name, runs) in enumerate(curves.items()):
-        steps = sorted(set.intersection(*(set(run) for run in runs)))
-        values = [[run[step] for run in runs] for step in steps]
-        (line,) = axes.plot(
-            steps,
-            [statistics.fmean(value) for value in values],
-            label=f"{name} ({len(runs)})",
-            marker="os^Dvx*"[index % 7],
-            markersize=4,
-        )
-        axes.fill_between(
-            steps,
-            [min(value) for value in values],
-            [max(value) for value in values],
-            color=line.get_color(),
-            alpha=0.15,
-        )
-    axes.set_xlabel("fine-tuning step")
-    axes.set_ylabel(ylabel)
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.legend(title="initialization (runs)", fontsize="small")
+    A name has the same color in all panels.
+    """
+    from matplotlib.figure import Figure  # imported here because plan and status must start in a second
+    from matplotlib.ticker import EngFormatter
+
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    across = min(len(panels), 3)
+    down = -(-len(panels) // across)
+    size = (8, 5) if len(panels) == 1 else (4 * across, 0.5 + 3 * down + 0.2 * -(-len(names) // 4))
+    figure = Figure(figsize=size, layout="constrained")
+    plots = figure.subplots(down, across, squeeze=False).flat
+    lines = {}
+    for (panel, curves), axes in zip(panels.items(), plots, strict=False):
+        for name, runs in curves.items():
+            index = names.index(name)
+            steps = sorted(set.intersection(*(set(run) for run in runs)))
+            values = [[run[step] for run in runs] for step in steps]
+            (lines[name],) = axes.plot(
+                steps,
+                [statistics.fmean(value) for value in values],
+                color=f"C{index}",
+                label=f"{name} ({len(runs)})",
+                marker="os^Dvx*"[index % 7],
+                markersize=4 if len(panels) == 1 else 3,
+            )
+            axes.fill_between(
+                steps,
+                [min(value) for value in values],
+                [max(value) for value in values],
+                color=f"C{index}",
+                alpha=0.15,
+            )
+        axes.set_title(panel, fontsize="medium", parse_math=False)
+        axes.set_xlabel("fine-tuning step", fontsize="small")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize="small")
+    for axes in plots:
+        axes.set_visible(False)
+    figure.supylabel(ylabel, fontsize="medium")
+    figure.suptitle(title, parse_math=False)
+    if len(panels) == 1:
+        legend = axes.legend(title="initialization (runs)", fontsize="small")
+    else:
+        legend = figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize="small")
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a label is text, dollar signs too
+    return _saved(figure, form, dpi=120)
+
+
+Interval = tuple[float, float]
+"""Mean and SD, the SD 0 where there is none."""
+
+
+def dots(rows: Sequence[str], panels: Mapping[str, Mapping[str, tuple[Interval | None, Interval | None]]]) -> bytes:
+    """An SVG with a plot per panel: for each row our mean and the printed one, with a bar of one SD to each side.
+
+    A panel holds ours and theirs by row, None where there is none.
+    """
+    from matplotlib.figure import Figure
+
+    across = min(len(panels), 3)
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(2.2 + 3 * across, 0.5 + (0.6 + 0.27 * len(rows)) * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    styles = (("ours", "o", "#1f77b4", "#1f77b4"), ("printed", "D", "#8a8a8a", "none"))
+    plots = grid.flat
+    for (panel, cells), axes in zip(panels.items(), plots, strict=False):
+        for side, (label, marker, color, face) in enumerate(styles):
+            places = [row for row in rows if cells.get(row, (None, None))[side] is not None]
+            if places:
+                axes.errorbar(
+                    [cells[row][side][0] for row in places],  # type: ignore[index]
+                    [rows.index(row) + (0.16 if side else -0.16) for row in places],
+                    xerr=[cells[row][side][1] for row in places],  # type: ignore[index]
+                    fmt=marker,
+                    color=color,
+                    markerfacecolor=face,
+                    markersize=5 - side,
+                    elinewidth=1.5,
+                    label=label,
+                )
+        axes.set_title(panel, loc="left", fontsize="medium", parse_math=False)
+        axes.set_yticks(range(len(rows)), rows, parse_math=False)
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(labelsize="small", length=0, axis="y")
+        axes.tick_params(labelsize="small", axis="x")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    for axes in plots:
+        axes.set_visible(False)
+    grid[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+    handles = {
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside upper right", ncols=2, frameon=False, fontsize="small")
+    return _saved(figure, "svg", dpi=150)
+
+
+def _saved(figure: Any, form: str, *, dpi: int) -> bytes:
+    """The figure's bytes, which are the same for the same figure."""
+    import matplotlib
+
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
+    # Otherwise SVG has random ids and the date, and PNG the version.
+    metadata = {"Date": None} if form == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "raysynth"}):
+        figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
     return file.getvalue()
 
 
@@ -62,7 +146,6 @@ def norms_by_layer(sources: Mapping[str, Mapping[str, Sequence[float]]], *, form
     A source holds, by module, the means from layer 0 on; sources may differ in their numbers of layers. Equal sources
     give equal bytes with one version of Matplotlib.
     """
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -87,12 +170,7 @@ def norms_by_layer(sources: Mapping[str, Mapping[str, Sequence[float]]], *, form
     legend = figure.legend(lines, [RANDOM, *sources], loc="outside lower center", ncols=columns, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a label is text, dollar signs too
-    file = io.BytesIO()
-    # Otherwise SVG has random ids and the date, and PNG the version.
-    metadata = {"Date": None} if form == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "raysynth"}):
-        figure.savefig(file, format=form, dpi=150, metadata=metadata)
-    return file.getvalue()
+    return _saved(figure, form, dpi=150)
 
 
 def files(out: Path) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +49,22 @@ class Cost:
 
 def remaining(statuses: dict[Artifact, Status], store: Store) -> Cost:
     """The cost of what is neither done nor diverged."""
-    seconds = {
-        artifact: (steps_left(artifact, status), speed)
-        for (artifact, status), speed in zip(statuses.items(), speeds(statuses, store), strict=True)
-        if status.state not in (State.DONE, State.DIVERGED)
+    return cost(statuses, statuses, dict(zip(statuses, speeds(statuses, store), strict=True)))
+
+
+def cost(
+    artifacts: Iterable[Artifact], statuses: Mapping[Artifact, Status], seconds: Mapping[Artifact, float | None]
+) -> Cost:
+    """The cost of those that are neither done nor diverged, at so many seconds per step of each."""
+    left = {
+        artifact: steps_left(artifact, statuses[artifact])
+        for artifact in artifacts
+        if statuses[artifact].state not in (State.DONE, State.DIVERGED)
     }
     return Cost(
-        steps=sum(left for left, _ in seconds.values()),
-        hours=sum(left * (speed or 0.0) for left, speed in seconds.values()) / 3600,
-        unknown=sum(bool(left) and speed is None for left, speed in seconds.values()),
+        steps=sum(left.values()),
+        hours=sum(steps * (seconds[artifact] or 0.0) for artifact, steps in left.items()) / 3600,
+        unknown=sum(bool(steps) and seconds[artifact] is None for artifact, steps in left.items()),
     )
 
 

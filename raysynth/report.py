@@ -22,6 +22,10 @@ class Point(Protocol):
     fields: dict[str, Any]
     artifact: Finetune
 
+    def again(self, **fields: Any) -> Finetune:
+        """The fine-tuning of the same cell at other values of some fields."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -84,6 +88,17 @@ class Table:
             groups.setdefault((self._row(point), column), []).append(point)
         return {place: self._line(place[0], here, statuses) for place, here in groups.items()}
 
+    def curves(
+        self, points: Sequence[Point], statuses: dict[Any, Status]
+    ) -> "dict[str, dict[str, list[dict[int, float]]]]":
+        """Learning curves by column and row, of those that have results; columns have different tasks."""
+        panels: dict[str, dict[str, list[dict[int, float]]]] = {}
+        for (row, column), line in self.cells(points, statuses).items():
+            panel = panels.setdefault(" ".join(map(str, column)), {})
+            if line.results:
+                panel[" ".join(map(str, row))] = line.curves()
+        return {column: panel for column, panel in panels.items() if panel}
+
     def _line(self, key: tuple[Any, ...], here: list[Point], statuses: dict[Any, Status]) -> "Line":
         """The results of the given points, at the best value of the swept field."""
         values = dict.fromkeys(point.fields[self.best_of] if self.best_of else None for point in here)
@@ -97,7 +112,7 @@ class Table:
                 Line(
                     key=key,
                     best=value,
-                    wanted=len(part),
+                    points=tuple(part),
                     results=tuple(results),
                     waits=next(iter(waits), ""),
                     metrics=tuple(metric for metric in part[0].artifact.task.metrics if metric in HEADINGS),
@@ -120,12 +135,18 @@ class Line:
 
     key: tuple[Any, ...]
     best: Any
-    wanted: int
+    points: tuple[Point, ...]
+    """Those at the best value, done or not."""
     results: tuple[dict[str, Any], ...]
     waits: str = ""
     """What the first unfinished one waits for."""
     metrics: tuple[str, ...] = ()
     """The task's metrics that the paper prints."""
+
+    @property
+    def wanted(self) -> int:
+        """How many results there will be."""
+        return len(self.points)
 
     @property
     def validation(self) -> float:
@@ -214,6 +235,9 @@ def rendered(table: Table, points: Sequence[Point], statuses: dict[Any, Status])
     return header, rows
 
 
+PAPER = "  paper"
+"""Heads a row of printed values, below that of ours."""
+
 HEADINGS = {
     "exact_match": "EM",
     "squad_exact_match": "EM",
@@ -239,10 +263,10 @@ def _crossed(table: Table, points: Sequence[Point], statuses: dict[Any, Status])
     told = []
     for row in rows:
         ours, theirs = [*map(str, row)], ["", *[""] * (len(row) - 1)]
-        theirs[0] = "  paper"
+        theirs[0] = PAPER
         for column in columns:
             line = cells.get((row, column))
-            there = _printed(paper, row, column)
+            there = printed_cell(paper, row, column)
             ours.append("" if line is None else line.told(there))
             theirs.append("" if there is None else _paper(there))
         if with_gap:
@@ -252,22 +276,30 @@ def _crossed(table: Table, points: Sequence[Point], statuses: dict[Any, Status])
                 baseline=averages.get(table.baseline, float("nan")),  # type: ignore[arg-type]
                 ceiling=averages.get(table.ceiling, float("nan")),  # type: ignore[arg-type]
             )
-            there = _printed(paper, row, ("average",))
+            there = printed_cell(paper, row, ("average",))
             ours += [_percent(average), "-" if share != share else f"{100 * share:.0f} %"]
             theirs += ["" if there is None else _paper(there), ""]
         told.append(ours)
         if any(theirs[len(row) :]):
             told.append(theirs)
-    header = []
-    for column in columns:
-        headings = {
-            "/".join(HEADINGS[metric] for metric in cells[place].metrics) for place in cells if place[1] == column
-        }
-        header.append(" ".join([*map(str, column), *(headings if len(headings) == 1 else [])]))
+    metrics = metrics_of_columns(cells)
+    header = [
+        " ".join([*map(str, column), *(metrics[column] if len(metrics[column]) == 1 else [])]) for column in columns
+    ]
     return [*table.rows, *header, *(["average", "gap closed"] if with_gap else [])], told
 
 
-def _printed(paper: dict[tuple[str, str], Printed], row: tuple[Any, ...], column: tuple[Any, ...]) -> Printed | None:
+def metrics_of_columns(cells: Mapping[tuple[tuple[Any, ...], tuple[Any, ...]], Line]) -> dict[Any, set[str]]:
+    """The metrics of each column as the paper heads them, several where its tasks have different ones."""
+    told: dict[Any, set[str]] = {}
+    for (_, column), line in cells.items():
+        told.setdefault(column, set()).add("/".join(HEADINGS[metric] for metric in line.metrics))
+    return told
+
+
+def printed_cell(
+    paper: dict[tuple[str, str], Printed], row: tuple[Any, ...], column: tuple[Any, ...]
+) -> Printed | None:
     """The printed cell, whichever way round the paper's table lies."""
     one, other = (" ".join(map(str, key)) for key in (row, column))
     return paper.get((one, other)) or paper.get((other, one))

@@ -1,17 +1,19 @@
 """A sweep: a grid of fine-tunings, what remains of it, and one Tune experiment that makes the rest."""
 
 import argparse
+import functools
 import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 
-from raysynth import figures, report, specs
+from raysynth import figures, page, report, seeds, specs
 from raysynth.downstream import check_locations
 from raysynth.errors import InputError, exit_status
 from raysynth.files import BadRows
@@ -30,6 +32,8 @@ class Cell:
 
     fields: dict[str, Any]
     artifact: Finetune
+    again: Callable[..., Finetune] = field(compare=False)
+    """Makes the fine-tuning at other values of some axes, whether the grid has them or not."""
 
 
 @dataclass
@@ -46,6 +50,24 @@ class Sweep:
         """Call `trial` on the product of the axes; a mapping's keys name its points, its values are passed."""
         self.grids.append((trial, axes))
 
+    def extend(self, where: Mapping[str, Sequence[Any]], **axes: Iterable[Any] | Mapping[str, Any]) -> None:
+        """Add points of the grid again, at other values of some axes: more seeds for a few cells.
+
+        `where` tells them by their names on the other axes. Raises `InputError` for a name that is not there.
+        """
+        found = [
+            (trial, {**own, **{axis: _kept(own[axis], names) for axis, names in where.items()}, **axes})
+            for trial, own in self.grids
+            if {*where, *axes} <= own.keys()
+        ]
+        found = [(trial, own) for trial, own in found if all(own[axis] for axis in where)]
+        for axis, names in where.items():
+            for missing in set(names) - {label for _, own in found for label, _ in _named(own[axis])}:
+                raise InputError(
+                    f"sweep {self.name!r} has no point to extend with {axis} {missing!r} and {dict(where)!r}"
+                )
+        self.grids += found
+
     def table(self, **layout: Any) -> None:
         """Print results as a table; the arguments are those of `report.Table`."""
         self.tables.append(report.Table(**layout))
@@ -54,16 +76,13 @@ class Sweep:
         """All points of the grid, each fine-tuning put through `size` (`specs.tiny` for the tiny sweep)."""
         cells = []
         for trial, axes in self.grids:
-            points = [
-                list(axis.items()) if isinstance(axis, Mapping) else [(_label(v), v) for v in axis]
-                for axis in axes.values()
-            ]
-            for combination in itertools.product(*points):
+            for combination in itertools.product(*map(_named, axes.values())):
                 fields = {axis: label for axis, (label, _) in zip(axes, combination, strict=True)}
-                artifact = trial(**{axis: value for axis, (_, value) in zip(axes, combination, strict=True)})
-                if not isinstance(artifact, Finetune):
-                    raise InputError(f"{trial.__name__} must return a Finetune, got {artifact!r}")
-                cells.append(Cell(fields=fields, artifact=size(artifact)))
+                values = {axis: value for axis, (_, value) in zip(axes, combination, strict=True)}
+                again = functools.partial(_called, trial, values, size)
+                cell = Cell(fields=fields, artifact=again(), again=again)
+                if cell not in cells:  # grids may overlap; a point counts once
+                    cells.append(cell)
         for table in self.tables:
             table.check(cells)
         return cells
@@ -71,6 +90,25 @@ class Sweep:
     def main(self, arguments: list[str] | None = None) -> None:
         """Run the verb on the command line and exit with its status."""
         sys.exit(main(self, sys.argv[1:] if arguments is None else arguments))
+
+
+def _called(
+    trial: Callable[..., Finetune], values: dict[str, Any], size: Callable[[Finetune], Finetune], **others: Any
+) -> Finetune:
+    artifact = trial(**{**values, **others})
+    if not isinstance(artifact, Finetune):
+        raise InputError(f"{trial.__name__} must return a Finetune, got {artifact!r}")
+    return size(artifact)
+
+
+def _named(axis: Iterable[Any] | Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """The points of an axis with their names."""
+    return list(axis.items()) if isinstance(axis, Mapping) else [(_label(value), value) for value in axis]
+
+
+def _kept(axis: Iterable[Any] | Mapping[str, Any], names: Sequence[Any]) -> dict[Any, Any]:
+    """The points of those names."""
+    return {name: value for name, value in _named(axis) if name in names}
 
 
 def _label(value: Any) -> Any:
@@ -115,6 +153,8 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
             store.check_writable()
             measure(statuses, store, options.address)
         print_plan(statuses, store, num_workers=options.workers, price=options.price)
+    elif options.next:
+        print_next(sweep, cells, statuses, store)
     else:
         print_report(sweep, cells, statuses, store)
     return 0
@@ -159,6 +199,9 @@ def _parser(sweep: Sweep) -> argparse.ArgumentParser:
     parser.add_argument("--price", type=_positive(float), help="plan: of an hour of one host, in any currency")
     parser.add_argument(
         "--follow", type=_positive(float), metavar="SECONDS", help="status: again so often while something runs"
+    )
+    parser.add_argument(
+        "--next", action="store_true", help="report: the differences that need more seeds, and the cheapest such seeds"
     )
     parser.add_argument("--fail-fast", action="store_true", help="run: stop at the first failure")
     return parser
@@ -244,25 +287,65 @@ def run(
 
 
 def print_report(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status], store: Store) -> None:
-    """Print the tables so far and leave them, with the learning curves, under `reports/` in the store."""
+    """Print the tables so far; leave them, the learning curves and the page under `reports/` in the store."""
     where = f"reports/{sweep.name}"
+    sections = []
     for number, table in enumerate(sweep.tables, start=1):
         header, rows = report.rendered(table, cells, statuses)
-        width = None if sys.stdout.isatty() else WIDTH
-        Console(width=width).print(report.terminal(table.title, header, rows, text_columns=len(table.rows)))
+        _console().print(report.terminal(table.title, header, rows, text_columns=len(table.rows)))
         store.write_bytes(f"{where}/table{number}.md", report.markdown(header, rows).encode())
         store.write_bytes(f"{where}/table{number}.csv", report.comma_separated(header, rows).encode())
-        curves = {" ".join(map(str, line.key)): line.curves() for line in table.lines(cells, statuses) if line.results}
-        if curves:
-            png = figures.learning_curves(sweep.claim, curves, ylabel="validation token accuracy")
-            store.write_bytes(f"{where}/learning_curves{number}.png", png)
+        drawn: dict[str, bytes] = {}
+        if panels := table.curves(cells, statuses):
+            drawn = {
+                form: figures.learning_curves(sweep.claim, panels, ylabel="validation token accuracy", form=form)
+                for form in ("png", "svg")
+            }
+            store.write_bytes(f"{where}/learning_curves{number}.png", drawn["png"])
+        outlook = _outlook(table, cells, statuses, store)
+        sections.append(page.Section(table=table, header=header, rows=rows, curves=drawn.get("svg"), outlook=outlook))
+    told = page.page(sweep.name, sweep.claim, sections, cells, statuses, store, now=datetime.now(UTC))
+    store.write_bytes(f"{where}/report.html", told.encode())
     if told := evaluation_share(statuses):
         print(told)
     print(f"tables and learning curves: {store.place}/{where}/")
+    print(f"all of it as a page: {store.place}/{where}/report.html")
     print(f"TensorBoard: tensorboard --logdir {store.place}")
 
 
+def _outlook(
+    table: report.Table, cells: list[Cell], statuses: dict[Artifact, Status], store: Store
+) -> seeds.Outlook | str:
+    """What to run next, or in one line why that cannot be told: a report is there without it."""
+    try:
+        return seeds.next_seeds(table, cells, statuses, store)
+    except InputError as error:
+        return str(error)
+
+
+def print_next(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status], store: Store) -> None:
+    """Print the differences that the seeds so far do not settle, and the cheapest seeds that would."""
+    for table in sweep.tables:
+        outlook = seeds.next_seeds(table, cells, statuses, store)
+        print(f"{table.title}: {seeds.summary(outlook)}")
+        if not outlook.proposals:
+            continue
+        rows = [seeds.row(proposal) for proposal in outlook.proposals]
+        _console().print(report.terminal("", seeds.HEADER, rows, text_columns=2))
+        if not any(proposal.add for proposal in outlook.proposals):
+            continue
+        _console().print(seeds.NOTE, style="dim", highlight=False)
+        print(f"all of these seeds: {outlook.cost.told(1, None)}")
+        if lines := seeds.edits(table, outlook):
+            print("seeds that the grid lacks, for the sweep's file, below its other grids:")
+            print("".join(f"    {line}\n" for line in lines), end="")
+
+
 # -------------------------------------------------------------------------------- helpers
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def evaluation_share(statuses: Mapping[Artifact, Status]) -> str:

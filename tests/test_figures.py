@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raysynth import InputError
-from raysynth.figures import files, legends, norms_by_layer
+from raysynth.figures import dots, files, learning_curves, legends, norms_by_layer
 
 MODULES = ("pre_attention_layer_norm", "pre_self_attention_layer_norm", "pre_cross_attention_layer_norm")
 SOURCES = {
@@ -69,3 +69,29 @@ def test_the_suffix_says_the_format():
     for wrong in ("b.pdf", "."):
         with pytest.raises(InputError, match=r"must end in \.png or \.svg, or in neither"):
             files(Path(wrong))
+
+
+PANELS = {
+    "MTOP $ EM": {"Set": ((70.0, 1.5), (71.7, 0.9)), "_random": ((38.0, 0.0), None)},
+    "SQuAD": {"Set": (None, (48.2, 0.0))},
+}
+
+
+def test_dots_have_ours_and_the_printed_ones_in_every_panel():
+    one, other = (dots(["Set", "_random"], PANELS) for _ in range(2))
+    assert one == other
+    svg = one.decode()
+    for label in ("MTOP $ EM", "SQuAD", "Set", "_random", "ours", "printed"):
+        assert f"<!-- {label} -->" in svg
+    # A marker is a `use` of its shape: one per value, and one in the legend.
+    assert len(re.findall(r"<use [^>]*fill: #1f77b4; stroke: #1f77b4", svg)) == 2 + 1
+    assert len(re.findall(r"<use [^>]*fill-opacity: 0[^>]*stroke: #8a8a8a", svg)) == 2 + 1
+
+
+def test_a_name_has_one_color_and_one_place_in_the_legend_over_all_panels():
+    curves = {"a": {"Set": [{1: 0.1, 2: 0.2}]}, "b": {"$x": [{1: 0.3, 2: 0.4}], "Set": [{1: 0.1, 2: 0.2}] * 2}}
+    svg = learning_curves("t", curves, ylabel="y", form="svg").decode()
+    assert (svg.count("<!-- Set -->"), svg.count("<!-- $x -->")) == (1, 1)
+    markers = {color: len(re.findall(rf"<use [^>]*fill: {color}; stroke: {color}", svg)) for color in COLORS}
+    assert list(markers.values()) == [2 + 2 + 1, 2 + 1]
+    assert learning_curves("t", curves, ylabel="y", form="png").startswith(b"\x89PNG")

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -429,6 +430,34 @@ def test_a_mapping_axis_passes_its_values_and_names_its_keys():
     (cell,) = sweep.cells()
     assert cell.fields["task"] == "code"
     assert cell.artifact.task is downstream_tasks["code_translation"]
+
+
+def test_points_of_the_grid_are_added_again_at_other_seeds_and_once():
+    sweep = Sweep(name="s", claim="c")
+
+    def trial(rate, task, seed):
+        return Finetune(task=dataclasses.replace(task, learning_rate=rate), init=RandomInit(T5Config()), seed=seed)
+
+    tasks = {name: downstream_tasks[name] for name in ("mtop", "webqsp")}
+    sweep.add(trial, rate=[0.1, 0.2], task=tasks, seed=[0])
+    sweep.add(trial, rate=[0.3], task=tasks, seed=range(3))
+    before = sweep.cells()
+    sweep.extend({"rate": [0.2, 0.3], "task": ["mtop"]}, seed=[2, 3])
+    new = [cell for cell in sweep.cells() if cell not in before]
+    assert [tuple(cell.fields.values()) for cell in new] == [(0.2, "mtop", 2), (0.2, "mtop", 3), (0.3, "mtop", 3)]
+    assert new[0].artifact == trial(0.2, tasks["mtop"], 2)
+    sweep.extend({"rate": [0.2], "task": ["mtop"]}, seed=[2, 3])
+    assert len(sweep.cells()) == len(before) + len(new)
+
+
+@pytest.mark.parametrize("where", [{"rate": [0.2]}, {"task": ["mtop"]}, {"rate": [0.1, 0.2]}])
+def test_what_the_grid_has_not_cannot_be_extended(where):
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(lambda rate, seed: None, rate=[0.1], seed=[0])
+    with pytest.raises(InputError, match=r"has no point to extend with (rate 0\.2|task 'mtop')"):
+        sweep.extend(where, seed=[1])
+    with pytest.raises(InputError, match="has no point to extend"):
+        sweep.extend({"rate": [0.1]}, sead=[1])
 
 
 # -------------------------------------------------------------------------------- kills

@@ -1,0 +1,112 @@
+"""The page of a report: well-formed, needing nothing beside it, with every number and record of the sweep."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+from test_seeds import VALUES, grid, record, trial
+
+from raysynth.specs import in_order, name
+from raysynth.store import Outcome, State, Store
+from raysynth.sweep import main
+
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Tags, texts and references of a page; fails where tags do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.texts, self.references, self.tags = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.references += [value for key, value in attributes if key in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(text)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Records of two inits, and of a third that diverged; its first seed is that of full."""
+    store = Store(str(tmp_path))
+    for init in ("random", "full"):
+        for seed, value in enumerate(VALUES[init]):
+            record(store, trial(init, seed), value)
+    store.fail(trial("shared", 1), outcome=Outcome.DIVERGED, error="the loss is <b>nan</b> & so on", log="")
+    return store
+
+
+def sweep():
+    made = grid(random=3, full=3, shared=2)
+    made.name, made.claim = "s", "a < b & c"
+    return made
+
+
+def page(store):
+    assert main(sweep(), ["report", "--store", store.uri]) == 0
+    text = store.read_bytes("reports/s/report.html").decode()
+    return text, Reader(text)
+
+
+def test_the_page_needs_nothing_beside_it_but_links_to_records(store):
+    text, read = page(store)
+    assert not re.search(r"https?://(?!www\.w3\.org)|url\(|@import|<script|<link", text)
+    links = [reference for reference in read.references if not reference.startswith("data:image/svg+xml;base64,")]
+    assert len(read.references) - len(links) == read.tags.count("img") == 2  # dots and learning curves
+    assert all(store.exists(f"reports/s/{unquote(link)}") for link in links)
+    done = [a for a in in_order([cell.artifact for cell in sweep().cells()]) if store.status(a).state is State.DONE]
+    assert {f"../../{name(artifact)}/record.json" for artifact in done} < set(links)
+
+
+def test_text_is_text(store):
+    text, read = page(store)
+    assert {"the loss is <b>nan</b> & so on", "a < b & c"} <= set(read.texts)
+    assert "b" in read.tags  # the page's own
+    assert "<b>nan" not in text
+
+
+def test_the_page_tells_how_much_is_done_and_the_numbers_of_the_table(store):
+    _, read = page(store)
+    told = "".join(read.texts)
+    assert "6 of 7 fine-tunings are done" in told
+    assert {"34.0", "(4.0)", "40.0"} <= set(map(str.strip, read.texts))  # the mean of each row and its SD
+    assert name(trial("shared", 1)) in read.texts
+    assert store.uri in read.texts
+
+
+def test_the_page_tells_what_to_run_next(store, capsys):
+    _, read = page(store)
+    capsys.readouterr()
+    assert main(sweep(), ["report", "--next", "--store", store.uri]) == 0
+    printed = capsys.readouterr().out
+    lines = [line.strip() for line in printed.splitlines() if line.strip().startswith("sweep.extend(")]
+    assert lines
+    assert "\n".join(lines) in read.texts
+    assert "full against random" in printed
+    assert "full against random" in read.texts
+
+
+def test_a_page_of_nothing_is_a_page(tmp_path):
+    _, read = page(Store(str(tmp_path)))
+    assert "0 of 7 fine-tunings are done" in "".join(read.texts)
+    assert "img" not in read.tags
+
+
+def test_a_layout_that_cannot_tell_the_next_seeds_still_has_its_report(store):
+    made = sweep()
+    made.tables.clear()
+    made.table(title="all in one", rows=(), fold="seed")
+    assert main(made, ["report", "--store", store.uri]) == 0
+    assert "folds init besides seed" in store.read_bytes("reports/s/report.html").decode()
