@@ -443,7 +443,7 @@ def _map(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[in
     items = list(items)
     if not items:
         return []
-    import ray  # here, so that reading and hashing need no Ray
+    import ray.data  # here, so that reading and hashing need no Ray
 
     def worked(batch: dict[str, Any]) -> dict[str, list[Any]]:
         answers = [work(item) for item in pickle.loads(batch["items"][0])]
