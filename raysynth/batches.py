@@ -131,9 +131,17 @@ def read(directory: Path, name: str) -> Examples:
 
 
 def ragged(column: pa.ChunkedArray) -> Ragged:
-    """The rows of a Parquet file's column of ids."""
-    column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    return Ragged.packed(column.flatten().to_numpy(), np.diff(column.offsets.to_numpy()))
+    """The rows of a Parquet file's column of ids, each the bytes of its little-endian 16-bit ids.
+
+    Raises `InputError` for a column of another type.
+    """
+    if column.type != pa.large_binary():
+        raise InputError(f"ids are stored as {column.type}, not as bytes: delete the data set to have it made again")
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    _, starts, ids = array.buffers()
+    offsets = np.frombuffer(starts, np.int64)[array.offset : array.offset + len(array) + 1] // 2
+    values = np.frombuffer(ids or b"", "<u2")[offsets[0] : offsets[-1]] if len(array) else np.zeros(0, np.uint16)
+    return Ragged(values, offsets - offsets[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ray
-import ray.data
 
 from raysynth import shards
 from raysynth.display import Display
@@ -179,7 +178,6 @@ def session(address: str | None, store: Store) -> Iterator[Path]:
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
         "MALLOC_TOP_PAD_": str(2**28),
     }
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if address:
         # Trials that wait for a host make the cluster grow, so there must be as many as hosts to ask for at once.
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
@@ -187,11 +185,16 @@ def session(address: str | None, store: Store) -> Iterator[Path]:
     else:
         os.environ.update(variables)  # processes that inherit them start sooner than those with a `runtime_env`
         cluster = {"address": "local", "object_store_memory": 400 * 2**20}
+        # Workers import what draws while this process goes on.
+        os.environ.update(RAY_preload_python_modules="ray.data,raysynth.shards")
         if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
             cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
     ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)
     try:
-        context = ray.data.DataContext.get_current()
+        from ray.data import DataContext  # here, because workers start meanwhile
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         yield cache

@@ -7,12 +7,13 @@ from functools import partialmethod
 from itertools import groupby, pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from raysynth import InputError
-from raysynth.batches import Examples, Order, PadToLongest, StoredSplit, Stream, evaluation_batches
+from raysynth.batches import Examples, Order, PadToLongest, StoredSplit, Stream, evaluation_batches, ragged
 from raysynth.ragged import Ragged
-from raysynth.shards import _parquet
+from raysynth.shards import _bytes_of, _parquet
 from raysynth.tokens import EOS
 
 
@@ -170,3 +171,20 @@ def test_evaluation_visits_every_row_once_in_full_batches():
         assert not block.decoder_target_tokens[len(rows) :].any()
         for row, line in zip(rows, block.encoder_input_tokens, strict=False):
             assert line[: len(data.sources[row])].tolist() == data.sources[row].tolist()
+
+
+@pytest.mark.parametrize("lengths", [[3, 0, 2, 7], [0, 0], []])
+def test_rows_come_back_from_a_column_as_they_went_whatever_part_of_it(lengths):
+    rows = Ragged.packed(np.arange(sum(lengths), dtype=np.uint16) * 5, np.array(lengths, np.int64))
+    whole = pa.chunked_array([_bytes_of(rows)])
+    for part, column in (
+        (rows, whole),
+        (Ragged.chained([rows, rows]), pa.chunked_array([*whole.chunks, *whole.chunks])),
+    ):
+        assert [row.tolist() for row in ragged(column)] == [row.tolist() for row in part]
+    assert [row.tolist() for row in ragged(whole.slice(1))] == [row.tolist() for row in list(rows)[1:]]
+
+
+def test_ids_in_another_form_are_one_line():
+    with pytest.raises(InputError, match="ids are stored as list<item: uint16>, not as bytes"):
+        ragged(pa.chunked_array([[[1, 2]]], pa.list_(pa.uint16())))

@@ -99,9 +99,7 @@ def test_five_hosts_are_busy_with_one_trial_each(cluster, undisturbed, tmp_path)
     assert sum(map(len, turns.values())) == 13
 
 
-@pytest.mark.parametrize(
-    ("num_kills", "num_hosts"), [(6, 3), pytest.param(20, 5, marks=pytest.mark.endurance)]
-)
+@pytest.mark.parametrize(("num_kills", "num_hosts"), [(6, 3), pytest.param(20, 5, marks=pytest.mark.endurance)])
 def test_hosts_workers_and_runs_killed_at_random_change_nothing(cluster, undisturbed, tmp_path, num_kills, num_hosts):
     draw = random.Random(num_kills)
     for node in cluster.hosts[num_hosts:]:
