@@ -5,6 +5,7 @@ A sweep file imports its names from here. Building descriptions imports neither 
 
 from raysynth.downstream import downstream_tasks, natural_source, paper_tasks
 from raysynth.errors import InputError
+from raysynth.mixture import Mixture
 from raysynth.specs import (
     T5_BASE,
     T5_SMALL,
@@ -50,6 +51,7 @@ __all__ = [
     "FullInit",
     "InputError",
     "InverseSquareRoot",
+    "Mixture",
     "Pretrain",
     "Pretrained",
     "RandomInit",
