@@ -39,8 +39,9 @@ class Mixture(SyntheticTask):
                     f"{one.name} and {other.prefix} of {other.name}"
                 )
         if self.shares and (
-            len(self.shares) != len(self.tasks)
-            or not all(0 < share < 1 for share in self.shares)
+            not isinstance(self.shares, tuple)
+            or len(self.shares) != len(self.tasks)
+            or not all(isinstance(share, float) and 0 < share < 1 for share in self.shares)
             or not math.isclose(sum(self.shares), 1)
         ):
             raise InputError(

@@ -128,6 +128,7 @@ def test_tiny_and_readable():
             "Mixture.shares must be one probability for each of 2 tasks and add up to 1, got (0.5, 0.6)",
         ),
         (lambda: Mixture(tasks=(SET, IDENTITY), shares=(0.5, 0.3, 0.2)), "Mixture.shares must be one probability"),
+        (lambda: Mixture(tasks=(SET, IDENTITY), shares=[0.7, 0.3]), "Mixture.shares must be one probability"),
         (lambda: Mixture(tasks=(SET, IDENTITY), shares=(1.0, 0.0)), "Mixture.shares must be one probability"),
         (
             lambda: Mixture(tasks=(SET, IDENTITY), tokens=token_space(num_pieces=40, num_sentinels=5)),
