@@ -5,12 +5,14 @@ A sweep file imports its names from here. Building descriptions imports neither 
 
 from raysynth.downstream import downstream_tasks, natural_source, paper_tasks
 from raysynth.errors import InputError
+from raysynth.mixture import Mixture
 from raysynth.specs import (
     T5_BASE,
     T5_SMALL,
     T5_V1_1_SMALL,
     AtStep,
     Best,
+    ComposedInit,
     Constant,
     ConstantInit,
     Dataset,
@@ -41,6 +43,7 @@ __all__ = [
     "T5_V1_1_SMALL",
     "AtStep",
     "Best",
+    "ComposedInit",
     "Constant",
     "ConstantInit",
     "Dataset",
@@ -50,6 +53,7 @@ __all__ = [
     "FullInit",
     "InputError",
     "InverseSquareRoot",
+    "Mixture",
     "Pretrain",
     "Pretrained",
     "RandomInit",

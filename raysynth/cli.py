@@ -334,9 +334,11 @@ def export_weights(artifact: str, store: Store, form: str, out: Path) -> None:
 
 def _model(description: dict[str, Any]) -> T5Config:
     """The model of a described artifact, of its init scheme or of that scheme's source."""
-    while "model" not in description:
-        description = description["init"] if "init" in description else description["source"]
-    return T5Config(**_fields(description["model"]))
+    for field in ("model", "onto"):
+        if field in description:
+            return T5Config(**_fields(description[field]))
+    schemes = description.get("schemes", [None])
+    return _model(description.get("init") or description.get("source") or schemes[0])
 
 
 def _fields(model: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from raysynth.errors import unknown
 from raysynth.specs import (
+    ComposedInit,
     ConstantInit,
     Embeddings,
     Family,
@@ -159,6 +160,33 @@ def groups(config: T5Config, group_by: GroupBy, where: Family) -> dict[str, tupl
     return dict(sorted(grouped.items()))
 
 
+def counterpart(name: str, *, model: T5Config, source: T5Config) -> str:
+    """The name in `source` of a parameter, or of a group by layer, of a model with another number of layers.
+
+    First layers go with first, last with last, and those between with the layer at the nearest relative depth, the
+    deeper one of equals: the twelve layers of T5 Base with 0 0 1 1 2 2 3 3 4 4 5 5 of T5 Small's six. An only layer
+    goes with the first.
+    """
+    stack, *rest = name.split("/")
+    if not rest or not rest[0].startswith("layers_"):
+        return name
+    deep, shallow = (
+        config.num_encoder_layers if stack == "encoder" else config.num_decoder_layers for config in (model, source)
+    )
+    steps = max(deep - 1, 1)
+    layer = (2 * int(rest[0].removeprefix("layers_")) * (shallow - 1) + steps) // (2 * steps)
+    return "/".join((stack, f"layers_{layer}", *rest[1:]))
+
+
+def statistics_of(scheme: StatisticInit) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """For each group of paths that a scheme sets, the source's paths whose statistic it gets."""
+    theirs = groups(scheme.source.model, scheme.group_by, scheme.where)
+    return {
+        paths: theirs[counterpart(name, model=scheme.model, source=scheme.source.model)]
+        for name, paths in groups(scheme.model, scheme.group_by, scheme.where).items()
+    }
+
+
 def touched(scheme: InitScheme) -> tuple[str, ...]:
     """The paths that a scheme sets, sorted; the others stay random."""
     match scheme:
@@ -170,4 +198,6 @@ def touched(scheme: InitScheme) -> tuple[str, ...]:
             where = Family.ALL
         case StatisticInit() | ConstantInit():
             where = scheme.where
+        case ComposedInit():
+            return tuple(sorted({path for one in scheme.schemes for path in touched(one)}))
     return tuple(groups(scheme.model, GroupBy.PARAMETER, where))

@@ -599,7 +599,7 @@ class RandomInit:
     model: T5Config = field(kw_only=False)
 
     name: ClassVar[str] = "random"
-    source: ClassVar[None] = None
+    sources: ClassVar[tuple[Source, ...]] = ()
 
     def __post_init__(self) -> None:
         instance(self, "model", T5Config)
@@ -626,6 +626,10 @@ class FullInit:
         return self.source.model
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.source,)
+
+    @property
     def name(self) -> str:
         return "full" if self.embeddings is Embeddings.RANDOM else "full_with_embeddings"
 
@@ -638,22 +642,43 @@ class StatisticInit:
     group_by: GroupBy
     statistic: Statistic
     where: Family = Family.ALL
+    onto: T5Config | None = None
+    """The model that is initialized where it has another size than the source; None is the source's own.
+
+    Means and SDs cross as they are, whatever the widths. By layer and by parameter, a layer takes those of the source's
+    layer at the same relative depth (`parameters.counterpart`)."""
 
     def __post_init__(self) -> None:
         instance(self, "source", Pretrain, Pretrained)
         choose(self, "group_by", GroupBy)
         choose(self, "statistic", Statistic)
         choose(self, "where", Family)
+        if self.onto is None:
+            return
+        instance(self, "onto", T5Config)
+        factors, wanted = (len(model.mlp_activations) for model in (self.onto, self.source.model))
+        if self.group_by is GroupBy.PARAMETER and self.where in (Family.ALL, Family.MLP) and factors != wanted:
+            raise InputError(
+                f"StatisticInit.onto must have as many mlp_activations as the source's model ({wanted}) where group_by "
+                f"is parameter, got {factors}"
+            )
+        if self.onto == self.source.model:
+            object.__setattr__(self, "onto", None)
 
     @property
     def model(self) -> T5Config:
-        return self.source.model
+        return self.source.model if self.onto is None else self.onto
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.source,)
 
     @property
     def name(self) -> str:
         group = {"parameter": "per_param", "type": "across_layers", "layer": "per_layer", "model": "whole_model"}
         where = "" if self.where is Family.ALL else f"{self.where}_"
-        return f"{where}{group[self.group_by]}_{self.statistic}"
+        onto = "" if self.onto is None else f"_onto_{self.onto.emb_dim}x{self.onto.num_encoder_layers}"
+        return f"{where}{group[self.group_by]}_{self.statistic}{onto}"
 
 
 @spec
@@ -670,14 +695,46 @@ class ConstantInit:
         if isinstance(self.value, bool) or not isinstance(self.value, int | float) or abs(self.value) == float("inf"):
             raise InputError(f"ConstantInit.value must be a finite number, got {self.value!r}")
 
-    source: ClassVar[None] = None
+    sources: ClassVar[tuple[Source, ...]] = ()
 
     @property
     def name(self) -> str:
         return f"{self.where}_{self.value:g}"
 
 
-InitScheme = RandomInit | FullInit | StatisticInit | ConstantInit
+@spec
+class ComposedInit:
+    """Several schemes on one model, in order: where two set the same parameter, the later one counts."""
+
+    schemes: tuple[FullInit | StatisticInit | ConstantInit, ...]
+    """Each may have a source of its own."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schemes, tuple) or len(self.schemes) < 2:
+            raise InputError(f"ComposedInit.schemes must be a tuple of at least two schemes, got {self.schemes!r:.80}")
+        for scheme in self.schemes:
+            if not isinstance(scheme, FullInit | StatisticInit | ConstantInit):
+                raise InputError(
+                    f"ComposedInit.schemes must be FullInit, StatisticInit or ConstantInit, got {scheme!r:.80}"
+                )
+            if scheme.model != self.model:
+                raise InputError(f"ComposedInit.schemes must have one model, got {self.model} and {scheme.model}")
+
+    @property
+    def model(self) -> T5Config:
+        return self.schemes[0].model
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(dict.fromkeys(source for scheme in self.schemes for source in scheme.sources))
+
+    @property
+    def name(self) -> str:
+        names = [scheme.name for scheme in self.schemes]
+        return "_then_".join(names) if len(names) == 2 else f"{len(names)}_schemes"
+
+
+InitScheme = RandomInit | FullInit | StatisticInit | ConstantInit | ComposedInit
 
 
 @spec
@@ -693,7 +750,7 @@ class Finetune:
 
     def __post_init__(self) -> None:
         instance(self, "task", DownstreamTask)
-        instance(self, "init", RandomInit, FullInit, StatisticInit, ConstantInit)
+        instance(self, "init", RandomInit, FullInit, StatisticInit, ConstantInit, ComposedInit)
         whole(self, "seed", minimum=0)
         vocabulary = self.task.data.vocabulary
         size = vocabulary.size
@@ -708,12 +765,11 @@ class Finetune:
 
     @property
     def label(self) -> str:
-        source = "" if self.init.source is None else f"{self.init.source.source_name}."
-        return f"{self.task.name}.{source}{self.init.name}.lr{self.task.learning_rate:g}.seed{self.seed}"
+        sources = "".join(f"{source.source_name}." for source in self.init.sources)
+        return f"{self.task.name}.{sources}{self.init.name}.lr{self.task.learning_rate:g}.seed{self.seed}"
 
     def inputs(self) -> "tuple[Artifact, ...]":
-        source = self.init.source
-        return (self.task.data,) if source is None else (self.task.data, source)
+        return (self.task.data, *self.init.sources)
 
 
 Artifact = Dataset | TextDataset | Pretrain | Pretrained | Finetune
@@ -813,18 +869,37 @@ _TINY_STEPS = 8
 
 
 def _tiny_init(init: InitScheme) -> InitScheme:
-    if isinstance(init, RandomInit | ConstantInit):
-        return dataclasses.replace(init, model=_tiny_model(init.model))
-    source = init.source
+    schemes = init.schemes if isinstance(init, ComposedInit) else (init,)
+    if any(isinstance(source, Pretrained) for source in init.sources):
+        model = init.model
+    elif any(isinstance(scheme, StatisticInit) and scheme.onto is not None for scheme in schemes):
+        model = dataclasses.replace(_tiny_model(init.model), num_encoder_layers=2, num_decoder_layers=2)
+    else:
+        model = _tiny_model(init.model)
+    told = tuple(_tiny_scheme(scheme, model) for scheme in schemes)
+    return ComposedInit(schemes=told) if isinstance(init, ComposedInit) else told[0]
+
+
+def _tiny_scheme(scheme: InitScheme, model: T5Config) -> InitScheme:
+    """The scheme with a tiny source, on a model that is tiny unless a `Pretrained` keeps it whole."""
+    if isinstance(scheme, RandomInit | ConstantInit):
+        return dataclasses.replace(scheme, model=model)
+    if isinstance(scheme, StatisticInit) and scheme.onto is not None:
+        source = _tiny_source(scheme.source, _tiny_model(scheme.source.model))
+        return dataclasses.replace(scheme, source=source, onto=model)
+    return dataclasses.replace(scheme, source=_tiny_source(scheme.source, model))
+
+
+def _tiny_source(source: Source, model: T5Config) -> Source:
     if isinstance(source, Pretrained):
-        return init
+        return source
     data = dataclasses.replace(
         source.data, task=source.data.task.tiny(), num_examples=512, num_validation=64, shard_size=256
     )
-    source = dataclasses.replace(
+    return dataclasses.replace(
         source,
         data=data,
-        model=_tiny_model(source.model),
+        model=model,
         batch_size=8,
         input_length=24,
         target_length=24,
@@ -833,7 +908,6 @@ def _tiny_init(init: InitScheme) -> InitScheme:
         eval_every=_TINY_STEPS // 2,
         selection=Best("token_accuracy"),
     )
-    return dataclasses.replace(init, source=source)
 
 
 def _tiny_model(model: T5Config) -> T5Config:

@@ -162,11 +162,11 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
 
 def _rehearsed(cells: list[Cell], store: Store) -> list[Cell]:
     """The cells of a tiny sweep without those that start from weights which nobody has imported."""
-    sources = {cell.artifact.init.source for cell in cells}
+    sources = {source for cell in cells for source in cell.artifact.init.sources}
     absent = {
         source for source in sources if isinstance(source, Pretrained) and store.status(source).state is not State.DONE
     }
-    kept = [cell for cell in cells if cell.artifact.init.source not in absent]
+    kept = [cell for cell in cells if not absent.intersection(cell.artifact.init.sources)]
     if len(kept) < len(cells):
         names = ", ".join(sorted(source.name for source in absent))
         print(f"left out: {len(cells) - len(kept)} fine-tunings from {names}, not imported", file=sys.stderr)

@@ -10,7 +10,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from raysynth.checkpoints import Checkpoints, Evaluations, keep_only, read_param
 from raysynth.decode import generate
 from raysynth.errors import Diverged, InputError
 from raysynth.initialize import initialize
-from raysynth.specs import Best, DownstreamTask, Finetune, FirstAbove, Pretrain, Recipe, T5Config
+from raysynth.specs import Best, DownstreamTask, Finetune, FirstAbove, Pretrain, Recipe, Source, T5Config
 from raysynth.t5 import T5, init_params, loss_and_counts
 from raysynth.vocabulary import Vocabulary
 
@@ -84,22 +84,21 @@ def finetune(
     spec: Finetune,
     *,
     data: Path,
-    source: tuple[Path, int] | None,
+    sources: Mapping[Source, tuple[Path, int]],
     directory: Path,
     report: Report,
     saved: Callable[[], None] = _unobserved,
 ) -> Outcome:
     """Initialize by the scheme, fine-tune, select, decode the test split and score it.
 
-    `source` is the directory and the selected step of the scheme's pre-training, None where the scheme has no source.
-    `saved` is that of `pretrain`.
+    `sources` are the directory and the selected step of each of the scheme's sources; `saved` is that of `pretrain`.
     """
     task = spec.task
     train, validation = StoredSplit.open(data, "train"), batches.read(data, "validation")
     params = initialize(
         spec.init,
         init_params(spec.model, named_key(spec.seed, "init")),
-        None if source is None else read_params(source[0] / "checkpoints", source[1]),
+        {source: read_params(place / "checkpoints", step) for source, (place, step) in sources.items()},
         named_key(spec.seed, "scheme"),
     )
     vocabulary = Vocabulary.load(

@@ -54,15 +54,15 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
                 )
             elif isinstance(artifact, Finetune):
                 data = store.fetch(artifact.task.data, cache)
-                source = None
-                if artifact.init.source is not None:
-                    record = store.status(artifact.init.source).record
+                sources = {}
+                for source in artifact.init.sources:
+                    record = store.status(source).record
                     assert record is not None, "the searcher starts a trial only when its inputs are done"
-                    source = (store.fetch(artifact.init.source, cache), int(record["result"]["selected_step"]))
+                    sources[source] = (store.fetch(source, cache), int(record["result"]["selected_step"]))
                 outcome = train.finetune(
                     artifact,
                     data=data,
-                    source=source,
+                    sources=sources,
                     directory=workspace.path,
                     report=board.report,
                     saved=workspace.push,
@@ -126,14 +126,12 @@ class _Board:
 
 def _hparams(artifact: Artifact) -> Iterable[Any]:
     """TensorBoard's HParams declaration: the same flat columns for every run, or the page would show those of one."""
-    source = artifact.source_name if isinstance(artifact, Pretrain) else "-"
-    if isinstance(artifact, Finetune) and artifact.init.source is not None:
-        source = artifact.init.source.source_name
+    sources = (artifact,) if isinstance(artifact, Pretrain) else artifact.init.sources
     values = {
         "kind": artifact.kind,
         "task": artifact.task.name if isinstance(artifact, Finetune) else artifact.data.task.name,
         "init": artifact.init.name if isinstance(artifact, Finetune) else "random",
-        "source": source,
+        "source": " ".join(source.source_name for source in sources) or "-",
         "learning_rate": artifact.task.learning_rate if isinstance(artifact, Finetune) else 0.0,
         "seed": artifact.seed,
     }

@@ -7,9 +7,23 @@ import sys
 
 import pytest
 
-from raysynth import Dataset, batches, downstream_tasks, synthetic_tasks
-from raysynth.cli import main, show
-from raysynth.specs import name
+from raysynth import (
+    T5_BASE,
+    T5_SMALL,
+    ComposedInit,
+    ConstantInit,
+    Dataset,
+    Finetune,
+    FullInit,
+    Pretrain,
+    RandomInit,
+    StatisticInit,
+    batches,
+    downstream_tasks,
+    synthetic_tasks,
+)
+from raysynth.cli import _model, main, show
+from raysynth.specs import describe, name
 from raysynth.store import Store
 from raysynth.synthetic import simple_tasks
 
@@ -134,3 +148,12 @@ def test_a_reader_that_goes_away_is_no_error():
     )
     assert shown.stdout.startswith("Source (")
     assert not shown.stderr
+
+
+def test_the_model_of_a_described_fine_tuning_is_the_one_that_was_trained():
+    source = Pretrain(data=Dataset(task=synthetic_tasks["set"]), model=T5_SMALL)
+    across = StatisticInit(source, group_by="type", statistic="scale", onto=T5_BASE)
+    norms = ConstantInit(T5_BASE, where="pre_attention_layer_norm", value=0.2)
+    for init in (RandomInit(T5_BASE), FullInit(source), across, ComposedInit(schemes=(across, norms))):
+        run = Finetune(task=downstream_tasks["code_translation"], init=init)
+        assert _model(describe(run)) == run.model

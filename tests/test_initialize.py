@@ -1,5 +1,6 @@
 """Init schemes as functions of parameters, against statistics from the paper's code."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,8 +12,9 @@ from test_parameters import SCHEMES
 from raysynth.errors import InputError
 from raysynth.initialize import initialize
 from raysynth.moments import mean_and_sd
-from raysynth.parameters import Kind, parse, paths, touched
+from raysynth.parameters import Kind, groups, parse, paths, touched
 from raysynth.specs import (
+    ComposedInit,
     ConstantInit,
     Dataset,
     Embeddings,
@@ -61,6 +63,12 @@ ALL_SCHEMES = [
     FullInit(SOURCE, embeddings=Embeddings.SOURCE),
     ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2),
     *(scheme_of(name) for name in SCHEMES),
+    ComposedInit(
+        schemes=(
+            StatisticInit(SOURCE, group_by=GroupBy.PARAMETER, statistic=Statistic.MEAN_SD, where=Family.ATTENTION),
+            ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2),
+        )
+    ),
 ]
 
 
@@ -76,7 +84,7 @@ def test_statistics_are_those_of_the_papers_code(shared, name):
     # The values that the scheme sets: constant where the paper's code sets a constant, else with the group's moments.
     toy_params = {path: value for path, value in toy.items() if path != "token_embedder/embedding"}
     toy_params["token_embedder/embedding"] = flat(RANDOM)["token_embedder/embedding"]
-    params = flat(initialize(scheme_of(name), RANDOM, unflatten_dict(toy_params, sep="/"), KEY))
+    params = flat(initialize(scheme_of(name), RANDOM, {SOURCE: unflatten_dict(toy_params, sep="/")}, KEY))
     for group in golden["groups"]:
         values = np.concatenate([np.ravel(params[path]) for path in group["params"]])
         if group["kind"] == "constant_mean":
@@ -90,7 +98,7 @@ def test_statistics_are_those_of_the_papers_code(shared, name):
 
 @pytest.mark.parametrize("scheme", ALL_SCHEMES, ids=lambda scheme: scheme.name)
 def test_only_the_touched_values_change(scheme):
-    params = flat(initialize(scheme, RANDOM, TRAINED, KEY))
+    params = flat(initialize(scheme, RANDOM, {SOURCE: TRAINED}, KEY))
     assert {path: (leaf.shape, leaf.dtype) for path, leaf in params.items()} == {
         path: (leaf.shape, leaf.dtype) for path, leaf in flat(RANDOM).items()
     }
@@ -100,12 +108,12 @@ def test_only_the_touched_values_change(scheme):
 
 def test_random_parameters_are_not_modified():
     before = {path: leaf.copy() for path, leaf in flat(RANDOM).items()}
-    initialize(FullInit(SOURCE), RANDOM, TRAINED, KEY)
+    initialize(FullInit(SOURCE), RANDOM, {SOURCE: TRAINED}, KEY)
     assert all(np.array_equal(leaf, before[path]) for path, leaf in flat(RANDOM).items())
 
 
 def test_full_init_takes_the_sources_values():
-    params = flat(initialize(FullInit(SOURCE), RANDOM, TRAINED, KEY))
+    params = flat(initialize(FullInit(SOURCE), RANDOM, {SOURCE: TRAINED}, KEY))
     for path, leaf in flat(TRAINED).items():
         expected = flat(RANDOM)[path] if path == "token_embedder/embedding" else leaf
         np.testing.assert_array_equal(params[path], expected)
@@ -113,7 +121,7 @@ def test_full_init_takes_the_sources_values():
 
 def test_constant_init():
     scheme = ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.05)
-    params = flat(initialize(scheme, RANDOM, None, KEY))
+    params = flat(initialize(scheme, RANDOM, {}, KEY))
     assert len(touched(scheme)) == 18
     for path in touched(scheme):
         np.testing.assert_array_equal(params[path], np.full(16, 0.05, np.float32))
@@ -124,7 +132,7 @@ def test_mean_sd_draws_norms_and_scale_sets_them():
     spreads = {}
     for statistic in Statistic:
         scheme = StatisticInit(SOURCE, group_by=GroupBy.PARAMETER, statistic=statistic)
-        params = flat(initialize(scheme, RANDOM, TRAINED, KEY))
+        params = flat(initialize(scheme, RANDOM, {SOURCE: TRAINED}, KEY))
         spreads[statistic] = [float(np.ptp(params[path])) for path in norms]
     assert min(spreads[Statistic.MEAN_SD]) > 0
     assert max(spreads[Statistic.SCALE]) == 0
@@ -132,17 +140,17 @@ def test_mean_sd_draws_norms_and_scale_sets_them():
 
 def test_draws_depend_on_key_and_path_only():
     scheme = scheme_of("per_param_grouping___init_mean_std")
-    once = flat(initialize(scheme, RANDOM, TRAINED, KEY))
+    once = flat(initialize(scheme, RANDOM, {SOURCE: TRAINED}, KEY))
     backwards = {path: flat(TRAINED)[path] for path in sorted(flat(TRAINED), reverse=True)}
-    again = flat(initialize(scheme, RANDOM, unflatten_dict(backwards, sep="/"), KEY))
-    other = flat(initialize(scheme, RANDOM, TRAINED, jax.random.key(4)))
+    again = flat(initialize(scheme, RANDOM, {SOURCE: unflatten_dict(backwards, sep="/")}, KEY))
+    other = flat(initialize(scheme, RANDOM, {SOURCE: TRAINED}, jax.random.key(4)))
     for path in touched(scheme):
         np.testing.assert_array_equal(once[path], again[path])
         assert not np.array_equal(once[path], other[path])
 
     # A narrower scheme draws the same values for what both touch.
     mlp = StatisticInit(SOURCE, group_by=GroupBy.PARAMETER, statistic=Statistic.MEAN_SD, where=Family.MLP)
-    narrow = flat(initialize(mlp, RANDOM, TRAINED, KEY))
+    narrow = flat(initialize(mlp, RANDOM, {SOURCE: TRAINED}, KEY))
     for path in touched(mlp):
         np.testing.assert_array_equal(narrow[path], once[path])
     two = [once[f"encoder/layers_{layer}/attention/query/kernel"] for layer in (0, 1)]
@@ -155,7 +163,109 @@ def test_a_source_that_does_not_fit_is_told_in_one_line(scheme):
     missing = flat(TRAINED)
     del missing[path]
     with pytest.raises(InputError, match=f"have no '{path}'"):
-        initialize(scheme, RANDOM, unflatten_dict(missing, sep="/"), KEY)
+        initialize(scheme, RANDOM, {SOURCE: unflatten_dict(missing, sep="/")}, KEY)
     wrong = flat(TRAINED) | {path: np.zeros((16, 25), np.float32)}
     with pytest.raises(InputError, match=rf"'{path}' must have shape \(16, 24\), got \(16, 25\)"):
-        initialize(scheme, RANDOM, unflatten_dict(wrong, sep="/"), KEY)
+        initialize(scheme, RANDOM, {SOURCE: unflatten_dict(wrong, sep="/")}, KEY)
+
+
+# -------------------------------------------------------------------------------- schemes together
+
+LAYER_NORMS = ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2)
+OTHER, OTHER_TRAINED = dataclasses.replace(SOURCE, seed=1), arrays(MODEL, 2)
+
+
+def of(source, where=Family.ALL, **fields):
+    return StatisticInit(source, group_by=GroupBy.PARAMETER, statistic=Statistic.MEAN_SD, where=where, **fields)
+
+
+def test_schemes_together_set_what_each_sets_alone_and_the_later_one_counts():
+    sources = {SOURCE: TRAINED, OTHER: OTHER_TRAINED}
+    schemes = (FullInit(SOURCE), of(OTHER, Family.MLP), LAYER_NORMS)
+    expected = flat(RANDOM)
+    for scheme in schemes:
+        alone = flat(initialize(scheme, RANDOM, {source: sources[source] for source in scheme.sources}, KEY))
+        expected |= {path: alone[path] for path in touched(scheme)}
+    composed = ComposedInit(schemes=schemes)
+    assert composed.sources == (SOURCE, OTHER)
+    params = flat(initialize(composed, RANDOM, sources, KEY))
+    for path, leaf in expected.items():
+        np.testing.assert_array_equal(params[path], leaf)
+    assert touched(composed) == touched(FullInit(SOURCE))
+
+    backwards = flat(initialize(ComposedInit(schemes=schemes[::-1]), RANDOM, sources, KEY))
+    full = flat(initialize(FullInit(SOURCE), RANDOM, {SOURCE: TRAINED}, KEY))
+    for path, leaf in full.items():
+        np.testing.assert_array_equal(backwards[path], leaf)
+
+
+def test_schemes_on_disjoint_families_have_no_order():
+    one, other = of(SOURCE, Family.ATTENTION), LAYER_NORMS
+    forth, back = (
+        flat(initialize(ComposedInit(schemes=schemes), RANDOM, {SOURCE: TRAINED}, KEY))
+        for schemes in ((one, other), (other, one))
+    )
+    for path, leaf in forth.items():
+        np.testing.assert_array_equal(leaf, back[path])
+
+
+# -------------------------------------------------------------------------------- statistics for another size
+
+DEEPER = dataclasses.replace(MODEL, emb_dim=20, num_heads=5, mlp_dim=40, num_encoder_layers=12, num_decoder_layers=4)
+DEEPER_RANDOM = arrays(DEEPER, 3)
+NEAREST = {"encoder": [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], "decoder": [0, 2, 3, 5]}
+"""Of twelve and of four layers, the nearest of six: by hand."""
+
+
+def named_in_the_source(group):
+    for stack, nearest in NEAREST.items():
+        for layer, theirs in enumerate(nearest):
+            if group.startswith(f"{stack}/layers_{layer}/"):
+                return group.replace(f"layers_{layer}/", f"layers_{theirs}/", 1)
+    return group
+
+
+@pytest.mark.parametrize("statistic", Statistic)
+@pytest.mark.parametrize("group_by", GroupBy)
+def test_a_larger_model_gets_the_statistics_of_the_source(group_by, statistic):
+    scheme = StatisticInit(SOURCE, group_by=group_by, statistic=statistic, onto=DEEPER)
+    params = flat(initialize(scheme, DEEPER_RANDOM, {SOURCE: TRAINED}, KEY))
+    assert {path: leaf.shape for path, leaf in params.items()} == paths(DEEPER)
+    theirs = groups(MODEL, group_by, Family.ALL)
+    for group, own in groups(DEEPER, group_by, Family.ALL).items():
+        values = np.concatenate([np.ravel(params[path]) for path in own])
+        mean, sd = mean_and_sd([flat(TRAINED)[path] for path in theirs[named_in_the_source(group)]])
+        if statistic is Statistic.SCALE and parse(own[0]).kind is Kind.LAYER_NORM:
+            np.testing.assert_allclose(values, mean, rtol=1e-5)
+            continue
+        error = sd / np.sqrt(values.size)
+        assert abs(values.mean() - (0 if statistic is Statistic.SCALE else mean)) < 5 * error
+        assert abs(values.std() - sd) < 5 * error / np.sqrt(2) + 0.01 * sd
+    again = flat(initialize(scheme, DEEPER_RANDOM, {SOURCE: TRAINED}, KEY))
+    other = flat(initialize(scheme, DEEPER_RANDOM, {SOURCE: TRAINED}, jax.random.key(4)))
+    query = "encoder/layers_11/attention/query/kernel"
+    np.testing.assert_array_equal(params[query], again[query])
+    assert not np.array_equal(params[query], other[query])
+    embedding = "token_embedder/embedding"
+    np.testing.assert_array_equal(params[embedding], flat(DEEPER_RANDOM)[embedding])
+
+
+def test_a_smaller_model_gets_first_and_last_layers():
+    shallow = dataclasses.replace(MODEL, num_encoder_layers=2, num_decoder_layers=1)
+    scheme = StatisticInit(SOURCE, group_by=GroupBy.LAYER, statistic=Statistic.SCALE, onto=shallow)
+    params = flat(initialize(scheme, arrays(shallow, 0), {SOURCE: TRAINED}, KEY))
+    for own, theirs in (("encoder/layers_0", 0), ("encoder/layers_1", 5), ("decoder/layers_0", 0)):
+        norms = [path for path in params if path.startswith(f"{own}/") and parse(path).kind is Kind.LAYER_NORM]
+        named = [path.replace(own, f"{own.split('/')[0]}/layers_{theirs}") for path in norms]
+        mean, _ = mean_and_sd([flat(TRAINED)[path] for path in named])
+        for path in norms:
+            np.testing.assert_allclose(params[path], mean, rtol=1e-5)
+
+
+def test_schemes_together_on_another_size():
+    norms = ConstantInit(DEEPER, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2)
+    composed = ComposedInit(schemes=(of(SOURCE, onto=DEEPER), norms))
+    params = flat(initialize(composed, DEEPER_RANDOM, {SOURCE: TRAINED}, KEY))
+    alone = flat(initialize(of(SOURCE, onto=DEEPER), DEEPER_RANDOM, {SOURCE: TRAINED}, KEY))
+    for path, leaf in params.items():
+        np.testing.assert_array_equal(leaf, np.full_like(leaf, 0.2) if path in touched(norms) else alone[path])

@@ -15,7 +15,7 @@ LAYERS = [
     {"tokens"},
     {"vocabulary", "metrics", "corruption", "fetch"},
     {"specs"},
-    {"parameters", "synthetic", "lime", "dyck", "nonsense", "corpus", "python_ast", "sources"},
+    {"parameters", "synthetic", "lime", "dyck", "nonsense", "mixture", "corpus", "python_ast", "sources"},
     {"tasks", "moments"},
     {"downstream"},
     {"paper"},

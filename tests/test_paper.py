@@ -54,7 +54,7 @@ def test_the_main_papers_tables_are_parts_of_the_appendixs(part, whole):
 
 
 def test_every_seed_has_its_own_data_and_pre_training():
-    sources = [artifact.init.source for artifact in finetunes("table6") if isinstance(artifact.init.source, Pretrain)]
+    sources = [source for one in finetunes("table6") for source in one.init.sources if isinstance(source, Pretrain)]
     lime = {source for source in sources if source.source_name == "lime"}
     assert len(lime) == len({source.data for source in lime}) == 5
     assert all(source.seed == source.data.seed for source in lime)
@@ -69,7 +69,8 @@ def test_the_docstring_tells_the_numbers_of_the_grid(name):
     assert re.search(rf"\b{pretrains} pre-trainings", docstring) or (pretrains == 0 and "Trials:" in docstring)
     if name != "quickstart":
         steps = sum(one.task.num_steps for one in artifacts if isinstance(one, Finetune))
-        assert f"{steps / 1e6:.1f} M steps of fine-tuning" in docstring
+        told = f"{steps / 1e6:.1f} M" if steps > 1e6 else f"{steps:,}"
+        assert f"{told} steps of fine-tuning" in docstring
     for heading in ("Table:", "Varies:", "Trials:", "Cost:", "Command:"):
         assert heading in docstring
 
@@ -265,3 +266,33 @@ def test_cells_of_every_table_run_tiny_on_the_real_files(environment, tmp_path):
     assert run.returncode == 0, run.stderr
     assert len(list((tmp_path / "store").glob("finetune/*/record.json"))) == 10
     assert len(list((tmp_path / "store").glob("pretrain/*/record.json"))) >= 6
+
+
+BEYOND = """
+import sys
+from raysynth import Sweep
+sys.path.insert(0, sys.argv.pop(1))
+from beyond import sweep as whole
+wanted = {
+    ("18_tasks", "full"), ("set", "mean/SD of the small model"), ("set", "attention mean/SD, MLP mean/SD of identity"),
+}
+chosen = {" ".join(map(str, cell.fields.values())): cell.artifact for cell in whole.cells()
+          if (cell.fields["synthetic"], cell.fields["init"]) in wanted and cell.fields["seed"] == 0}
+assert len(chosen) == len(wanted)
+sweep = Sweep(name="rehearsal", claim="cells beyond the paper")
+sweep.add(lambda cell, seed: cell, cell=chosen, seed=[0])
+sweep.table(title="t", rows=("cell",))
+sweep.main()
+"""
+
+
+@pytest.mark.long
+def test_a_mixture_two_sources_and_another_size_run_tiny(tmp_path):
+    script = tmp_path / "rehearsal.py"
+    script.write_text(BEYOND)
+    command = [sys.executable, str(script), str(ROOT / "sweeps"), "run", "--tiny", "--store", str(tmp_path / "store")]
+    environment = {**os.environ, "XLA_FLAGS": "", "RAY_ADDRESS": ""}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert len(list((tmp_path / "store").glob("finetune/*/record.json"))) == 3
+    assert len(list((tmp_path / "store").glob("pretrain/*/record.json"))) == 3

@@ -102,7 +102,7 @@ def finetuning(**changes):
 
 def fit(spec, store, directory, report=lambda progress: None):
     data = store.local_root / name(spec.task.data)
-    return train.finetune(spec, data=data, source=None, directory=directory, report=report)
+    return train.finetune(spec, data=data, sources={}, directory=directory, report=report)
 
 
 @pytest.fixture(scope="module")

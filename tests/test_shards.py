@@ -17,7 +17,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from raysynth import Dataset, InputError, batches, shards, synthetic_tasks, token_space
+from raysynth import Dataset, InputError, Mixture, batches, shards, synthetic_tasks, token_space
 from raysynth.corruption import SpanCorruption
 from raysynth.ragged import Ragged
 from raysynth.specs import TextCorpus, TrainedVocabulary, name
@@ -59,6 +59,25 @@ def test_every_row_is_the_tasks(made):
     store, _ = made
     for source, target in rows(store, DATA, "train")[::50]:
         assert tuple(dict.fromkeys(source)) == target
+
+
+def test_a_mixture_has_no_input_twice_and_may_have_two_answers_to_one(one_node, tmp_path):
+    few = token_space(num_pieces=5, num_sentinels=8)
+    tasks = (
+        dataclasses.replace(synthetic_tasks[task], min_length=3, max_length=5, tokens=few)
+        for task in ("set", "identity")
+    )
+    dataset = Dataset(task=Mixture(tasks=tuple(tasks), tokens=few), num_examples=180, num_validation=60, shard_size=200)
+    store = Store(str(tmp_path))
+    manifest = shards.generate(dataset, store, tick=lambda done, of: None, warn=print)
+    assert manifest["prefix"] == []
+    told = dict(rows(store, dataset, "train") + rows(store, dataset, "validation"))
+    assert len(told) == 240
+    asked = {mark: {source[1:] for source in told if source[0] == mark} for mark in (few.empty - 1, few.empty - 2)}
+    assert all(len(found) > 40 for found in asked.values())
+    assert asked[few.empty - 1] & asked[few.empty - 2], "the pool is small enough for both tasks to get the same"
+    for (mark, *source), target in told.items():
+        assert list(target) == (source if mark == few.empty - 2 else list(dict.fromkeys(source)))
 
 
 def test_the_manifest_tells_of_the_files_as_they_are(made):

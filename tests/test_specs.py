@@ -9,8 +9,10 @@ import pytest
 from raysynth import (
     T5_BASE,
     T5_SMALL,
+    T5_V1_1_SMALL,
     AtStep,
     Best,
+    ComposedInit,
     Constant,
     ConstantInit,
     Dataset,
@@ -24,6 +26,7 @@ from raysynth import (
     T5Config,
     TokenSpace,
     downstream_tasks,
+    pretrained,
     synthetic_tasks,
     token_space,
 )
@@ -117,6 +120,48 @@ def test_tiny_is_another_artifact_of_the_same_kind():
         assert type(tiny(run).init) is type(init)
         assert fingerprint(tiny(run)) != fingerprint(run)
         assert tiny(run).task.num_steps < 100
+
+
+# -------------------------------------------------------------------------------- schemes made of schemes
+
+
+def statistics(**fields):
+    return StatisticInit(pretrain(), **{"group_by": "parameter", "statistic": "mean_sd", **fields})
+
+
+def layer_norms(model):
+    return ConstantInit(model, where="pre_attention_layer_norm", value=0.2)
+
+
+def test_composed_schemes_need_every_source_once():
+    both = ComposedInit(schemes=(statistics(where="attention"), FullInit(pretrain(seed=1)), statistics(where="mlp")))
+    run = Finetune(task=MTOP_LIKE, init=both)
+    assert run.inputs() == (MTOP_LIKE.data, pretrain(), pretrain(seed=1))
+    assert name(run).startswith("finetune/code_translation.set.set.3_schemes.lr0.003.seed0-")
+    assert name(run) != name(Finetune(task=MTOP_LIKE, init=ComposedInit(schemes=both.schemes[::-1])))
+
+
+def test_another_size_is_another_artifact_and_the_sources_own_is_not():
+    assert statistics(onto=T5_SMALL) == statistics()
+    run = Finetune(task=MTOP_LIKE, init=statistics(onto=T5_BASE))
+    assert run.model == T5_BASE
+    assert run.inputs() == (MTOP_LIKE.data, pretrain())
+    assert name(run).startswith("finetune/code_translation.set.per_param_mean_sd_onto_768x12.lr0.003.seed0-")
+    assert statistics(onto=T5_V1_1_SMALL, group_by="type").model == T5_V1_1_SMALL
+    assert statistics(onto=T5_V1_1_SMALL, where="attention").model == T5_V1_1_SMALL
+
+
+def test_tiny_keeps_composition_and_the_difference_of_sizes():
+    onto = statistics(onto=T5_BASE)
+    init = ComposedInit(schemes=(onto, layer_norms(T5_BASE), FullInit(pretrain(model=T5_BASE))))
+    small = tiny(Finetune(task=MTOP_LIKE, init=init)).init
+    assert [type(scheme) for scheme in small.schemes] == [type(scheme) for scheme in init.schemes]
+    assert small.schemes[0].onto == small.model != small.schemes[0].source.model
+    assert max(source.num_steps for source in small.sources) < 100
+    public = ComposedInit(schemes=(FullInit(pretrained("t5-base")), onto))
+    small = tiny(Finetune(task=MTOP_LIKE, init=public)).init
+    assert small.schemes[0] == public.schemes[0]
+    assert (small.model, small.schemes[1].source.num_steps) == (T5_BASE, 8)
 
 
 # -------------------------------------------------------------------------------- selection
@@ -216,6 +261,27 @@ def test_nothing_evaluated_selects_nothing():
         (
             lambda: ConstantInit(T5_SMALL, where="mlp", value=float("inf")),
             "ConstantInit.value must be a finite number, got inf",
+        ),
+        (
+            lambda: statistics(onto="t5-base"),
+            "StatisticInit.onto must be a T5Config, got 't5-base'",
+        ),
+        (
+            lambda: statistics(onto=T5_V1_1_SMALL),
+            "StatisticInit.onto must have as many mlp_activations as the source's model (1) where group_by is "
+            "parameter, got 2",
+        ),
+        (
+            lambda: ComposedInit(schemes=(FullInit(pretrain()),)),
+            "ComposedInit.schemes must be a tuple of at least two schemes, got (FullInit(",
+        ),
+        (
+            lambda: ComposedInit(schemes=(FullInit(pretrain()), RandomInit(T5_SMALL))),
+            "ComposedInit.schemes must be FullInit, StatisticInit or ConstantInit, got RandomInit(",
+        ),
+        (
+            lambda: ComposedInit(schemes=(statistics(), layer_norms(T5_BASE))),
+            "ComposedInit.schemes must have one model, got T5Config(",
         ),
         (lambda: FullInit(pretrain(), embeddings="keep"), "unknown FullInit.embeddings 'keep'"),
         (lambda: T5Config(num_heads=0), "T5Config.num_heads must be an integer of at least 1, got 0"),

@@ -180,8 +180,8 @@ print(name(source), outcome.result["params_sha256"])
 taken = (scratch / "p", outcome.result["selected_step"])
 for run in runs.values():
     outcome = train.finetune(
-        run, data=store / name(run.task.data), source=run.init.source and taken, directory=scratch / name(run),
-        report=lambda progress: None,
+        run, data=store / name(run.task.data), sources=dict.fromkeys(run.init.sources, taken),
+        directory=scratch / name(run), report=lambda progress: None,
     )
     print(name(run), outcome.result["params_sha256"])
 assert "ray" not in sys.modules

@@ -143,7 +143,7 @@ def test_a_run_killed_around_every_checkpoint_ends_with_the_same_bits(
 @pytest.mark.long
 def test_a_fine_tuning_killed_around_every_checkpoint_ends_with_the_same_bits(texts, uninterrupted, tmp_path):
     run = Finetune(task=TASK, init=StatisticInit(PRETRAIN, group_by="parameter", statistic="mean_sd"))
-    given = {"data": texts, "source": (uninterrupted[0], uninterrupted[1].result["selected_step"])}
+    given = {"data": texts, "sources": {PRETRAIN: (uninterrupted[0], uninterrupted[1].result["selected_step"])}}
     whole = train.finetune(run, **given, directory=tmp_path / "whole", report=quiet)
     for step in (3, 6):
         for after_evaluation in (False, True):
@@ -222,7 +222,7 @@ def test_finetuning_decodes_the_test_split_and_scores_it(synthetic, texts, unint
         outcome = train.finetune(
             Finetune(task=TASK, init=init),
             data=texts,
-            source=None if init.source is None else source,
+            sources=dict.fromkeys(init.sources, source),
             directory=directory,
             report=quiet,
         )
