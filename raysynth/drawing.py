@@ -185,8 +185,6 @@ def session(address: str | None, store: Store) -> Iterator[Path]:
     else:
         os.environ.update(variables)  # processes that inherit them start sooner than those with a `runtime_env`
         cluster = {"address": "local", "object_store_memory": 400 * 2**20}
-        # Workers import what draws while this process goes on.
-        os.environ.update(RAY_preload_python_modules="ray.data,raysynth.shards")
         if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
             cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
     ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)

@@ -391,3 +391,8 @@ def test_two_nodes_write_the_rows_of_one(made, tmp_path):
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_shards_written_anew_by_ray_data_are_those_of_threads(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_FEW", 0)
+    assert shards.generate(DATA, Store(str(tmp_path)), tick=lambda done, of: None, warn=pytest.fail) == made[1]
