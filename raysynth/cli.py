@@ -14,26 +14,16 @@ import numpy as np
 
 from raysynth import cluster, figures, report, shards
 from raysynth.corpus import draw_shard, encode, readable
+from raysynth.datasets import Dataset, SyntheticTask, TextCorpus, TextDataset
 from raysynth.downstream import downstream_tasks
 from raysynth.errors import InputError, exit_status, unknown
 from raysynth.fetch import fetch, publishers
 from raysynth.files import BadRows
 from raysynth.moments import attention_norm_means, moments, spreadsheet, table
 from raysynth.ragged import Ragged
-from raysynth.specs import (
-    Dataset,
-    Dtype,
-    GroupBy,
-    Pretrained,
-    SyntheticTask,
-    T5Config,
-    TextCorpus,
-    TextDataset,
-    describe,
-    name,
-    pretrained,
-    published_models,
-)
+from raysynth.recipes import Dtype, T5Config
+from raysynth.schemes import GroupBy, Pretrained, pretrained, published_models
+from raysynth.specs import describe, name
 from raysynth.store import State, Store, differences, provenance
 from raysynth.sweep import locations
 from raysynth.tasks import synthetic_tasks, text_corpora

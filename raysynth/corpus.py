@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysynth.corruption import SpanCorruption
+from raysynth.datasets import TextCorpus, TrainedVocabulary
 from raysynth.errors import InputError
 from raysynth.ragged import Ragged
-from raysynth.specs import TextCorpus, TrainedVocabulary
 from raysynth.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 
 SPLITS = ("train", "validation")

@@ -10,21 +10,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from raysynth.datasets import Split, TextDataset, TrainedVocabulary
 from raysynth.errors import InputError, Named, unknown
 from raysynth.files import SPLITS, BadRow, Pair, refuse
 from raysynth.python_ast import PythonAST
 from raysynth.ragged import Ragged
+from raysynth.recipes import AtStep, Best
+from raysynth.schemes import Pretrained, pretrained
 from raysynth.sources import MTOP, USPTO50K, CNNDailyMail, CodeXGLUE, SQuAD, WebQSP
-from raysynth.specs import (
-    AtStep,
-    Best,
-    DownstreamTask,
-    Pretrained,
-    Split,
-    TextDataset,
-    TrainedVocabulary,
-    pretrained,
-)
+from raysynth.specs import DownstreamTask
 from raysynth.tasks import text_corpora
 from raysynth.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import ray
 
 from raysynth import shards
+from raysynth.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.display import Display
 from raysynth.errors import InputError
 from raysynth.files import BadRows
-from raysynth.specs import Artifact, Dataset, TextCorpus, TextDataset, name
+from raysynth.specs import Artifact, name
 from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store, provenance
 
 HOSTS_AT_ONCE = 8

@@ -15,10 +15,10 @@ import numba
 import numpy as np
 
 from raysynth.corruption import SpanCorruption
+from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError
 from raysynth.ragged import Ragged
 from raysynth.spec import choose, instance, positive, share, spec, whole
-from raysynth.specs import SyntheticTask
 
 
 class Frequency(StrEnum):

@@ -12,12 +12,13 @@ from ray.tune.stopper import Stopper
 
 from raysynth import shards
 from raysynth.cluster import promised
+from raysynth.datasets import Dataset, TextDataset
 from raysynth.dependencies import Dependencies
 from raysynth.display import Display
 from raysynth.drawing import draw, session, write_texts
 from raysynth.errors import InputError
 from raysynth.files import BadRows
-from raysynth.specs import Artifact, Dataset, TextDataset, name
+from raysynth.specs import Artifact, name
 from raysynth.store import Driver, Store
 from raysynth.trial import trial
 

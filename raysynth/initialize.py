@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from raysynth.errors import InputError
 from raysynth.moments import mean_and_sd
 from raysynth.parameters import Kind, parse, paths, statistics_of, touched
-from raysynth.specs import (
+from raysynth.schemes import (
     ComposedInit,
     ConstantInit,
     FullInit,

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from raysynth.errors import InputError
 from raysynth.parameters import parse, paths
-from raysynth.specs import T5Config
+from raysynth.recipes import T5Config
 
 Params = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]

@@ -22,10 +22,10 @@ from typing import ClassVar
 import numba
 import numpy as np
 
+from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, unknown
 from raysynth.ragged import Ragged
 from raysynth.spec import spec, whole
-from raysynth.specs import SyntheticTask
 from raysynth.tokens import LARGEST_ID
 
 _COLON, _SEPARATOR, _RULE, _OPEN, _LOWER, _MATH, _CLOSE = range(7)

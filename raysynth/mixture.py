@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError
 from raysynth.ragged import Ragged
 from raysynth.spec import spec
-from raysynth.specs import SyntheticTask
 
 
 @spec

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysynth.parameters import parse
-from raysynth.specs import Family, GroupBy
+from raysynth.schemes import Family, GroupBy
 
 Arrays = Mapping[str, np.ndarray]
 

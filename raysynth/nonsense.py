@@ -20,10 +20,10 @@ from typing import ClassVar
 import numba
 import numpy as np
 
+from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, unknown
 from raysynth.ragged import Ragged
 from raysynth.spec import instance, spec, whole
-from raysynth.specs import SyntheticTask
 from raysynth.tokens import LARGEST_ID
 from raysynth.vocabulary import T5_PIECES, T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 

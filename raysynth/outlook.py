@@ -11,19 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raysynth import parameters, specs
-from raysynth.specs import (
-    Artifact,
-    Dtype,
-    Finetune,
-    Pretrain,
-    Pretrained,
-    Recipe,
-    T5Config,
-    describe,
-    name,
-    published_models,
-)
+from raysynth import parameters
+from raysynth.recipes import Dtype, Recipe, T5Config
+from raysynth.schemes import Pretrain, Pretrained, published_models
+from raysynth.specs import Artifact, Finetune, describe, in_order, name
 from raysynth.store import State, Status, Store
 
 # -------------------------------------------------------------------------------- cost
@@ -232,7 +223,7 @@ def print_failures(failures: dict[Artifact, str], statuses: Iterable[Artifact]) 
         print(f"failed: {', '.join(map(name, group))}: {error}", file=sys.stderr)
     blocked: dict[Artifact, list[Artifact]] = {}
     for artifact in statuses:
-        causes = [cause for cause in specs.in_order([artifact])[:-1] if cause in failures]
+        causes = [cause for cause in in_order([artifact])[:-1] if cause in failures]
         if causes and artifact not in failures:
             blocked.setdefault(causes[0], []).append(artifact)
     for cause, waiting in blocked.items():

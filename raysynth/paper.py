@@ -6,24 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
+from raysynth.datasets import Dataset
 from raysynth.downstream import downstream_tasks, natural_source
 from raysynth.errors import InputError, Named
-from raysynth.specs import (
-    T5_BASE,
-    T5_SMALL,
-    ConstantInit,
-    Dataset,
-    DownstreamTask,
-    Finetune,
-    FullInit,
-    InitScheme,
-    Pretrain,
-    RandomInit,
-    Source,
-    StatisticInit,
-    T5Config,
-    pretrained,
-)
+from raysynth.recipes import T5_BASE, T5_SMALL, T5Config
+from raysynth.schemes import ConstantInit, FullInit, InitScheme, Pretrain, RandomInit, Source, StatisticInit, pretrained
+from raysynth.specs import DownstreamTask, Finetune
 from raysynth.tasks import synthetic_tasks, text_corpora
 
 TASKS: dict[str, DownstreamTask] = {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from raysynth.errors import unknown
-from raysynth.specs import (
+from raysynth.recipes import T5Config
+from raysynth.schemes import (
     ComposedInit,
     ConstantInit,
     Embeddings,
@@ -18,7 +19,6 @@ from raysynth.specs import (
     InitScheme,
     RandomInit,
     StatisticInit,
-    T5Config,
 )
 
 

@@ -27,11 +27,12 @@ from numba import njit
 from raysynth.batches import ragged
 from raysynth.corpus import corpus_location, draw_shard
 from raysynth.corpus import encode as encode_corpus
+from raysynth.datasets import Dataset, TextDataset
 from raysynth.downstream import encode, location
 from raysynth.errors import InputError
 from raysynth.files import BadRows, refuse
 from raysynth.ragged import Ragged
-from raysynth.specs import Dataset, TextDataset, name
+from raysynth.specs import name
 from raysynth.store import Store
 
 MANIFEST = "manifest.json"

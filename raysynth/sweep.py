@@ -13,12 +13,13 @@ from typing import Any
 
 from rich.console import Console
 
-from raysynth import figures, page, report, seeds, specs
+from raysynth import figures, page, rehearsal, report, seeds
 from raysynth.downstream import check_locations
 from raysynth.errors import InputError, exit_status
 from raysynth.files import BadRows
 from raysynth.outlook import import_command, measure, print_failures, print_plan, print_status
-from raysynth.specs import Artifact, Finetune, Pretrained, name
+from raysynth.schemes import Pretrained
+from raysynth.specs import Artifact, Finetune, in_order, name
 from raysynth.store import State, Status, Store
 
 DEFAULT_STORE = "results"
@@ -73,7 +74,7 @@ class Sweep:
         self.tables.append(report.Table(**layout))
 
     def cells(self, *, size: Callable[[Finetune], Finetune] = lambda artifact: artifact) -> list[Cell]:
-        """All points of the grid, each fine-tuning put through `size` (`specs.tiny` for the tiny sweep)."""
+        """All points of the grid, each fine-tuning put through `size` (`rehearsal.tiny` for the tiny sweep)."""
         cells = []
         for trial, axes in self.grids:
             for combination in itertools.product(*map(_named, axes.values())):
@@ -122,11 +123,11 @@ def main(sweep: Sweep, arguments: list[str]) -> int:
 
 
 def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
-    cells = sweep.cells(size=specs.tiny if options.tiny else lambda artifact: artifact)
+    cells = sweep.cells(size=rehearsal.tiny if options.tiny else lambda artifact: artifact)
     store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
     if options.tiny:
         cells = _rehearsed(cells, store)
-    statuses = store.statuses(specs.in_order([cell.artifact for cell in cells]))
+    statuses = store.statuses(in_order([cell.artifact for cell in cells]))
     if options.verb == "status":
         while options.follow and any(status.state is State.RUNNING for status in statuses.values()):
             print("\033[H\033[2J" if sys.stdout.isatty() else "", end="")

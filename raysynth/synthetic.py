@@ -19,10 +19,10 @@ from typing import Any, ClassVar, overload
 import numpy as np
 from numba import njit
 
+from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, Named
 from raysynth.ragged import Ragged
 from raysynth.spec import choose, share, spec, whole
-from raysynth.specs import SyntheticTask
 from raysynth.tokens import LARGEST_ID, TokenSpace
 
 _ABSENT_ROUNDS = 50

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import normal, ones, variance_scaling
 
-from raysynth.specs import Dtype, T5Config
+from raysynth.recipes import Dtype, T5Config
 from raysynth.tokens import PAD
 
 Params = dict[str, Any]

@@ -1,10 +1,10 @@
 """Every task and text corpus of the paper by name."""
 
+from raysynth.datasets import SyntheticTask, TextCorpus
 from raysynth.dyck import Dyck
 from raysynth.errors import Named
 from raysynth.lime import LIME
 from raysynth.nonsense import NonsenseSummary
-from raysynth.specs import SyntheticTask, TextCorpus
 from raysynth.synthetic import simple_tasks
 
 synthetic_tasks: Named[SyntheticTask] = Named(

@@ -30,7 +30,9 @@ from raysynth.checkpoints import Checkpoints, Evaluations, keep_only, read_param
 from raysynth.decode import generate
 from raysynth.errors import Diverged, InputError
 from raysynth.initialize import initialize
-from raysynth.specs import Best, DownstreamTask, Finetune, FirstAbove, Pretrain, Recipe, Source, T5Config
+from raysynth.recipes import Best, FirstAbove, Recipe, T5Config
+from raysynth.schemes import Pretrain, Source
+from raysynth.specs import DownstreamTask, Finetune
 from raysynth.t5 import T5, init_params, loss_and_counts
 from raysynth.vocabulary import Vocabulary
 

@@ -12,7 +12,8 @@ from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams as hparams_summary
 
 from raysynth.errors import Diverged, InputError
-from raysynth.specs import METRICS, Artifact, Finetune, Pretrain, name
+from raysynth.schemes import Pretrain
+from raysynth.specs import METRICS, Artifact, Finetune, name
 from raysynth.store import Outcome, Store, Workspace, provenance
 
 REPORT_SECONDS = 1.0

@@ -11,9 +11,10 @@ import pytest
 
 from raysynth.corpus import SPLITS, documents, draw_shard, encode, num_segments, readable, segments
 from raysynth.corruption import SpanCorruption
+from raysynth.datasets import Dataset, TextCorpus, TrainedVocabulary
 from raysynth.errors import InputError
 from raysynth.ragged import Ragged
-from raysynth.specs import Dataset, TextCorpus, TrainedVocabulary, describe, name
+from raysynth.specs import describe, name
 from raysynth.tasks import text_corpora
 
 TEXTS = [f"article {n} tells of {'abcdefgh'[n % 8]} and {n * n} and then {n % 13} more." for n in range(60)]

@@ -10,7 +10,7 @@ from flax.traverse_util import unflatten_dict
 
 from raysynth import decode
 from raysynth.decode import beam_search, brevity, generate, greedy_search
-from raysynth.specs import T5Config
+from raysynth.recipes import T5Config
 from raysynth.t5 import T5, init_params
 from raysynth.tokens import EOS, PAD
 

@@ -5,24 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from raysynth.datasets import Split, T5Vocabulary, TextDataset, TrainedVocabulary
 from raysynth.downstream import downstream_tasks, encode, location, natural_source, paper_tasks
 from raysynth.errors import InputError
 from raysynth.files import SPLITS
 from raysynth.python_ast import PythonAST
+from raysynth.recipes import AtStep, Best, Constant
+from raysynth.schemes import FullInit, pretrained
 from raysynth.sources import USPTO50K
-from raysynth.specs import (
-    AtStep,
-    Best,
-    Constant,
-    Finetune,
-    FullInit,
-    Split,
-    T5Vocabulary,
-    TextDataset,
-    TrainedVocabulary,
-    fingerprint,
-    pretrained,
-)
+from raysynth.specs import Finetune, fingerprint
 
 
 @pytest.fixture(scope="module")

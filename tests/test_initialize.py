@@ -9,14 +9,15 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from test_parameters import SCHEMES
 
+from raysynth.datasets import Dataset, SyntheticTask
 from raysynth.errors import InputError
 from raysynth.initialize import initialize
 from raysynth.moments import mean_and_sd
 from raysynth.parameters import Kind, groups, parse, paths, touched
-from raysynth.specs import (
+from raysynth.recipes import T5Config
+from raysynth.schemes import (
     ComposedInit,
     ConstantInit,
-    Dataset,
     Embeddings,
     Family,
     FullInit,
@@ -25,8 +26,6 @@ from raysynth.specs import (
     RandomInit,
     Statistic,
     StatisticInit,
-    SyntheticTask,
-    T5Config,
 )
 from raysynth.tokens import token_space
 

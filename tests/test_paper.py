@@ -12,8 +12,10 @@ import pytest
 
 from raysynth import InputError
 from raysynth.paper import SCHEMES, TASKS, initialization, pretraining, printed
+from raysynth.recipes import AtStep, Best, FirstAbove
 from raysynth.report import markdown, rendered
-from raysynth.specs import AtStep, Best, Finetune, FirstAbove, Pretrain, fingerprint, in_order
+from raysynth.schemes import Pretrain
+from raysynth.specs import Finetune, fingerprint, in_order
 from raysynth.store import State, Status
 
 ROOT = Path(__file__).parents[1]
@@ -195,7 +197,7 @@ def test_the_ten_schemes_of_table_5_are_those_of_the_file():
 
 REHEARSAL = """
 import sys
-from raysynth import Sweep, specs
+from raysynth import Sweep
 sys.path.insert(0, sys.argv.pop(1))
 chosen = {}
 for table, wanted in {

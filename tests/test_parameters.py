@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from raysynth.datasets import Dataset, SyntheticTask
 from raysynth.errors import InputError
 from raysynth.parameters import Kind, groups, parse, paths, touched
-from raysynth.specs import (
-    T5_BASE,
-    T5_SMALL,
-    T5_V1_1_SMALL,
+from raysynth.recipes import T5_BASE, T5_SMALL, T5_V1_1_SMALL
+from raysynth.schemes import (
     ConstantInit,
-    Dataset,
     Embeddings,
     Family,
     FullInit,
@@ -21,7 +19,6 @@ from raysynth.specs import (
     RandomInit,
     Statistic,
     StatisticInit,
-    SyntheticTask,
 )
 
 EMBEDDING = "token_embedder/embedding"

@@ -10,11 +10,13 @@ import pytest
 from raysynth import Finetune, RandomInit, T5Config, batches, metrics, train
 from raysynth.batches import PadToLongest
 from raysynth.cli import main
+from raysynth.datasets import TrainedVocabulary
 from raysynth.decode import generate
 from raysynth.downstream import downstream_tasks
 from raysynth.errors import InputError
+from raysynth.recipes import AtStep, Best, FirstAbove
 from raysynth.shards import generate_text
-from raysynth.specs import AtStep, Best, FirstAbove, TrainedVocabulary, name
+from raysynth.specs import name
 from raysynth.store import Store
 from raysynth.sweep import evaluation_share
 from raysynth.t5 import T5, init_params

@@ -19,8 +19,9 @@ from ray.cluster_utils import Cluster
 
 from raysynth import Dataset, InputError, Mixture, batches, shards, synthetic_tasks, token_space
 from raysynth.corruption import SpanCorruption
+from raysynth.datasets import TextCorpus, TrainedVocabulary
 from raysynth.ragged import Ragged
-from raysynth.specs import TextCorpus, TrainedVocabulary, name
+from raysynth.specs import name
 from raysynth.store import Store
 
 SMALL = dataclasses.replace(

@@ -6,10 +6,13 @@ import json
 import pytest
 
 from raysynth import T5_SMALL, Finetune, RandomInit, batches, metrics
+from raysynth.datasets import Split
 from raysynth.downstream import downstream_tasks, paper_tasks
 from raysynth.files import BadRows
+from raysynth.recipes import AtStep, Best
+from raysynth.rehearsal import tiny
 from raysynth.shards import generate_text
-from raysynth.specs import AtStep, Best, Split, name, tiny
+from raysynth.specs import name
 from raysynth.store import State, Store
 from raysynth.trial import make
 

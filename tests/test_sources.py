@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.chemistry import rdkit
+from raysynth.datasets import TextDataset, TrainedVocabulary
 from raysynth.errors import InputError
 from raysynth.files import BadRows, Pair
 from raysynth.shards import generate_text
@@ -27,7 +28,6 @@ from raysynth.sources import (
     WebQSP,
     mtop_words,
 )
-from raysynth.specs import TextDataset, TrainedVocabulary
 from raysynth.store import Store
 
 READERS = {

@@ -30,7 +30,8 @@ from raysynth import (
     synthetic_tasks,
     token_space,
 )
-from raysynth.specs import describe, fingerprint, in_order, name, tiny
+from raysynth.rehearsal import tiny
+from raysynth.specs import describe, fingerprint, in_order, name
 
 SET = synthetic_tasks["set"]
 MTOP_LIKE = downstream_tasks["code_translation"]

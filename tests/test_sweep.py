@@ -170,7 +170,9 @@ def test_records_hold_the_digest_of_the_checkpoint(quickstart):
 WITHOUT_RAY = """
 import pathlib, runpy, sys
 from raysynth import train
-from raysynth.specs import Pretrain, in_order, name, tiny
+from raysynth.rehearsal import tiny
+from raysynth.schemes import Pretrain
+from raysynth.specs import in_order, name
 store, scratch = map(pathlib.Path, sys.argv[1:])
 sweep = runpy.run_path("sweeps/quickstart.py")["sweep"]
 runs = {type(cell.artifact.init).__name__: cell.artifact for cell in sweep.cells(size=tiny)}

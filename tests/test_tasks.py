@@ -19,7 +19,8 @@ from raysynth import (
 from raysynth.dyck import Dyck
 from raysynth.lime import LIME
 from raysynth.nonsense import NonsenseSummary, OneTokenPerWord
-from raysynth.specs import describe, name, tiny
+from raysynth.rehearsal import tiny
+from raysynth.specs import describe, name
 from raysynth.synthetic import simple_tasks
 
 PREVIOUS = {"lime": LIME(), "dyck": Dyck(), "nonsense_summary": NonsenseSummary(spelling=OneTokenPerWord())}

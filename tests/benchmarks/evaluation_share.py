@@ -27,9 +27,11 @@ import numpy as np
 
 from raysynth import optimizer, train
 from raysynth.batches import Block, Examples, PadToLongest, evaluation_batches
+from raysynth.datasets import Split
 from raysynth.decode import generate
 from raysynth.downstream import encode, paper_tasks
-from raysynth.specs import T5_SMALL, AtStep, DownstreamTask, Split, T5Config
+from raysynth.recipes import T5_SMALL, AtStep, T5Config
+from raysynth.specs import DownstreamTask
 from raysynth.t5 import T5, init_params
 
 EXAMPLES = {

@@ -1,0 +1,199 @@
+"""How a model is shaped, trained, evaluated and selected."""
+
+from dataclasses import field
+from enum import StrEnum
+from typing import Protocol
+
+from raysynth.errors import InputError, unknown
+from raysynth.spec import choose, instance, positive, share, spec, whole
+
+
+class Dtype(StrEnum):
+    """The type of activations; parameters, softmax, norms and the loss are float32 always."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    DEVICE = "device"
+    """bfloat16 on TPU and GPU, float32 on CPU."""
+
+
+@spec
+class T5Config:
+    """The shape of a T5 encoder-decoder; field names as in T5X's network."""
+
+    vocab_size: int = 32_128
+    emb_dim: int = 512
+    num_heads: int = 8
+    head_dim: int = 64
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    mlp_dim: int = 2048
+    mlp_activations: tuple[str, ...] = ("relu",)
+    """("relu",) for T5 1.0; ("gelu", "linear") for the gated T5 1.1 (Appendix C)."""
+    logits_via_embedding: bool = True
+    """T5 1.0 shares the embedding with the output layer; 1.1 does not (Appendix C)."""
+    num_buckets: int = 32
+    max_distance: int = 128
+    dtype: Dtype = Dtype.DEVICE
+
+    def __post_init__(self) -> None:
+        whole(self, "vocab_size", "emb_dim", "num_heads", "head_dim", "num_encoder_layers", "num_decoder_layers")
+        whole(self, "mlp_dim", "num_buckets", "max_distance")
+        for name in self.mlp_activations:
+            if name not in ("relu", "gelu", "linear"):
+                raise unknown("mlp_activations entry", name, ("relu", "gelu", "linear"))
+        choose(self, "dtype", Dtype)
+
+
+T5_SMALL = T5Config()
+
+T5_BASE = T5Config(
+    emb_dim=768, num_heads=12, num_encoder_layers=12, num_decoder_layers=12, mlp_dim=3072
+)  # 220 M parameters, Appendix J
+
+T5_V1_1_SMALL = T5Config(
+    num_heads=6,
+    num_encoder_layers=8,
+    num_decoder_layers=8,
+    mlp_dim=1024,
+    mlp_activations=("gelu", "linear"),
+    logits_via_embedding=False,
+)
+
+
+@spec
+class Constant:
+    """The same learning rate at every step (fine-tuning, Appendix B)."""
+
+    learning_rate: float = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        positive(self, "learning_rate")
+
+
+@spec
+class InverseSquareRoot:
+    """1 / sqrt(max(step, warmup_steps)) (pre-training, Appendix A)."""
+
+    warmup_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        whole(self, "warmup_steps")
+
+
+Schedule = Constant | InverseSquareRoot
+
+
+class Selection(Protocol):
+    """Which evaluated step of a run counts."""
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        """The selected step among those evaluated so far, or None."""
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        """Whether later evaluations cannot change the choice, so that training may end."""
+
+
+@spec
+class Best:
+    """The step with the highest metric; the earlier one of equals."""
+
+    metric: str = field(kw_only=False)
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        steps = sorted(evaluations)
+        return max(steps, key=lambda step: evaluations[step][self.metric]) if steps else None
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        return False
+
+
+@spec
+class FirstAbove:
+    """The first step whose metric is at or above a threshold, else the best one (Appendix A)."""
+
+    metric: str = field(kw_only=False)
+    threshold: float = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        share(self, "threshold")
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        for step in sorted(evaluations):
+            if evaluations[step][self.metric] >= self.threshold:
+                return step
+        return Best(self.metric).choose(evaluations)
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        return any(evaluation[self.metric] >= self.threshold for evaluation in evaluations.values())
+
+
+@spec
+class AtStep:
+    """A fixed step (CNNDM-10K at 50,000, Appendix B)."""
+
+    step: int = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        whole(self, "step")
+
+    def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
+        return self.step if self.step in evaluations else None
+
+    def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
+        return self.step in evaluations
+
+
+@spec
+class Recipe:
+    """How a model is trained, evaluated and selected; what pre-training and fine-tuning share."""
+
+    num_steps: int
+    eval_every: int
+    """Steps between evaluations, each of which saves a checkpoint."""
+    input_length: int
+    """Longer inputs are cut to this many ids, end of sequence included."""
+    target_length: int
+    batch_size: int = 128
+    num_eval_examples: int | None = None
+    """Validation examples per evaluation; None takes all."""
+    selection: Selection = Best("token_accuracy")
+    """Which evaluated step counts (Appendices A and B)."""
+    dropout_rate: float = 0.1
+    """In every configuration of the paper, pre-training and fine-tuning alike; it acts where T5X's network has it."""
+    z_loss: float = 1e-4
+    """Weight of log(Z)^2, which keeps the softmax's normalizer near 1: T5X's base value, kept by the paper's
+    fine-tuning. The loss is the sum over target tokens, not their mean, as in the paper's configurations
+    (`loss_normalizing_factor = None`); Adafactor's updates do not depend on a constant factor."""
+    label_smoothing: float = 0.0
+    """Probability moved from the right token to all others, as T5X counts it; 0 throughout the paper and T5X."""
+
+    def __post_init__(self) -> None:
+        whole(self, "num_steps", "eval_every", "batch_size")
+        whole(self, "input_length", "target_length", minimum=2)
+        instance(self, "selection", Best, FirstAbove, AtStep)
+        if self.num_eval_examples is not None:
+            whole(self, "num_eval_examples")
+        share(self, "dropout_rate", "label_smoothing")
+        if 1 in (self.dropout_rate, self.label_smoothing):
+            raise InputError(f"{type(self).__name__}: dropout_rate and label_smoothing must be below 1")
+        owner, selection = type(self).__name__, self.selection
+        if self.eval_every > self.num_steps:
+            raise InputError(f"{owner}.eval_every must be at most num_steps ({self.num_steps}), got {self.eval_every}")
+        if isinstance(selection, AtStep) and (selection.step > self.num_steps or selection.step % self.eval_every):
+            raise InputError(
+                f"{owner}.selection: AtStep must name a multiple of eval_every ({self.eval_every}) "
+                f"up to num_steps ({self.num_steps}), got {selection.step}"
+            )
+        if isinstance(selection, Best | FirstAbove) and selection.metric not in self.selectable:
+            raise unknown("selection metric", selection.metric, self.selectable)
+
+    @property
+    def selectable(self) -> tuple[str, ...]:
+        """The metrics that a selection rule may go by."""
+        return ("token_accuracy",)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate at each step."""
+        raise NotImplementedError

@@ -1,0 +1,90 @@
+"""Any fine-tuning at a size that runs in seconds, for rehearsals and tests."""
+
+import dataclasses
+
+from raysynth.datasets import Split, TrainedVocabulary
+from raysynth.recipes import AtStep, Best, T5Config
+from raysynth.schemes import ComposedInit, ConstantInit, InitScheme, Pretrained, RandomInit, Source, StatisticInit
+from raysynth.specs import Finetune
+
+
+def tiny(artifact: Finetune) -> Finetune:
+    """The same fine-tuning with a tiny model, few steps and little data, for rehearsals and tests.
+
+    What starts from a `Pretrained` keeps its model whole: a smaller one would have no weights to start from.
+    """
+    task = artifact.task
+    vocabulary = task.data.vocabulary
+    data = dataclasses.replace(
+        task.data,
+        num_train=256 if isinstance(vocabulary, TrainedVocabulary) else 64,
+        num_validation=32,
+        num_test=32 if task.data.scored is Split.TEST else None,
+        vocabulary=dataclasses.replace(vocabulary, num_pieces=min(vocabulary.num_pieces, 192))
+        if isinstance(vocabulary, TrainedVocabulary)
+        else vocabulary,
+    )
+    task = dataclasses.replace(
+        task,
+        data=data,
+        batch_size=8,
+        input_length=24,
+        target_length=24,
+        decode_length=24,
+        num_beams=1,
+        num_steps=_TINY_STEPS,
+        eval_every=_TINY_STEPS // 2,
+        selection=AtStep(_TINY_STEPS) if isinstance(task.selection, AtStep) else task.selection,
+    )
+    return Finetune(task=task, init=_tiny_init(artifact.init), seed=artifact.seed)
+
+
+_TINY_STEPS = 8
+
+
+def _tiny_init(init: InitScheme) -> InitScheme:
+    schemes = init.schemes if isinstance(init, ComposedInit) else (init,)
+    if any(isinstance(source, Pretrained) for source in init.sources):
+        model = init.model
+    elif any(isinstance(scheme, StatisticInit) and scheme.onto is not None for scheme in schemes):
+        model = dataclasses.replace(_tiny_model(init.model), num_encoder_layers=2, num_decoder_layers=2)
+    else:
+        model = _tiny_model(init.model)
+    told = tuple(_tiny_scheme(scheme, model) for scheme in schemes)
+    return ComposedInit(schemes=told) if isinstance(init, ComposedInit) else told[0]
+
+
+def _tiny_scheme(scheme: InitScheme, model: T5Config) -> InitScheme:
+    """The scheme with a tiny source, on a model that is tiny unless a `Pretrained` keeps it whole."""
+    if isinstance(scheme, RandomInit | ConstantInit):
+        return dataclasses.replace(scheme, model=model)
+    if isinstance(scheme, StatisticInit) and scheme.onto is not None:
+        source = _tiny_source(scheme.source, _tiny_model(scheme.source.model))
+        return dataclasses.replace(scheme, source=source, onto=model)
+    return dataclasses.replace(scheme, source=_tiny_source(scheme.source, model))
+
+
+def _tiny_source(source: Source, model: T5Config) -> Source:
+    if isinstance(source, Pretrained):
+        return source
+    data = dataclasses.replace(
+        source.data, task=source.data.task.tiny(), num_examples=512, num_validation=64, shard_size=256
+    )
+    return dataclasses.replace(
+        source,
+        data=data,
+        model=model,
+        batch_size=8,
+        input_length=24,
+        target_length=24,
+        num_eval_examples=64,
+        num_steps=_TINY_STEPS,
+        eval_every=_TINY_STEPS // 2,
+        selection=Best("token_accuracy"),
+    )
+
+
+def _tiny_model(model: T5Config) -> T5Config:
+    return dataclasses.replace(
+        model, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=32
+    )
