@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from raysynth import figures, report, seeds
-from raysynth.outlook import remaining, speed_file
+from raysynth.outlook import remaining
 from raysynth.paper import printed
 from raysynth.report import PAPER, Line, Point, Table
 from raysynth.seeds import Outlook
@@ -47,7 +47,7 @@ def page(
         *(_section(section, cells, statuses) for section in sections),
         _failures(statuses),
         _runs(cells, statuses),
-        _provenance(statuses, store),
+        _provenance(statuses),
     ]
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -213,20 +213,16 @@ def _told(artifact: Artifact, status: Status) -> str:
     return "".join(f"<td class=words>{cell}</td>" for cell in cells)
 
 
-def _provenance(statuses: Mapping[Artifact, Status], store: Store) -> str:
+def _provenance(statuses: Mapping[Artifact, Status]) -> str:
     """Versions, hosts and devices behind the records, with how many of them have each."""
     found: dict[str, Counter[str]] = {}
     for status in statuses.values():
         told = {} if status.record is None else status.record["provenance"]
         for package, version in told.get("versions", {}).items():
             found.setdefault(package, Counter())[version] += 1
-        for field in ("python", "platform", "host"):
+        for field in ("device", "python", "platform", "host"):
             if field in told:
                 found.setdefault(field, Counter())[told[field]] += 1
-    files = {file for artifact in statuses if (file := speed_file(artifact)) is not None}
-    for told in filter(None, map(store.read_json, sorted(files))):
-        if "device" in told:
-            found.setdefault("device, as measured by plan", Counter())[told["device"]] += 1
     if not found:
         return ""
     lines = []

@@ -381,7 +381,7 @@ def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[st
             started = time.perf_counter()
     jax.block_until_ready((params, counts))
     seconds = (time.perf_counter() - started) / num_steps
-    return {"seconds_per_step": seconds, "device": f"{jax.local_device_count()} {jax.local_devices()[0].device_kind}"}
+    return {"seconds_per_step": seconds, "device": device()}
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -433,6 +433,11 @@ def decode_texts(
 
 
 # -------------------------------------------------------------------------------- devices
+
+
+def device() -> str:
+    """What this host computes on, such as `8 TPU v3`."""
+    return f"{jax.local_device_count()} {jax.local_devices()[0].device_kind}"
 
 
 def mesh() -> Mesh:

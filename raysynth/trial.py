@@ -74,9 +74,8 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
         finally:
             board.close()
         workspace.push()
-        store.record(
-            artifact, result=outcome.result, provenance={**provenance(started), "node": node, **outcome.timing}
-        )
+        told = {**provenance(started), "node": node, "device": train.device(), **outcome.timing}
+        store.record(artifact, result=outcome.result, provenance=told)
 
 
 class _Board:

@@ -165,6 +165,7 @@ def test_records_hold_the_digest_of_the_checkpoint(quickstart):
     label, record = next(iter(records(store).items()))
     params = read_params(store / "finetune" / label / "checkpoints", record["result"]["selected_step"])
     assert params_digest(params) == record["result"]["params_sha256"]
+    assert record["provenance"]["device"] == "1 cpu"
 
 
 WITHOUT_RAY = """
