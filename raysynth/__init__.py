@@ -3,10 +3,11 @@
 A sweep file imports its names from here. Building descriptions imports neither JAX nor Ray.
 """
 
-from raysynth.datasets import Dataset, Split, T5Vocabulary, TextCorpus, TextDataset, TrainedVocabulary
+from raysynth.datasets import Dataset, Split, SyntheticTask, T5Vocabulary, TextCorpus, TextDataset, TrainedVocabulary
 from raysynth.downstream import downstream_tasks, natural_source, paper_tasks
 from raysynth.errors import InputError
 from raysynth.mixture import Mixture
+from raysynth.ragged import Ragged
 from raysynth.recipes import (
     T5_BASE,
     T5_SMALL,
@@ -52,10 +53,12 @@ __all__ = [
     "Mixture",
     "Pretrain",
     "Pretrained",
+    "Ragged",
     "RandomInit",
     "Split",
     "StatisticInit",
     "Sweep",
+    "SyntheticTask",
     "T5Config",
     "T5Vocabulary",
     "TextCorpus",

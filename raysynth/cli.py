@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     shown = commands.add_parser("show", help="print examples of a synthetic task for reading")
     shown.add_argument("task", help=f"one of {', '.join([*synthetic_tasks, *text_corpora])}")
     shown.add_argument("-n", "--num-examples", type=int, default=3)
-    shown.add_argument("--seed", type=int, default=0)
+    shown.add_argument("--seed", type=_natural, default=0)
     shown.add_argument("--data", metavar="PATH", help="of a text corpus: a file or directory of documents")
     shown.add_argument("--min-length", type=int)
     shown.add_argument("--max-length", type=int)
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--num-validation", type=int, default=10_000)
     made.add_argument("--min-length", type=int)
     made.add_argument("--max-length", type=int)
-    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--seed", type=_natural, default=0)
     made.add_argument("--store", metavar="URI", required=True)
     made.add_argument("--address", help="a running Ray cluster (default: one is started on this machine)")
     made.add_argument(
@@ -102,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
     counted = commands.add_parser("stats", help="print the statistics of an artifact's weights")
     counted.add_argument("artifact", help="its name in the store, such as pretrain/set.seed0-3fb5a7f9")
     counted.add_argument("--store", metavar="URI", required=True)
-    counted.add_argument("--by", choices=list(GroupBy), default=GroupBy.TYPE, help="the groups of the init schemes")
+    counted.add_argument(
+        "--by", choices=[group.value for group in GroupBy], default="type", help="the groups of the init schemes"
+    )
     counted.add_argument("--format", choices=("table", "csv"), default="table", help="csv has all digits")
 
     launched = commands.add_parser("cluster", help="check a description of a cluster, find what a cluster left behind")
@@ -168,6 +170,13 @@ def _command(options: argparse.Namespace) -> int:
         task = dataclasses.replace(task, tokens=tokens)
     print(show(task, num_examples=options.num_examples, seed=options.seed))
     return 0
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
+    return value
 
 
 def _dataset(task: SyntheticTask | TextCorpus, options: argparse.Namespace) -> Dataset:

@@ -23,9 +23,17 @@ class SyntheticTask:
     revision: ClassVar[int] = 1
     """Raised when the data that a seed gives change."""
 
+    _owners: ClassVar[dict[str, type]] = {}
+    """The class that first had each name."""
+
     tokens: TokenSpace = T5_TOKENS
     prefix: tuple[int, ...] = ()
     """Ids before every input. The paper's code wrote the task's name and <extra_id_0>; its appendix shows none."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if isinstance(vars(cls).get("name"), str):
+            cls._owners.setdefault(cls.name, cls)
 
     @abstractmethod
     def sample(self, rng: Any, count: int) -> "Ragged":
@@ -194,6 +202,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         instance(self, "task", SyntheticTask, TextCorpus)
+        if isinstance(self.task, SyntheticTask):
+            _check_class(type(self.task))
         whole(self, "num_examples", "num_validation", "shard_size")
         whole(self, "seed", minimum=0)
 
@@ -203,3 +213,30 @@ class Dataset:
 
     def inputs(self) -> tuple[()]:
         return ()
+
+
+def _check_class(task: type[SyntheticTask]) -> None:
+    """Raise `InputError` unless the class has a name of its own and all its fields are part of a description."""
+    name = vars(task).get("name")
+    if not isinstance(name, str | property):
+        inherited = getattr(task, "name", None)
+        raise InputError(
+            f'{task.__name__}.name must be a text of the class\'s own, as in name: ClassVar[str] = "my_task"; '
+            + (f"it inherits {inherited!r}" if isinstance(inherited, str) else "there is none")
+        )
+    owner = SyntheticTask._owners.get(name, task) if isinstance(name, str) else task
+    if (owner.__module__, owner.__qualname__) != (task.__module__, task.__qualname__):
+        raise InputError(
+            f"{task.__name__}.name must be one that no other task has, got {name!r} of "
+            f"{owner.__module__}.{owner.__qualname__}"
+        )
+    fields = {field.name for field in dataclasses.fields(task)}
+    for cls in task.__mro__[: task.__mro__.index(SyntheticTask)]:
+        annotated = vars(cls).get("__annotations__", {})
+        lost = [field for field, kind in annotated.items() if field not in fields and "ClassVar" not in str(kind)]
+        lost += [field for field in vars(cls) if field in fields and field not in annotated]
+        if lost or (annotated and "__dataclass_fields__" not in vars(cls) and fields & annotated.keys()):
+            raise InputError(
+                f"{cls.__name__}.{next(iter(lost), 'its fields')} would not be part of the description: annotate "
+                "every field and put @dataclass(frozen=True, kw_only=True) above the class"
+            )

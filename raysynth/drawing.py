@@ -17,7 +17,7 @@ import ray
 from raysynth import shards
 from raysynth.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.display import Display
-from raysynth.errors import InputError
+from raysynth.errors import InputError, WorkerError
 from raysynth.files import BadRows
 from raysynth.specs import Artifact, name
 from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store, provenance
@@ -128,8 +128,10 @@ def draw(datasets: list[Dataset], ends: Ends, store: Store, driver: Driver, disp
         except Exception as error:
             if not ray.is_initialized():
                 return  # the run was ended under this thread
-            line = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}".splitlines()[0]
-            store.fail(dataset, outcome=Outcome.FAILED, error=line, log=traceback.format_exc())
+            told = isinstance(error, InputError | WorkerError)
+            line = str(error) if told else f"{type(error).__name__}: {error}".splitlines()[0]
+            log = error.log if isinstance(error, WorkerError) else traceback.format_exc()
+            store.fail(dataset, outcome=Outcome.FAILED, error=line, log=log)
             ends.unmade(dataset, line)
         else:
             ends.made(dataset)
@@ -163,7 +165,7 @@ def session(address: str | None, store: Store) -> Iterator[Path]:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the run; the store is what it goes on from
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no box around an empty parameter space
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "100000"  # nobody reads Tune's own state
-    cache = Path(tempfile.gettempdir()) / "raysynth" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
+    cache = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
     compiled = store.local_root / "compiled" if store.local_root is not None else cache / "compiled"
     variables = {
         "JAX_COMPILATION_CACHE_DIR": str(compiled),

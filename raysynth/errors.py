@@ -14,16 +14,49 @@ class InputError(ValueError):
     """Raised for anything a user can mend; its message is one line."""
 
 
+class WorkerError(RuntimeError):
+    """Raised here for what a worker raised: its message is one line, `log` the worker's traceback."""
+
+    def __init__(self, line: str, log: str):
+        super().__init__(line)
+        self.log = log
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return WorkerError, (str(self), self.log)
+
+    @staticmethod
+    def of(error: Exception) -> "WorkerError":
+        """The error with the place where it was raised."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        first = next(iter(str(error).splitlines()), "no message")
+        line = f"{type(error).__name__}: {first} ({os.path.basename(place.filename)}, line {place.lineno})"
+        return WorkerError(line, "".join(traceback.format_exception(error)))
+
+
 class Diverged(ArithmeticError):
     """Raised where a loss is not finite; training again would end the same way."""
 
 
+_MOST_NAMES = 30
+"""More names than these are not listed."""
+
+
 def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
-    """An `InputError` that lists the allowed values and the nearest one."""
+    """An `InputError` that lists the allowed values, or the nearest of very many, and the nearest one."""
     names = sorted(str(name) for name in allowed)
-    near = difflib.get_close_matches(str(value), names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    near = difflib.get_close_matches(str(value), names, n=4, cutoff=0.4)
+    near += [name for name in names if str(value) in name and name not in near][:4]
+    hint = f" (did you mean {near[0]!r}?)" if near and (str(value) in near[0] or _alike(value, near[0])) else ""
+    if len(names) > _MOST_NAMES:
+        shown = near or names[:4]
+        return InputError(
+            f"unknown {what} {str(value)!r}{hint}; such as {', '.join(shown)} and {len(names) - len(shown)} others"
+        )
     return InputError(f"unknown {what} {str(value)!r}{hint}; allowed: {', '.join(names)}")
+
+
+def _alike(value: object, name: str) -> bool:
+    return bool(difflib.get_close_matches(str(value), [name]))
 
 
 class Named(Mapping[str, Value]):

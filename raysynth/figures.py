@@ -153,13 +153,15 @@ def norms_by_layer(sources: Mapping[str, Mapping[str, Sequence[float]]], *, form
     legend_rows = -(-(len(sources) + 1) // columns)
     figure = Figure(figsize=(7, 7.5 + 0.2 * legend_rows), layout="constrained")
     panels = figure.subplots(len(_PANELS), sharex=True, sharey=True)
+    deepest = max(len(means) for source in sources.values() for means in source.values())
     for axes, (module, title) in zip(panels, _PANELS.items(), strict=True):
-        deepest = max(len(source[module]) for source in sources.values())
         axes.plot(range(deepest), [1.0] * deepest, color="black", linestyle="--", marker=".")
         for index, source in enumerate(sources.values()):
             means = source[module]
             axes.plot(range(len(means)), means, marker="os^Dvx*"[index % 7], markersize=5)
         axes.set_title(title, loc="left", fontsize="medium")
+        axes.set_xlim(-0.5, deepest - 0.5)
+        axes.margins(y=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=14, integer=True))
         axes.grid(alpha=0.3)
     lowest = min(mean for source in sources.values() for means in source.values() for mean in means)

@@ -10,6 +10,7 @@ from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError
 from raysynth.ragged import Ragged
 from raysynth.spec import spec
+from raysynth.tokens import T5_TOKENS
 
 
 @spec
@@ -22,6 +23,7 @@ class Mixture(SyntheticTask):
     """
 
     tasks: tuple[SyntheticTask, ...]
+    """`tokens` become theirs where they have one token space."""
     shares: tuple[float, ...] = ()
     """Probability of each task; equal ones where empty."""
 
@@ -31,6 +33,9 @@ class Mixture(SyntheticTask):
         for task in self.tasks:
             if not isinstance(task, SyntheticTask):
                 raise InputError(f"Mixture.tasks must be SyntheticTask values, got {task!r:.80}")
+        spaces = {task.tokens for task in self.tasks}
+        if self.tokens == T5_TOKENS and len(spaces) == 1:
+            object.__setattr__(self, "tokens", *spaces)
         object.__setattr__(self, "tasks", self._with_prefixes())
         for one, other in itertools.permutations(self.tasks, 2):
             if other.prefix[: len(one.prefix)] == one.prefix:

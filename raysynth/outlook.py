@@ -34,6 +34,8 @@ class Cost:
         """In one line, for so many hosts side by side at a price per hour and host."""
         days = f", {self.hours / 24 / num_workers:.2f} days on {num_workers} workers" if num_workers > 1 else ""
         money = f", {self.hours * price:,.2f} at {price:g} an hour" if price is not None else ""
+        if self.unknown and not self.hours:
+            return f"{self.steps:,} training steps, device-hours unknown (plan --measure tells)"
         rest = f" and {self.unknown} artifacts whose speed is unknown (plan --measure)" if self.unknown else ""
         return f"{self.steps:,} training steps, {self.hours:.2f} device-hours{days}{money}{rest}"
 

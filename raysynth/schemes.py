@@ -1,5 +1,6 @@
 """Where a model's initial parameters come from: pre-trained sources, and init schemes made of them."""
 
+import dataclasses
 import re
 from dataclasses import field
 from enum import StrEnum
@@ -278,7 +279,10 @@ class ComposedInit:
                     f"ComposedInit.schemes must be FullInit, StatisticInit or ConstantInit, got {scheme!r:.80}"
                 )
             if scheme.model != self.model:
-                raise InputError(f"ComposedInit.schemes must have one model, got {self.model} and {scheme.model}")
+                fields = [field.name for field in dataclasses.fields(T5Config)]
+                apart = [name for name in fields if getattr(self.model, name) != getattr(scheme.model, name)]
+                told = ", ".join(f"{n} {getattr(self.model, n)} and {getattr(scheme.model, n)}" for n in apart)
+                raise InputError(f"ComposedInit.schemes must have one model, got {told}")
 
     @property
     def model(self) -> T5Config:

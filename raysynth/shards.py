@@ -29,7 +29,7 @@ from raysynth.corpus import corpus_location, draw_shard
 from raysynth.corpus import encode as encode_corpus
 from raysynth.datasets import Dataset, TextDataset
 from raysynth.downstream import encode, location
-from raysynth.errors import InputError
+from raysynth.errors import InputError, WorkerError
 from raysynth.files import BadRows, refuse
 from raysynth.ragged import Ragged
 from raysynth.specs import name
@@ -239,10 +239,22 @@ def _draw(dataset: Dataset, store: Store, number: int) -> tuple[_Shard, np.ndarr
         return _Shard(number=number, files=files), row_hashes(sources)
     rng = np.random.default_rng([dataset.seed, number])
     sources, targets = dataset.task.draw(rng, dataset.shard_size)
+    _check(dataset, sources, targets)
     content = _parquet(sources, targets)
     store.write_bytes(f"{where}/{draw}", content)
     files = {draw: (len(sources), hashlib.sha256(content).hexdigest())}
     return _Shard(number=number, files=files, remade=remade), row_hashes(sources)
+
+
+def _check(dataset: Dataset, sources: Any, targets: Any) -> None:
+    """Raise `InputError` unless a task drew what was asked for, with ids that a model of its tokens knows."""
+    task = dataset.task
+    for what, rows in (("inputs", sources), ("targets", targets)):
+        if not isinstance(rows, Ragged) or len(rows) != dataset.shard_size:
+            got = f"{len(rows)} rows" if isinstance(rows, Ragged) else type(rows).__name__
+            raise InputError(f"{task.name}.draw must return {dataset.shard_size} {what} as a Ragged, got {got}")
+        if (largest := int(rows.values.max(initial=0))) > task.largest_id:
+            raise InputError(f"{task.name}.draw must return ids up to {task.largest_id}, got {largest} in its {what}")
 
 
 def _settle(dataset: Dataset, store: Store, shards: list[_Shard], stays: list[np.ndarray]) -> dict[str, Any]:
@@ -456,14 +468,23 @@ _AT_MOST = 32
 
 
 def _map(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[int, int], None]) -> list[Any]:
-    """`work` of every item by Ray Data, results in the order of the items."""
+    """`work` of every item by Ray Data, results in the order of the items.
+
+    Raises the `InputError` that a worker raised, and `WorkerError` for anything else.
+    """
     items = list(items)
     if not items:
         return []
     import ray.data  # here, so that reading and hashing need no Ray
 
     def worked(batch: dict[str, Any]) -> dict[str, list[Any]]:
-        answers = [work(item) for item in pickle.loads(batch["items"][0])]
+        answers: Any
+        try:
+            answers = [work(item) for item in pickle.loads(batch["items"][0])]
+        except InputError as error:
+            answers = error
+        except Exception as error:
+            answers = WorkerError.of(error)
         return {"start": batch["start"], "answers": [pickle.dumps(answers)]}
 
     each = max(1, min(_AT_MOST, len(items) // int(4 * ray.cluster_resources().get("CPU", 1))))
@@ -473,7 +494,10 @@ def _map(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[in
     tick(0, len(items))
     mapped = ray.data.from_arrow(groups).map_batches(worked, batch_size=1, **_placement(ray.nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
-        answers[int(batch["start"][0])] = pickle.loads(batch["answers"][0])
+        told = pickle.loads(batch["answers"][0])
+        if isinstance(told, Exception):
+            raise told
+        answers[int(batch["start"][0])] = told
         tick(sum(map(len, answers.values())), len(items))
     return [answer for start in starts for answer in answers[start]]
 

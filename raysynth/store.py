@@ -86,6 +86,8 @@ class Store:
         self.root = self.root.rstrip("/")
         if self.filesystem.type_name == "local":
             self.uri = self.root  # a relative path means the same in every process
+            if os.path.isfile(self.root):
+                raise InputError(f"store {uri!r} must be a directory, got a file")
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
         return Store, (self.uri,)

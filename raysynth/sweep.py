@@ -1,7 +1,9 @@
 """A sweep: a grid of fine-tunings, what remains of it, and one Tune experiment that makes the rest."""
 
 import argparse
+import dataclasses
 import functools
+import inspect
 import itertools
 import os
 import sys
@@ -15,7 +17,7 @@ from rich.console import Console
 
 from raysynth import figures, page, rehearsal, report, seeds
 from raysynth.downstream import check_locations
-from raysynth.errors import InputError, exit_status
+from raysynth.errors import InputError, exit_status, unknown
 from raysynth.files import BadRows
 from raysynth.outlook import import_command, measure, print_failures, print_plan, print_status
 from raysynth.schemes import Pretrained
@@ -48,8 +50,20 @@ class Sweep:
     tables: list[report.Table] = field(default_factory=list)
 
     def add(self, trial: Callable[..., Finetune], **axes: Iterable[Any] | Mapping[str, Any]) -> None:
-        """Call `trial` on the product of the axes; a mapping's keys name its points, its values are passed."""
-        self.grids.append((trial, axes))
+        """Call `trial` on the product of the axes; a mapping's keys name its points, its values are passed.
+
+        Raises `InputError` for axes that `trial` does not take, or that are no lists.
+        """
+        for axis, values in axes.items():
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise InputError(f"axis {axis} must be a list or a mapping of values, got {values!r}")
+        kept = {axis: values if isinstance(values, Mapping) else list(values) for axis, values in axes.items()}
+        try:
+            inspect.signature(trial).bind(**kept)
+        except TypeError as error:
+            takes = ", ".join(inspect.signature(trial).parameters)
+            raise InputError(f"{trial.__name__} takes {takes}, got the axes {', '.join(axes)}: {error}") from None
+        self.grids.append((trial, kept))
 
     def extend(self, where: Mapping[str, Sequence[Any]], **axes: Iterable[Any] | Mapping[str, Any]) -> None:
         """Add points of the grid again, at other values of some axes: more seeds for a few cells.
@@ -71,6 +85,10 @@ class Sweep:
 
     def table(self, **layout: Any) -> None:
         """Print results as a table; the arguments are those of `report.Table`."""
+        known = [entry.name for entry in dataclasses.fields(report.Table)]
+        for argument in layout:
+            if argument not in known:
+                raise unknown("table argument", argument, known)
         self.tables.append(report.Table(**layout))
 
     def cells(self, *, size: Callable[[Finetune], Finetune] = lambda artifact: artifact) -> list[Cell]:
@@ -81,7 +99,14 @@ class Sweep:
                 fields = {axis: label for axis, (label, _) in zip(axes, combination, strict=True)}
                 values = {axis: value for axis, (_, value) in zip(axes, combination, strict=True)}
                 again = functools.partial(_called, trial, values, size)
-                cell = Cell(fields=fields, artifact=again(), again=again)
+                told = ", ".join(f"{axis}={label}" for axis, label in fields.items())
+                try:
+                    cell = Cell(fields=fields, artifact=again(), again=again)
+                except InputError as error:
+                    raise InputError(f"{error}, in the cell {told}") from None
+                except Exception as error:
+                    error.add_note(f"in the cell {told}")
+                    raise
                 if cell not in cells:  # grids may overlap; a point counts once
                     cells.append(cell)
         for table in self.tables:
@@ -128,6 +153,8 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
     if options.tiny:
         cells = _rehearsed(cells, store)
     statuses = store.statuses(in_order([cell.artifact for cell in cells]))
+    if options.verb in ("status", "report") and all(status.state is State.NEW for status in statuses.values()):
+        print(f"nothing of this sweep is in {store.uri} yet", file=sys.stderr)
     if options.verb == "status":
         while options.follow and any(status.state is State.RUNNING for status in statuses.values()):
             print("\033[H\033[2J" if sys.stdout.isatty() else "", end="")

@@ -63,7 +63,7 @@ def layer_norms(model):
     return ConstantInit(model, where="pre_attention_layer_norm", value=0.2)
 
 
-MIXTURES = [Mixture(tasks=(SET, IDENTITY), tokens=TOKENS), Mixture(tasks=tuple(SIMPLE.values()), tokens=TOKENS)]
+MIXTURES = [Mixture(tasks=(SET, IDENTITY)), Mixture(tasks=tuple(SIMPLE.values()))]
 
 # From a synthetic task and a model to an init scheme.
 RANDOM = {"random": lambda _, model: RandomInit(model)}

@@ -145,3 +145,10 @@ def test_bad_input_is_one_line(build, line):
         build()
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_the_members_token_space_is_that_of_the_mixture():
+    tokens = token_space(num_pieces=412)
+    tasks = tuple(dataclasses.replace(simple_tasks[one], tokens=tokens) for one in ("set", "identity"))
+    assert Mixture(tasks=tasks) == Mixture(tasks=tasks, tokens=tokens)
+    assert Mixture(tasks=tasks).largest_id < 512

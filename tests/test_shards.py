@@ -19,7 +19,8 @@ from ray.cluster_utils import Cluster
 
 from raysynth import Dataset, InputError, Mixture, batches, shards, synthetic_tasks, token_space
 from raysynth.corruption import SpanCorruption
-from raysynth.datasets import TextCorpus, TrainedVocabulary
+from raysynth.datasets import SyntheticTask, TextCorpus, TrainedVocabulary
+from raysynth.errors import WorkerError
 from raysynth.ragged import Ragged
 from raysynth.specs import name
 from raysynth.store import Store
@@ -240,6 +241,32 @@ def test_generation_goes_on_until_the_count_is_reached(one_node, tmp_path):
     manifest = shards.generate(dataset, store, tick=lambda done, of: None, warn=print)
     assert sum(shard["rows"] for shard in manifest["splits"]["train"]) == 190
     assert len({source for source, _ in rows(store, dataset, "train") + rows(store, dataset, "validation")}) == 200
+
+
+def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(one_node, tmp_path):
+    def task_of(kind, drawn):
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Own(SyntheticTask):
+            name = kind
+
+            def draw(self, rng, count):
+                return drawn(count)
+
+        return Own(tokens=token_space(num_pieces=28))
+
+    ids = Ragged.of([[2, 3]] * 100)
+    for kind, drawn, error, line in [
+        ("misspelt", lambda count: nowhere, WorkerError, r"NameError: .*'nowhere'.* \(test_shards.py, line \d+\)"),  # noqa: F821
+        ("lone", lambda count: ids, WorkerError, "ValueError: too many values to unpack"),
+        ("lists", lambda count: (ids, [[2]]), InputError, "must return 100 targets as a Ragged, got list"),
+        ("few", lambda count: (Ragged.of([[2]]), ids), InputError, "must return 100 inputs as a Ragged, got 1 rows"),
+        ("high", lambda count: (ids, Ragged.of([[128]] * 100)), InputError, "ids up to 126, got 128 in its targets"),
+    ]:
+        dataset = Dataset(task=task_of(kind, drawn), num_examples=100, num_validation=10, shard_size=100)
+        with pytest.raises(error, match=line) as caught:
+            shards.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_a_damaged_shard_is_one_line(made, tmp_path):

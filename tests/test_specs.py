@@ -282,7 +282,7 @@ def test_nothing_evaluated_selects_nothing():
         ),
         (
             lambda: ComposedInit(schemes=(statistics(), layer_norms(T5_BASE))),
-            "ComposedInit.schemes must have one model, got T5Config(",
+            "ComposedInit.schemes must have one model, got emb_dim 512 and 768, num_heads 8 and 12, ",
         ),
         (lambda: FullInit(pretrain(), embeddings="keep"), "unknown FullInit.embeddings 'keep'"),
         (lambda: T5Config(num_heads=0), "T5Config.num_heads must be an integer of at least 1, got 0"),

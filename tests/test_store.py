@@ -191,3 +191,9 @@ def test_differences_name_the_fields():
         "b.c (2 against 3)",
         "d (None against 4)",
     ]
+
+
+def test_a_file_is_no_store(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="store '.*/file' must be a directory, got a file"):
+        Store(str(tmp_path / "file"))
