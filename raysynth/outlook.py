@@ -157,7 +157,8 @@ def _time_step(recipe: Recipe, model: T5Config) -> dict[str, Any]:
 
 def print_plan(statuses: dict[Artifact, Status], store: Store, *, num_workers: int, price: float | None) -> None:
     """Print every artifact with its state, what it waits for, its steps and, where known, its hours."""
-    print(f"{len(statuses)} artifacts in {store.uri}")
+    kinds = Counter(artifact.kind for artifact in statuses)
+    print(f"{store.uri}: " + ", ".join(f"{count} {_PLURALS[kind]}" for kind, count in kinds.items()))
     for (artifact, status), seconds in zip(statuses.items(), speeds(statuses, store), strict=True):
         line = f"{status.state:11} {name(artifact)}"
         if status.record is not None:
@@ -181,6 +182,14 @@ def print_plan(statuses: dict[Artifact, Status], store: Store, *, num_workers: i
     print(f"to do: {remaining(statuses, store).told(num_workers, price)}")
 
 
+_PLURALS = {
+    "dataset": "data sets",
+    "pretrain": "pre-trainings",
+    "pretrained": "imported models",
+    "finetune": "fine-tunings",
+}
+
+
 def print_status(statuses: dict[Artifact, Status], store: Store) -> int:
     """Print what is running, waiting, failed and left; returns 1 if anything failed or diverged."""
     counts = Counter(status.state for status in statuses.values())
@@ -198,7 +207,7 @@ def print_status(statuses: dict[Artifact, Status], store: Store) -> int:
     for needed, count in waiting.items():
         print(f"waiting     {count} for {name(needed)} ({statuses[needed].state})")
     failures = {artifact: status.failure for artifact, status in statuses.items() if status.failure is not None}
-    print_failures({artifact: failure["error"] for artifact, failure in failures.items()}, statuses)
+    print_failures({artifact: failure["error"] for artifact, failure in failures.items()}, statuses, store)
     for artifact, failure in failures.items():
         step = "" if failure.get("step") is None else f" at step {failure['step']:,}"
         print(f"  {name(artifact)}{step} on {failure['host']}, log: {store.place}/{name(artifact)}/failure.json")
@@ -216,21 +225,32 @@ def _progress(mark: dict[str, Any]) -> str:
     return f"{line}, {1 / seconds:.3g} steps/s, {left / 3600:.0f} h {left / 60 % 60:.0f} min left at most"
 
 
-def print_failures(failures: dict[Artifact, str], statuses: Iterable[Artifact]) -> None:
+def print_failures(failures: dict[Artifact, str], statuses: Iterable[Artifact], store: Store) -> None:
     """One line per distinct error with the artifacts that it hit, and one per cause with those that wait in vain."""
     groups: dict[str, list[Artifact]] = {}
     for artifact, error in failures.items():
         groups.setdefault(error, []).append(artifact)
     for error, group in groups.items():
-        print(f"failed: {', '.join(map(name, group))}: {error}", file=sys.stderr)
+        print(f"failed: {_names(group)}: {error}", file=sys.stderr)
+        print(f"  log: {store.place}/{name(group[0])}/failure.json", file=sys.stderr)
     blocked: dict[Artifact, list[Artifact]] = {}
     for artifact in statuses:
         causes = [cause for cause in in_order([artifact])[:-1] if cause in failures]
         if causes and artifact not in failures:
             blocked.setdefault(causes[0], []).append(artifact)
     for cause, waiting in blocked.items():
-        names = ", ".join(map(name, waiting))
-        print(f"blocked: {names}: waiting for {name(cause)}, which failed: {failures[cause]}", file=sys.stderr)
+        print(
+            f"blocked: {_names(waiting)}: waiting for {name(cause)}, which failed: {failures[cause]}", file=sys.stderr
+        )
+
+
+def _names(artifacts: list[Artifact]) -> str:
+    """The first few names, and how many there are besides."""
+    told = ", ".join(map(name, artifacts[:_FIRST]))
+    return told if len(artifacts) <= _FIRST else f"{told} and {len(artifacts) - _FIRST} others"
+
+
+_FIRST = 5
 
 
 def import_command(artifact: Pretrained, store: Store) -> str:

@@ -310,7 +310,7 @@ def run(
             )
         statuses = store.statuses(statuses)
     print_report(sweep, cells, statuses, store)
-    print_failures(diverged | failed, statuses)
+    print_failures(diverged | failed, statuses, store)
     return 1 if diverged or failed else 0
 
 

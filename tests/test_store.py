@@ -195,5 +195,5 @@ def test_differences_name_the_fields():
 
 def test_a_file_is_no_store(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="store '.*/file' must be a directory, got a file"):
+    with pytest.raises(InputError, match=r"store '.*/file' must be a directory, got a file"):
         Store(str(tmp_path / "file"))
