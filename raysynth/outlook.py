@@ -207,7 +207,7 @@ def print_status(statuses: dict[Artifact, Status], store: Store) -> int:
     for needed, count in waiting.items():
         print(f"waiting     {count} for {name(needed)} ({statuses[needed].state})")
     failures = {artifact: status.failure for artifact, status in statuses.items() if status.failure is not None}
-    print_failures({artifact: failure["error"] for artifact, failure in failures.items()}, statuses, store)
+    print_failures({artifact: failure["error"] for artifact, failure in failures.items()}, statuses)
     for artifact, failure in failures.items():
         step = "" if failure.get("step") is None else f" at step {failure['step']:,}"
         print(f"  {name(artifact)}{step} on {failure['host']}, log: {store.place}/{name(artifact)}/failure.json")
@@ -225,23 +225,21 @@ def _progress(mark: dict[str, Any]) -> str:
     return f"{line}, {1 / seconds:.3g} steps/s, {left / 3600:.0f} h {left / 60 % 60:.0f} min left at most"
 
 
-def print_failures(failures: dict[Artifact, str], statuses: Iterable[Artifact], store: Store) -> None:
+def print_failures(failures: dict[Artifact, str], statuses: Iterable[Artifact]) -> None:
     """One line per distinct error with the artifacts that it hit, and one per cause with those that wait in vain."""
     groups: dict[str, list[Artifact]] = {}
     for artifact, error in failures.items():
         groups.setdefault(error, []).append(artifact)
     for error, group in groups.items():
         print(f"failed: {_names(group)}: {error}", file=sys.stderr)
-        print(f"  log: {store.place}/{name(group[0])}/failure.json", file=sys.stderr)
     blocked: dict[Artifact, list[Artifact]] = {}
     for artifact in statuses:
         causes = [cause for cause in in_order([artifact])[:-1] if cause in failures]
         if causes and artifact not in failures:
             blocked.setdefault(causes[0], []).append(artifact)
     for cause, waiting in blocked.items():
-        print(
-            f"blocked: {_names(waiting)}: waiting for {name(cause)}, which failed: {failures[cause]}", file=sys.stderr
-        )
+        line = f"blocked: {_names(waiting)}: waiting for {name(cause)}, which failed: {failures[cause]}"
+        print(line, file=sys.stderr)
 
 
 def _names(artifacts: list[Artifact]) -> str:

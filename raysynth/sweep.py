@@ -310,7 +310,9 @@ def run(
             )
         statuses = store.statuses(statuses)
     print_report(sweep, cells, statuses, store)
-    print_failures(diverged | failed, statuses, store)
+    print_failures(diverged | failed, statuses)
+    if diverged or failed:
+        print(f"tracebacks: {store.place}/ARTIFACT/failure.json", file=sys.stderr)
     return 1 if diverged or failed else 0
 
 
