@@ -5,22 +5,16 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from raysynth import cluster, figures, report, shards
-from raysynth.corpus import draw_shard, encode, readable
+from raysynth import cluster, examples, figures, report, shards
 from raysynth.datasets import Dataset, SyntheticTask, TextCorpus, TextDataset
 from raysynth.downstream import downstream_tasks
 from raysynth.errors import InputError, exit_status, unknown
 from raysynth.fetch import fetch, publishers
 from raysynth.files import BadRows
 from raysynth.moments import attention_norm_means, moments, spreadsheet, table
-from raysynth.ragged import Ragged
 from raysynth.recipes import Dtype, T5Config
 from raysynth.schemes import GroupBy, Pretrained, pretrained, published_models
 from raysynth.specs import describe, name
@@ -34,11 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="raysynth", description="Synthetic pre-training: tasks, data, weights.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    shown = commands.add_parser("show", help="print examples of a synthetic task for reading")
-    shown.add_argument("task", help=f"one of {', '.join([*synthetic_tasks, *text_corpora])}")
+    shown = commands.add_parser("show", help="print examples of a task for reading")
+    shown.add_argument("task", help=f"one of {', '.join([*synthetic_tasks, *text_corpora, *downstream_tasks])}")
     shown.add_argument("-n", "--num-examples", type=int, default=3)
     shown.add_argument("--seed", type=_natural, default=0)
-    shown.add_argument("--data", metavar="PATH", help="of a text corpus: a file or directory of documents")
+    shown.add_argument("--data", metavar="PATH", help="of a text corpus or a downstream task: its files")
     shown.add_argument("--min-length", type=int)
     shown.add_argument("--max-length", type=int)
     shown.add_argument("--num-letters", type=int, help="draw from this many tokens instead of all 31,998")
@@ -141,11 +135,8 @@ def _command(options: argparse.Namespace) -> int:
         cluster.location(config)  # a file that is not filled in is told before missing credentials
         act(config, cluster.connect())
         return 0
-    if options.command == "show" and options.task in text_corpora:
-        if options.data is None:
-            raise InputError(f"{options.task} needs --data, a file or directory of documents")
-        corpus = text_corpora[options.task]
-        print(show_corpus(corpus, options.data, num_examples=options.num_examples, seed=options.seed))
+    if options.command == "show":
+        print(_examples(options))
         return 0
     if options.command == "why":
         print(why(options.one, options.other, Store(options.store)))
@@ -163,13 +154,24 @@ def _command(options: argparse.Namespace) -> int:
         dataset = _dataset(text_corpora[options.task], options)
         return generate(dataset, Store(options.store), options.address, locations(options.data))
     task = _with_lengths(synthetic_tasks[options.task], options)
-    if options.command == "generate":
-        return generate(_dataset(task, options), Store(options.store), options.address)
+    return generate(_dataset(task, options), Store(options.store), options.address)
+
+
+def _examples(options: argparse.Namespace) -> str:
+    """What `show` prints."""
+    count, seed = options.num_examples, options.seed
+    if options.task in text_corpora:
+        if options.data is None:
+            raise InputError(f"{options.task} needs --data, a file or directory of documents")
+        return examples.of_corpus(text_corpora[options.task], options.data, num_examples=count, seed=seed)
+    if options.task in downstream_tasks:
+        places = {} if options.data is None else {downstream_tasks[options.task].data.name: options.data}
+        return examples.of_texts(downstream_tasks[options.task].data, places, num_examples=count, seed=seed)
+    task = _with_lengths(synthetic_tasks[options.task], options)
     if options.num_letters is not None:
         tokens = dataclasses.replace(task.tokens, last=task.tokens.first + options.num_letters - 1)
         task = dataclasses.replace(task, tokens=tokens)
-    print(show(task, num_examples=options.num_examples, seed=options.seed))
-    return 0
+    return examples.of_task(task, num_examples=count, seed=seed)
 
 
 def _natural(text: str) -> int:
@@ -407,34 +409,6 @@ def delete_leftovers(config: dict[str, Any], service: Any) -> None:
         print(f"deleting {node.name}")
     if not found:
         print(f"nothing left behind by cluster {config.get('cluster_name')!r}")
-
-
-def show(task: SyntheticTask, *, num_examples: int, seed: int) -> str:
-    """Examples of a task as a person reads them, with the numbers of their tokens."""
-    if num_examples < 1:
-        raise InputError(f"num_examples must be at least 1, got {num_examples}")
-    sources, targets = task.draw(np.random.default_rng([seed, 0]), num_examples)
-    return _told(sources, targets, task.readable)
-
-
-def show_corpus(corpus: TextCorpus, location: str, *, num_examples: int, seed: int) -> str:
-    """Training examples of the documents at `location` as text, with the numbers of their tokens."""
-    if num_examples < 1:
-        raise InputError(f"num_examples must be at least 1, got {num_examples}")
-    corpus = dataclasses.replace(corpus, num_documents=None)
-    vocabulary, rows = encode(corpus, location)
-    sources, targets = draw_shard(rows["train"], corpus.objective, "train", seed=seed, shard=0, shard_size=num_examples)
-    return _told(sources, targets, partial(readable, vocabulary))
-
-
-def _told(sources: Ragged, targets: Ragged, readable: Callable[..., tuple[str, str]]) -> str:
-    lines = []
-    for source, target in zip(sources, targets, strict=True):
-        told_source, told_target = readable(source, target)
-        lines.append(f"Source ({len(source)} tokens): {told_source}")
-        lines.append(f"Target ({len(target)} tokens): {told_target}")
-        lines.append("")
-    return "\n".join(lines).rstrip()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from raysynth import (
     downstream_tasks,
     synthetic_tasks,
 )
-from raysynth.cli import _model, main, show
+from raysynth.cli import _model, main
+from raysynth.examples import of_task
 from raysynth.specs import describe, name
 from raysynth.store import Store
 from raysynth.synthetic import simple_tasks
@@ -64,16 +65,16 @@ def test_letters_stand_for_tokens(capsys):
 
 def test_numbers_answers_and_separators_are_words():
     task = dataclasses.replace(synthetic_tasks["length"], min_length=17, max_length=17)
-    assert show(task, num_examples=1, seed=0).splitlines()[1] == "Target (1 tokens): 17"
+    assert of_task(task, num_examples=1, seed=0).splitlines()[1] == "Target (1 tokens): 17"
     task = dataclasses.replace(synthetic_tasks["search"], contained_share=1.0)
-    source, target = show(task, num_examples=1, seed=0).splitlines()
+    source, target = of_task(task, num_examples=1, seed=0).splitlines()
     assert source.count("<s>") == 1
     assert target.endswith(": yes")
 
 
 def test_the_same_seed_shows_the_same():
-    one, other = (show(synthetic_tasks["sort"], num_examples=2, seed=seed) for seed in (5, 5))
-    assert one == other != show(synthetic_tasks["sort"], num_examples=2, seed=6)
+    one, other = (of_task(synthetic_tasks["sort"], num_examples=2, seed=seed) for seed in (5, 5))
+    assert one == other != of_task(synthetic_tasks["sort"], num_examples=2, seed=6)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,16 @@ def test_why_names_the_fields_that_differ(tmp_path, capsys):
     ]
     assert main(["why", name(one), "dataset/nothing", "--store", str(tmp_path)]) == 2
     assert "unknown finished artifact" in capsys.readouterr().err
+
+
+def test_show_tells_examples_of_a_downstream_task(capsys):
+    assert main(["show", "python_ast", "-n", "2", "--seed", "1"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in told] == ["Source", "Target", "", "Source", "Target"]
+    assert main(["show", "python_ast", "-n", "2", "--seed", "1"]) == 0
+    assert capsys.readouterr().out.splitlines() == told
+    assert main(["show", "mtop", "--data", "/nowhere"]) == 2
+    assert "/nowhere" in capsys.readouterr().err
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from raysynth.cli import show
 from raysynth.corruption import SpanCorruption
 from raysynth.dyck import Dyck, Frequency
 from raysynth.errors import InputError
+from raysynth.examples import of_task
 from raysynth.tokens import token_space
 
 SENTINELS = range(32_072, 32_100)
@@ -176,7 +176,7 @@ def test_a_wrong_field_is_one_line(fields, message):
 
 
 def test_examples_can_be_shown():
-    lines = show(Dyck().tiny(), num_examples=2, seed=0).splitlines()
+    lines = of_task(Dyck().tiny(), num_examples=2, seed=0).splitlines()
     assert lines[0].startswith("Source (23 tokens): (1 ")
     assert lines[1].startswith("Target")
     assert "<s0>" in lines[1]

@@ -21,7 +21,7 @@ LAYERS = [
     {"parameters", "synthetic", "lime", "dyck", "nonsense", "mixture", "corpus", "python_ast", "sources"},
     {"tasks", "moments"},
     {"downstream"},
-    {"paper"},
+    {"paper", "examples"},
     {"batches", "t5", "optimizer"},
     {"decode", "initialize", "checkpoints", "interop"},
     {"train"},

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysynth.cli import show
 from raysynth.errors import InputError
+from raysynth.examples import of_task
 from raysynth.lime import LIME, Mode
 from raysynth.ragged import Ragged
 from raysynth.tokens import token_space
@@ -254,7 +254,7 @@ def test_small_vocabularies_hold_every_id():
 
 
 def test_examples_can_be_shown():
-    lines = show(LIME(), num_examples=2, seed=0).splitlines()
+    lines = of_task(LIME(), num_examples=2, seed=0).splitlines()
     assert [line.split()[0] for line in lines if line] == ["Source", "Target"] * 2
     assert "<RuleSymbols> A" in lines[0]
 

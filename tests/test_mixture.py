@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raysynth import Dataset, InputError, Mixture, synthetic_tasks, token_space
-from raysynth.cli import show
+from raysynth.examples import of_task
 from raysynth.ragged import Ragged
 from raysynth.specs import describe, fingerprint, name
 from raysynth.synthetic import simple_tasks
@@ -104,7 +104,7 @@ def test_names_and_identity():
 
 def test_tiny_and_readable():
     assert HALVES.tiny().tasks == tuple(task.tiny() for task in HALVES.tasks)
-    lines = show(HALVES.tiny(), num_examples=8, seed=0).splitlines()
+    lines = of_task(HALVES.tiny(), num_examples=8, seed=0).splitlines()
     assert {line.split(": ")[1].split()[0] for line in lines if line.startswith("Source")} == {"<set>", "<identity>"}
 
 

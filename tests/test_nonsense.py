@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from raysynth import nonsense
-from raysynth.cli import main, show
+from raysynth.cli import main
 from raysynth.errors import InputError
+from raysynth.examples import of_task
 from raysynth.nonsense import NonsenseSummary, OneTokenPerWord, Operation, lexicon, summary
 from raysynth.vocabulary import Vocabulary
 
@@ -356,6 +357,6 @@ def test_a_wrong_field_is_one_line(fields, message):
 
 
 def test_examples_can_be_shown():
-    lines = show(PLAIN, num_examples=2, seed=0).splitlines()
+    lines = of_task(PLAIN, num_examples=2, seed=0).splitlines()
     assert [line.split()[0] for line in lines if line] == ["Source", "Target"] * 2
     assert "__d" in lines[0]

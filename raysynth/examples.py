@@ -1,0 +1,59 @@
+"""Examples of a task as a person reads them, with the numbers of their tokens."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from raysynth import corpus as corpora
+from raysynth import downstream
+from raysynth.datasets import SyntheticTask, TextCorpus, TextDataset
+from raysynth.errors import InputError
+
+
+def of_task(task: SyntheticTask, *, num_examples: int, seed: int) -> str:
+    """Examples that a synthetic task draws."""
+    _check(num_examples)
+    sources, targets = task.draw(np.random.default_rng([seed, 0]), num_examples)
+    return _told(zip(sources, targets, strict=True), task.readable)
+
+
+def of_corpus(corpus: TextCorpus, location: str, *, num_examples: int, seed: int) -> str:
+    """Training examples of the documents at `location`."""
+    _check(num_examples)
+    corpus = dataclasses.replace(corpus, num_documents=None)
+    vocabulary, rows = corpora.encode(corpus, location)
+    sources, targets = corpora.draw_shard(
+        rows["train"], corpus.objective, "train", seed=seed, shard=0, shard_size=num_examples
+    )
+    return _told(zip(sources, targets, strict=True), partial(corpora.readable, vocabulary))
+
+
+def of_texts(dataset: TextDataset, places: dict[str, str], *, num_examples: int, seed: int) -> str:
+    """Random training examples of a downstream data set, whose files `places` or the environment tell."""
+    _check(num_examples)
+    _, ids, texts = downstream.encode(dataset, downstream.location(dataset.name, places))
+    pairs = texts["train"]
+    rows = np.random.default_rng(seed).permutation(len(pairs))[:num_examples]
+    sources, targets = ids["train"]
+    return "\n\n".join(
+        f"Source ({len(sources[row])} tokens): {pairs[row].source}\n"
+        f"Target ({len(targets[row])} tokens): {pairs[row].target}"
+        for row in rows
+    )
+
+
+def _check(num_examples: int) -> None:
+    if num_examples < 1:
+        raise InputError(f"num_examples must be at least 1, got {num_examples}")
+
+
+def _told(examples: Iterable[tuple[Any, Any]], readable: Callable[..., tuple[str, str]]) -> str:
+    """Pairs of [length] ids, each through `readable`."""
+    lines = []
+    for source, target in examples:
+        told_source, told_target = readable(source, target)
+        lines.append(f"Source ({len(source)} tokens): {told_source}\nTarget ({len(target)} tokens): {told_target}")
+    return "\n\n".join(lines)
