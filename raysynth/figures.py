@@ -147,7 +147,7 @@ def norms_by_layer(sources: Mapping[str, Mapping[str, Sequence[float]]], *, form
     give equal bytes with one version of Matplotlib.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MultipleLocator
 
     columns = max(1, min(4, 80 // (max(map(len, (RANDOM, *sources))) + 8)))
     legend_rows = -(-(len(sources) + 1) // columns)
@@ -155,17 +155,16 @@ def norms_by_layer(sources: Mapping[str, Mapping[str, Sequence[float]]], *, form
     panels = figure.subplots(len(_PANELS), sharex=True, sharey=True)
     deepest = max(len(means) for source in sources.values() for means in source.values())
     for axes, (module, title) in zip(panels, _PANELS.items(), strict=True):
-        axes.plot(range(deepest), [1.0] * deepest, color="black", linestyle="--", marker=".")
+        axes.plot(range(deepest), [1.0] * deepest, color="black", linestyle="--", marker=".", zorder=3)
         for index, source in enumerate(sources.values()):
             means = source[module]
             axes.plot(range(len(means)), means, marker="os^Dvx*"[index % 7], markersize=5)
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set_xlim(-0.5, deepest - 0.5)
-        axes.margins(y=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=14, integer=True))
+        axes.xaxis.set_major_locator(MultipleLocator(-(-deepest // 14)))
         axes.grid(alpha=0.3)
-    lowest = min(mean for source in sources.values() for means in source.values() for mean in means)
-    panels[0].set_ylim(bottom=None if lowest < 0 else 0)
+    every = [mean for source in sources.values() for means in source.values() for mean in means]
+    panels[0].set_ylim(bottom=None if min(every) < 0 else 0, top=1.1 * max(1, *every))
     panels[-1].set_xlabel("layer")
     panels[1].set_ylabel("mean layer-norm weight")
     lines = panels[0].get_lines()
