@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from raysynth.specs import Artifact, name
+from raysynth.specs import Artifact, in_order, name
 from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store
 
 MAX_RETRIES = 2
@@ -62,6 +62,7 @@ class Dependencies(Searcher):
         """Artifacts that other runs make, and when they were last looked at."""
         self._raised: Counter[Artifact] = Counter()
         self._deaths: dict[Artifact, list[str | None]] = {}
+        self._ended: Counter[Outcome] = Counter()
         self._lock = threading.RLock()
         self.failed: dict[Artifact, str] = {}
 
@@ -160,7 +161,17 @@ class Dependencies(Searcher):
         self._watch.warn(f"{name(artifact)}: {why}; it starts again from its last checkpoint")
         self._waiting.insert(0, artifact)
 
+    def outcomes(self) -> Counter[Outcome]:
+        """How often each outcome has come so far; a process that died on a host that lives counts as none."""
+        with self._lock:
+            hosts = self._hosts()
+            deaths = [node for nodes in self._deaths.values() for node in nodes]
+            lost = sum(node is not None and node not in hosts for node in deaths)
+            blocked = sum(not self.failed.keys().isdisjoint(in_order([artifact])) for artifact in self._waiting)
+            return self._ended + Counter({Outcome.PREEMPTED: lost, Outcome.BLOCKED: blocked})
+
     def _end(self, artifact: Artifact, outcome: Outcome, error: str) -> None:
+        self._ended[outcome] += 1
         if outcome is Outcome.SUCCEEDED:
             self._done.add(artifact)
             self._watch.finished(name(artifact))

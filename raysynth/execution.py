@@ -3,6 +3,8 @@
 import re
 import tempfile
 import threading
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from raysynth.drawing import draw, session, write_texts
 from raysynth.errors import InputError
 from raysynth.files import BadRows
 from raysynth.specs import Artifact, name
-from raysynth.store import Driver, Store
+from raysynth.store import Driver, Outcome, Store
 from raysynth.trial import trial
 
 
@@ -61,6 +63,15 @@ class _Enough(Stopper):
         return len(self._searcher.failed) >= self._max_failed
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What became of a run's artifacts."""
+
+    failed: dict[Artifact, str]
+    """Those that failed or diverged, with the reason in one line."""
+    outcomes: Counter[Outcome]
+
+
 def execute(
     artifacts: list[Artifact],
     done: set[Artifact],
@@ -71,8 +82,8 @@ def execute(
     address: str | None,
     bad_rows: BadRows,
     max_failed: int | None,
-) -> dict[Artifact, str]:
-    """Make every artifact whose inputs can be made; returns the failed ones with the reason in one line.
+) -> Ended:
+    """Make every artifact whose inputs can be made.
 
     Ends early once `max_failed` have failed. Synthetic data sets are drawn meanwhile; only what needs one waits for it.
     """
@@ -84,8 +95,9 @@ def execute(
     trained = [artifact for artifact in artifacts if not isinstance(artifact, Dataset | TextDataset)]
     with Display(len(artifacts) + len(spoilt)) as display:
         write_texts([*texts, *drawn], store, driver, display, data, bad_rows)
+        written = Counter({Outcome.SUCCEEDED: len(texts)})
         if not drawn and not trained:
-            return {}
+            return Ended(failed={}, outcomes=written)
         with session(address, store) as cache:
             searcher = Dependencies(
                 trained,
@@ -102,7 +114,7 @@ def execute(
                 _tune(trained, searcher, store, driver, display, cache, max_failed)
             while drawing.is_alive() and (max_failed is None or len(searcher.failed) < max_failed):
                 drawing.join(1)
-    return searcher.failed
+            return Ended(failed=searcher.failed, outcomes=written + searcher.outcomes())
 
 
 def _tune(

@@ -49,13 +49,17 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How an attempt at an artifact ended; one that was preempted has not ended."""
+    """How an attempt at an artifact ended; records of failure know FAILED and DIVERGED only."""
 
     SUCCEEDED = "succeeded"
+    PREEMPTED = "preempted"
+    """Its host was lost; it starts again on another from its last checkpoint, as often as that happens."""
     FAILED = "failed"
     """It raised an exception; the next run tries it again."""
     DIVERGED = "diverged"
     """Its loss was not finite; that is its result, and it is not tried again."""
+    BLOCKED = "blocked"
+    """It never started, because something it needs failed or diverged."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -298,7 +298,7 @@ def run(
             print(f"{len(missing)} artifacts to make, {len(done)} done, in {store.uri}", file=sys.stderr)
             from raysynth.execution import execute  # Ray is imported only where something runs
 
-            failed = execute(
+            ended = execute(
                 missing,
                 done,
                 store,
@@ -308,6 +308,9 @@ def run(
                 bad_rows=bad_rows,
                 max_failed=max_failed,
             )
+        failed = ended.failed
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)
+        print(f"{counts}, in {store.uri}", file=sys.stderr)
         statuses = store.statuses(statuses)
     print_report(sweep, cells, statuses, store)
     print_failures(diverged | failed, statuses)

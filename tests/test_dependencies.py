@@ -124,6 +124,7 @@ def test_the_child_of_a_failed_parent_never_starts(bench, end):
     assert bench.suggest() == Searcher.FINISHED
     assert bench.searcher.failed == {SET: end["error"]}
     assert bench.told == [f"failed {name(SET)}: {end['error']}"]
+    assert bench.searcher.outcomes() == {end["outcome"]: 1, Outcome.BLOCKED: 1}
 
 
 def test_an_exception_is_tried_again_a_few_times(bench):
@@ -145,6 +146,7 @@ def test_lost_hosts_are_made_good_without_limit(bench):
     assert bench.suggest() == name(SET)
     bench.end(SET, SUCCEEDED)
     assert not bench.searcher.failed
+    assert bench.searcher.outcomes() == {Outcome.PREEMPTED: 20, Outcome.SUCCEEDED: 1}
 
 
 def test_a_process_that_keeps_dying_on_a_host_that_lives_fails(bench):
@@ -155,6 +157,7 @@ def test_a_process_that_keeps_dying_on_a_host_that_lives_fails(bench):
     assert bench.suggest() == Searcher.FINISHED
     assert "died 4 times" in bench.searcher.failed[SET]
     assert bench.store.status(SET).state is State.FAILED
+    assert bench.searcher.outcomes() == {Outcome.FAILED: 1}
 
 
 def test_what_needs_an_awaited_input_starts_once_that_is_made(bench):

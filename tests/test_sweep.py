@@ -301,6 +301,7 @@ def test_the_children_of_a_failed_artifact_are_reported_as_blocked_with_the_reas
         done.stderr,
     )
     assert "Traceback" not in done.stderr
+    assert re.search(r"^5 succeeded, 1 failed, 2 blocked, in /", done.stderr, re.M), done.stderr
     assert "0 of 1" in done.stdout
 
 
