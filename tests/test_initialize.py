@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from test_parameters import SCHEMES
 
-from raysynth.datasets import Dataset, SyntheticTask
+from raysynth.datasets import Dataset
 from raysynth.errors import InputError
 from raysynth.initialize import initialize
 from raysynth.moments import mean_and_sd
@@ -27,12 +27,18 @@ from raysynth.schemes import (
     Statistic,
     StatisticInit,
 )
+from raysynth.tasks import synthetic_tasks
 from raysynth.tokens import token_space
 
 KEY = jax.random.key(3)
 # The toy checkpoint's shape, with a vocabulary large enough for a description.
 MODEL = T5Config(vocab_size=64, emb_dim=16, num_heads=2, head_dim=6, mlp_dim=24)
-SOURCE = Pretrain(data=Dataset(task=SyntheticTask(tokens=token_space(num_pieces=32, num_sentinels=8))), model=MODEL)
+SOURCE = Pretrain(
+    data=Dataset(
+        task=dataclasses.replace(synthetic_tasks["identity"], tokens=token_space(num_pieces=32, num_sentinels=8))
+    ),
+    model=MODEL,
+)
 
 
 def arrays(model, seed):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raysynth.datasets import Dataset, SyntheticTask
+from raysynth.datasets import Dataset
 from raysynth.errors import InputError
 from raysynth.parameters import Kind, groups, parse, paths, touched
 from raysynth.recipes import T5_BASE, T5_SMALL, T5_V1_1_SMALL
@@ -20,6 +20,7 @@ from raysynth.schemes import (
     Statistic,
     StatisticInit,
 )
+from raysynth.tasks import synthetic_tasks
 
 EMBEDDING = "token_embedder/embedding"
 OUTPUT = "decoder/logits_dense/kernel"
@@ -43,7 +44,7 @@ SCHEMES = {
 
 
 def source(model):
-    return Pretrain(data=Dataset(task=SyntheticTask()), model=model)
+    return Pretrain(data=Dataset(task=synthetic_tasks["identity"]), model=model)
 
 
 def test_t5_small_has_appendix_k_and_the_embedding():
