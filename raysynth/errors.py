@@ -37,8 +37,8 @@ class Diverged(ArithmeticError):
     """Raised where a loss is not finite; training again would end the same way."""
 
 
-_MOST_NAMES = 30
-"""More names than these are not listed."""
+_MOST_CHARACTERS = 800
+"""A longer list of names is cut to the nearest ones."""
 
 
 def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
@@ -47,7 +47,7 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
     near = difflib.get_close_matches(str(value), names, n=4, cutoff=0.4)
     near += [name for name in names if str(value) in name and name not in near][:4]
     hint = f" (did you mean {near[0]!r}?)" if near and (str(value) in near[0] or _alike(value, near[0])) else ""
-    if len(names) > _MOST_NAMES:
+    if len(", ".join(names)) > _MOST_CHARACTERS:
         shown = near or names[:4]
         return InputError(
             f"unknown {what} {str(value)!r}{hint}; such as {', '.join(shown)} and {len(names) - len(shown)} others"
