@@ -232,11 +232,10 @@ def _check_class(task: type[SyntheticTask]) -> None:
         )
     fields = {field.name for field in dataclasses.fields(task)}
     for cls in task.__mro__[: task.__mro__.index(SyntheticTask)]:
-        annotated = vars(cls).get("__annotations__", {})
-        lost = [field for field, kind in annotated.items() if field not in fields and "ClassVar" not in str(kind)]
-        lost += [field for field in vars(cls) if field in fields and field not in annotated]
-        if lost or (annotated and "__dataclass_fields__" not in vars(cls) and fields & annotated.keys()):
+        own = {field for field, kind in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(kind)}
+        described = own if "__dataclass_fields__" in vars(cls) else set()
+        if lost := sorted((own | (fields & vars(cls).keys())) - described):
             raise InputError(
-                f"{cls.__name__}.{next(iter(lost), 'its fields')} would not be part of the description: annotate "
-                "every field and put @dataclass(frozen=True, kw_only=True) above the class"
+                f"{cls.__name__}.{lost[0]} would not be part of the description: annotate every field and put "
+                "@dataclass(frozen=True, kw_only=True) above the class"
             )

@@ -44,19 +44,15 @@ _MOST_CHARACTERS = 800
 def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
     """An `InputError` that lists the allowed values, or the nearest of very many, and the nearest one."""
     names = sorted(str(name) for name in allowed)
-    near = difflib.get_close_matches(str(value), names, n=4, cutoff=0.4)
-    near += [name for name in names if str(value) in name and name not in near][:4]
-    hint = f" (did you mean {near[0]!r}?)" if near and (str(value) in near[0] or _alike(value, near[0])) else ""
+    close = difflib.get_close_matches(str(value), names, n=4)
+    near = list(dict.fromkeys([*close, *(name for name in names if str(value) in name)]))[:4]
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     if len(", ".join(names)) > _MOST_CHARACTERS:
         shown = near or names[:4]
         return InputError(
             f"unknown {what} {str(value)!r}{hint}; such as {', '.join(shown)} and {len(names) - len(shown)} others"
         )
     return InputError(f"unknown {what} {str(value)!r}{hint}; allowed: {', '.join(names)}")
-
-
-def _alike(value: object, name: str) -> bool:
-    return bool(difflib.get_close_matches(str(value), [name]))
 
 
 class Named(Mapping[str, Value]):

@@ -1,8 +1,7 @@
 """Examples of a task as a person reads them, with the numbers of their tokens."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,9 @@ def of_task(task: SyntheticTask, *, num_examples: int, seed: int) -> str:
     """Examples that a synthetic task draws."""
     _check(num_examples)
     sources, targets = task.draw(np.random.default_rng([seed, 0]), num_examples)
-    return _told(zip(sources, targets, strict=True), task.readable)
+    return _told(
+        (source, target, task.readable(source, target)) for source, target in zip(sources, targets, strict=True)
+    )
 
 
 def of_corpus(corpus: TextCorpus, location: str, *, num_examples: int, seed: int) -> str:
@@ -28,7 +29,10 @@ def of_corpus(corpus: TextCorpus, location: str, *, num_examples: int, seed: int
     sources, targets = corpora.draw_shard(
         rows["train"], corpus.objective, "train", seed=seed, shard=0, shard_size=num_examples
     )
-    return _told(zip(sources, targets, strict=True), partial(corpora.readable, vocabulary))
+    return _told(
+        (source, target, corpora.readable(vocabulary, source, target))
+        for source, target in zip(sources, targets, strict=True)
+    )
 
 
 def of_texts(dataset: TextDataset, places: dict[str, str], *, num_examples: int, seed: int) -> str:
@@ -38,11 +42,7 @@ def of_texts(dataset: TextDataset, places: dict[str, str], *, num_examples: int,
     pairs = texts["train"]
     rows = np.random.default_rng(seed).permutation(len(pairs))[:num_examples]
     sources, targets = ids["train"]
-    return "\n\n".join(
-        f"Source ({len(sources[row])} tokens): {pairs[row].source}\n"
-        f"Target ({len(targets[row])} tokens): {pairs[row].target}"
-        for row in rows
-    )
+    return _told((sources[row], targets[row], (pairs[row].source, pairs[row].target)) for row in rows)
 
 
 def _check(num_examples: int) -> None:
@@ -50,10 +50,9 @@ def _check(num_examples: int) -> None:
         raise InputError(f"num_examples must be at least 1, got {num_examples}")
 
 
-def _told(examples: Iterable[tuple[Any, Any]], readable: Callable[..., tuple[str, str]]) -> str:
-    """Pairs of [length] ids, each through `readable`."""
-    lines = []
-    for source, target in examples:
-        told_source, told_target = readable(source, target)
-        lines.append(f"Source ({len(source)} tokens): {told_source}\nTarget ({len(target)} tokens): {told_target}")
-    return "\n\n".join(lines)
+def _told(examples: Iterable[tuple[Any, Any, tuple[str, str]]]) -> str:
+    """The ids of source and target, [length] each, and both as text."""
+    return "\n\n".join(
+        f"Source ({len(source)} tokens): {texts[0]}\nTarget ({len(target)} tokens): {texts[1]}"
+        for source, target, texts in examples
+    )
