@@ -135,6 +135,8 @@ def _command(options: argparse.Namespace) -> int:
         cluster.location(config)  # a file that is not filled in is told before missing credentials
         act(config, cluster.connect())
         return 0
+    if options.command in ("show", "generate"):
+        _check_options(options)
     if options.command == "show":
         print(_examples(options))
         return 0
@@ -155,6 +157,17 @@ def _command(options: argparse.Namespace) -> int:
         return generate(dataset, Store(options.store), options.address, locations(options.data))
     task = _with_lengths(synthetic_tasks[options.task], options)
     return generate(_dataset(task, options), Store(options.store), options.address)
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise `InputError` for an option that the task's kind does not have."""
+    text = options.task in text_corpora or options.task in downstream_tasks
+    for field in ("min_length", "max_length", "num_letters") if text else ("data",):
+        if value := getattr(options, field, None):
+            kind = "text" if text else "synthetic"
+            raise InputError(
+                f"--{field.replace('_', '-')} does not apply to {options.task}, a {kind} task; got {value}"
+            )
 
 
 def _examples(options: argparse.Namespace) -> str:

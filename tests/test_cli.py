@@ -153,6 +153,23 @@ def test_show_tells_examples_of_a_downstream_task(capsys):
     assert "/nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "python_ast", "--min-length", "5"],
+        ["show", "python_ast", "--num-letters", "5"],
+        ["show", "set", "--data", "/tmp"],
+        ["generate", "python_ast", "--max-length", "5", "--store", "nowhere"],
+        ["generate", "set", "--data", "set=/tmp", "--store", "nowhere"],
+    ],
+)
+def test_an_option_of_another_kind_of_task_is_one_line(arguments, capsys):
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {arguments[2]} does not apply to {arguments[1]}, a ")
+    assert told.count("\n") == 1
+
+
 def test_a_reader_that_goes_away_is_no_error():
     shown = subprocess.run(
         f"{sys.executable} -m raysynth.cli show set -n 500 | head -1", shell=True, capture_output=True, text=True
