@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from raysynth.specs import Artifact, in_order, name
+from raysynth.specs import Artifact, blockers, name
 from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store
 
 MAX_RETRIES = 2
@@ -167,7 +167,7 @@ class Dependencies(Searcher):
             hosts = self._hosts()
             deaths = [node for nodes in self._deaths.values() for node in nodes]
             lost = sum(node is not None and node not in hosts for node in deaths)
-            blocked = sum(not self.failed.keys().isdisjoint(in_order([artifact])) for artifact in self._waiting)
+            blocked = sum(bool(blockers(artifact, self.failed)) for artifact in self._waiting)
             return self._ended + Counter({Outcome.PREEMPTED: lost, Outcome.BLOCKED: blocked})
 
     def _end(self, artifact: Artifact, outcome: Outcome, error: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from raysynth import parameters
 from raysynth.recipes import Dtype, Recipe, T5Config
 from raysynth.schemes import Pretrain, Pretrained, published_models
-from raysynth.specs import Artifact, Finetune, describe, in_order, name
+from raysynth.specs import Artifact, Finetune, blockers, describe, name
 from raysynth.store import State, Status, Store
 
 # -------------------------------------------------------------------------------- cost
@@ -234,7 +234,7 @@ def print_failures(failures: dict[Artifact, str], statuses: Iterable[Artifact]) 
         print(f"failed: {_names(group)}: {error}", file=sys.stderr)
     blocked: dict[Artifact, list[Artifact]] = {}
     for artifact in statuses:
-        causes = [cause for cause in in_order([artifact])[:-1] if cause in failures]
+        causes = blockers(artifact, failures)
         if causes and artifact not in failures:
             blocked.setdefault(causes[0], []).append(artifact)
     for cause, waiting in blocked.items():

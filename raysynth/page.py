@@ -13,7 +13,7 @@ from raysynth.outlook import remaining
 from raysynth.paper import printed
 from raysynth.report import PAPER, Line, Point, Table
 from raysynth.seeds import Outlook
-from raysynth.specs import Artifact, Finetune, in_order, name
+from raysynth.specs import Artifact, Finetune, blockers, name
 from raysynth.store import State, Status, Store
 
 
@@ -166,7 +166,7 @@ def _failures(statuses: Mapping[Artifact, Status]) -> str:
     failures = {artifact: status.failure for artifact, status in statuses.items() if status.failure is not None}
     if not failures:
         return ""
-    blocked = Counter(needed for artifact in statuses for needed in in_order([artifact])[:-1] if needed in failures)
+    blocked = Counter(cause for artifact in statuses for cause in blockers(artifact, failures))
     lines = []
     for artifact, failure in failures.items():
         step = "" if failure.get("step") is None else f"{failure['step']:,}"

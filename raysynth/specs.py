@@ -7,7 +7,7 @@ have one fingerprint, one directory and one result, whichever sweep asks.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -163,3 +163,8 @@ def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]
     for artifact in artifacts:
         visit(artifact)
     return list(ordered)
+
+
+def blockers(artifact: Artifact, failed: Container[Artifact]) -> list[Artifact]:
+    """Those of the failed artifacts that an artifact needs, directly or not."""
+    return [needed for needed in in_order([artifact])[:-1] if needed in failed]
