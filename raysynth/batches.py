@@ -116,7 +116,8 @@ class StoredSplit:
     def _table(self, shard: int, columns: list[str] | None) -> pa.Table:
         file = self.directory / self.files[shard]
         try:
-            table = pq.read_table(file, columns=columns, page_checksum_verification=True, use_threads=False)
+            with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+                table = opened.read(columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{file} cannot be read, run the same command again to have it remade: {reason}") from None

@@ -5,9 +5,11 @@ example of Appendix E.2 differs in two points from T5, whose objective it names:
 and two neighbouring noise tokens are two spans. Here both are as in T5.
 """
 
-import numba
+from functools import cache
+
 import numpy as np
 
+from raysynth.compiled import compiled
 from raysynth.errors import InputError
 from raysynth.ragged import Ragged
 from raysynth.spec import positive, share, spec, whole
@@ -41,15 +43,12 @@ class SpanCorruption:
 
     def spans(self, length: int) -> tuple[int, int]:
         """How many tokens of a sequence are noise, and in how many spans; none of a sequence of one token."""
-        return _spans(length, self.noise_density, self.mean_span)
+        return _spans.py_func(length, self.noise_density, self.mean_span)  # as Python: no import of Numba for so little
 
     @property
     def segment_length(self) -> int:
         """Tokens of the longest sequence whose input fits: 568 for T5's 512."""
-        length = 2
-        while self._lengths(length + 1)[0] <= self.input_length:
-            length += 1
-        return length
+        return _segment_length(self)
 
     @property
     def target_length(self) -> int:
@@ -80,6 +79,14 @@ class SpanCorruption:
         return corrupted(rows, self.draw_noise(rng, rows), self.first_sentinel)
 
 
+@cache
+def _segment_length(objective: SpanCorruption) -> int:
+    length = 2
+    while objective._lengths(length + 1)[0] <= objective.input_length:
+        length += 1
+    return length
+
+
 def corrupted(rows: Ragged, noise: np.ndarray, first_sentinel: int) -> tuple[Ragged, Ragged]:
     """Inputs with a sentinel for each span of noise, [total] bool, and targets with one for each span of the rest."""
     return _with_sentinels(rows, noise, first_sentinel), _with_sentinels(rows, ~noise, first_sentinel)
@@ -91,7 +98,7 @@ def _with_sentinels(rows: Ragged, replaced: np.ndarray, first_sentinel: int) -> 
     return Ragged(values[: offsets[-1]].copy(), offsets)
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_sentinels(values, offsets, replaced, first_sentinel, out, out_offsets):
     end = 0
     for row in range(len(offsets) - 1):
@@ -108,7 +115,7 @@ def _put_sentinels(values, offsets, replaced, first_sentinel, out, out_offsets):
         out_offsets[row + 1] = end
 
 
-@numba.njit(cache=True)
+@compiled
 def _spans(length, noise_density, mean_span):
     if length < 2:
         return 0, 0
@@ -117,7 +124,7 @@ def _spans(length, noise_density, mean_span):
     return noise, min(spans, noise, length - noise)
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_noise(rng, offsets, noise_density, mean_span, noise):
     for row in range(len(offsets) - 1):
         length = offsets[row + 1] - offsets[row]
@@ -131,7 +138,7 @@ def _draw_noise(rng, offsets, noise_density, mean_span, noise):
             place += noise_sizes[span]
 
 
-@numba.njit(cache=True)
+@compiled
 def _part_sizes(rng, total, parts):
     """Sizes of at least 1 that add up to `total`, every such list as likely as any other."""
     sizes = np.ones(parts, np.int64)

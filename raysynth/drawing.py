@@ -1,15 +1,7 @@
 """Data sets in a Ray session: texts are encoded before it starts, synthetic ones are drawn in it."""
 
-import contextlib
-import hashlib
-import logging
-import os
-import tempfile
 import time
 import traceback
-from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -19,11 +11,9 @@ from raysynth.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.display import Display
 from raysynth.errors import InputError, WorkerError
 from raysynth.files import BadRows
+from raysynth.session import session
 from raysynth.specs import Artifact, name
 from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store, provenance
-
-HOSTS_AT_ONCE = 8
-"""So many trials may wait for a host of a cluster."""
 
 
 class Ends(Protocol):
@@ -47,7 +37,7 @@ def make_data(
         ends = _Shown(driver, display)
         write_texts([dataset], store, driver, display, data, bad_rows)
         if isinstance(dataset, Dataset):
-            with session(address, store):
+            with session(address):
                 draw([dataset], ends, store, driver, display)
     return ends.error
 
@@ -155,51 +145,3 @@ def _record(dataset: Dataset | TextDataset, store: Store, manifest: dict[str, An
     if "skipped_rows" in manifest:
         result["skipped_rows"] = manifest["skipped_rows"]
     store.record(dataset, result=result, provenance=provenance(started))
-
-
-@contextlib.contextmanager
-def session(address: str | None, store: Store) -> Iterator[Path]:
-    """A Ray session, and a directory on each host for its copies of inputs and its compiled programs."""
-    before = dict(os.environ)
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the trial writes its own, with real steps
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the run; the store is what it goes on from
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no box around an empty parameter space
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "100000"  # nobody reads Tune's own state
-    cache = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
-    compiled = store.local_root / "compiled" if store.local_root is not None else cache / "compiled"
-    variables = {
-        "JAX_COMPILATION_CACHE_DIR": str(compiled),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        # The same bits in every run on the same kind of GPU.
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip(),
-        # glibc gives large arrays back to the system after every step and pays a page fault for each page again:
-        # keeping them, in huge pages, makes a small model's step take half the time.
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        "MALLOC_MMAP_THRESHOLD_": str(2**32),
-        "MALLOC_TRIM_THRESHOLD_": str(2**32),
-        "MALLOC_TOP_PAD_": str(2**28),
-    }
-    if address:
-        # Trials that wait for a host make the cluster grow, so there must be as many as hosts to ask for at once.
-        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
-        cluster = {"address": address, "runtime_env": {"env_vars": variables}}
-    else:
-        os.environ.update(variables)  # processes that inherit them start sooner than those with a `runtime_env`
-        cluster = {"address": "local", "object_store_memory": 400 * 2**20}
-        if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
-            cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
-    ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)
-    try:
-        from ray.data import DataContext  # here, because workers start meanwhile
-
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        yield cache
-    finally:
-        ray.shutdown()
-        os.environ.clear()
-        os.environ.update(before)

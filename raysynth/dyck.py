@@ -11,9 +11,9 @@ import math
 from enum import StrEnum
 from typing import ClassVar
 
-import numba
 import numpy as np
 
+from raysynth.compiled import compiled
 from raysynth.corruption import SpanCorruption
 from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError
@@ -150,7 +150,7 @@ def _kinds(num_kinds: int, frequency: Frequency) -> np.ndarray:
     return np.repeat(kinds, num_kinds // np.arange(1, num_kinds + 1))
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_sentence(rng, open_share, kinds, num_pairs, first, num_kinds, opened, sentence):
     """Write 2 num_pairs tokens of nested brackets; `opened` has room for the kinds that stand open."""
     depth = 0
@@ -166,7 +166,7 @@ def _draw_sentence(rng, open_share, kinds, num_pairs, first, num_kinds, opened, 
             sentence[place] = first + num_kinds + opened[depth]
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_segments(rng, open_share, kinds, cumulative, sentences_per_block, first, num_kinds, longest, values, offsets):
     """Fill segments with the sentences of block after block."""
     opened = np.empty(len(cumulative), np.int64)

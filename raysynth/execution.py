@@ -17,9 +17,10 @@ from raysynth.cluster import promised
 from raysynth.datasets import Dataset, TextDataset
 from raysynth.dependencies import Dependencies
 from raysynth.display import Display
-from raysynth.drawing import draw, session, write_texts
+from raysynth.drawing import draw, write_texts
 from raysynth.errors import InputError
 from raysynth.files import BadRows
+from raysynth.session import training_session
 from raysynth.specs import Artifact, name
 from raysynth.store import Driver, Outcome, Store
 from raysynth.trial import trial
@@ -98,7 +99,7 @@ def execute(
         written = Counter({Outcome.SUCCEEDED: len(texts)})
         if not drawn and not trained:
             return Ended(failed={}, outcomes=written)
-        with session(address, store) as cache:
+        with training_session(address, store) as cache:
             searcher = Dependencies(
                 trained,
                 (done - spoilt) | set(texts),

@@ -19,9 +19,9 @@ from functools import cache
 from string import ascii_lowercase, ascii_uppercase
 from typing import ClassVar
 
-import numba
 import numpy as np
 
+from raysynth.compiled import compiled
 from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, unknown
 from raysynth.ragged import Ragged
@@ -200,13 +200,13 @@ _SIGNS = "*+=-/<>^%&|~!?@#$;_\\"
 # -------------------------------------------------------------------------------- draws
 
 
-@numba.njit(cache=True)
+@compiled
 def _between(rng, bounds):
     """A uniform whole number between two bounds, inclusive."""
     return bounds[0] + int(rng.random() * (bounds[1] - bounds[0] + 1))
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_distinct(rng, pool, turn, seen, symbols):
     """Fill `symbols` with distinct ids of the pool; `seen[id]` holds the last turn that drew an id."""
     first, size = pool
@@ -218,7 +218,7 @@ def _draw_distinct(rng, pool, turn, seen, symbols):
         symbols[i] = symbol
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_rule(rng, num_rule, num_math, math_start, rule):
     """Fill `rule` with the places in `symbols` of 2 num_rule rule symbols and further math symbols, shuffled."""
     for i in range(len(rule)):
@@ -228,7 +228,7 @@ def _draw_rule(rng, num_rule, num_math, math_start, rule):
         rule[i], rule[j] = rule[j], rule[i]
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_case(rng, rule, bounds, first, size, substitutes, lengths):
     """Draw what each rule symbol of the rule stands for; a symbol that does not appear gets length 0."""
     lengths[:] = 0
@@ -242,7 +242,7 @@ def _draw_case(rng, rule, bounds, first, size, substitutes, lengths):
                 substitutes[place, i] = first + int(rng.random() * size)
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_rule(out, end, rule, symbols):
     for place in rule:
         out[end] = symbols[place]
@@ -250,7 +250,7 @@ def _put_rule(out, end, rule, symbols):
     return end
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_case(out, end, substitutes, lengths, symbols, first_mark):
     for place in range(len(lengths)):
         if lengths[place]:
@@ -263,7 +263,7 @@ def _put_case(out, end, substitutes, lengths, symbols, first_mark):
     return end
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_result(out, end, rule, substitutes, lengths, symbols):
     for place in rule:
         if place < len(lengths):
@@ -274,7 +274,7 @@ def _put_result(out, end, rule, substitutes, lengths, symbols):
     return end
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_symbols(out, end, symbols, lengths, num_lower, first_mark):
     """The list of symbols; of the rule symbols, those that appear."""
     out[end] = first_mark + _RULE
@@ -293,7 +293,7 @@ def _put_symbols(out, end, symbols, lengths, num_lower, first_mark):
     return end + 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _target_length(mode, rule, lengths):
     if mode == 0:
         return len(rule)
@@ -307,7 +307,7 @@ def _target_length(mode, rule, lengths):
     return total
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw(
     rng,
     modes,

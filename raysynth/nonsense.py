@@ -17,9 +17,9 @@ from functools import cache
 from string import ascii_lowercase
 from typing import ClassVar
 
-import numba
 import numpy as np
 
+from raysynth.compiled import compiled
 from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, unknown
 from raysynth.ragged import Ragged
@@ -340,7 +340,7 @@ def _spelled(words: np.ndarray, offsets: np.ndarray, table: Ragged) -> Ragged:
     return Ragged(values, ends[offsets])
 
 
-@numba.njit(cache=True)
+@compiled
 def _spell(words, table, table_offsets, values):
     end = 0
     for word in words:
@@ -372,12 +372,12 @@ def _spell(words, table, table_offsets, values):
 ) = range(len(_OPERATIONS))
 
 
-@numba.njit(cache=True)
+@compiled
 def _below(rng, bound):
     return int(rng.random() * bound)
 
 
-@numba.njit(cache=True)
+@compiled
 def _free_place(rng, line, stop):
     """A uniform place before `stop` that holds no keyword."""
     free = 0
@@ -392,7 +392,7 @@ def _free_place(rng, line, stop):
     return -1
 
 
-@numba.njit(cache=True)
+@compiled
 def _num_sentences(rng, operation):
     """How many sentences an operation marks."""
     if operation in (_COPY_MANY, _COPY_SHUFFLED, _COPY_SORTED, _JOIN_CLAUSES):
@@ -406,7 +406,7 @@ def _num_sentences(rng, operation):
     return 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _quote(rng, line, length, first):
     """Put marks around a stretch of a sentence; before its first word only where that is no keyword."""
     least = 1 if _FIRST_KEYWORD <= line[0] < _NONSENSE else 0
@@ -421,7 +421,7 @@ def _quote(rng, line, length, first):
     return length + 2
 
 
-@numba.njit(cache=True)
+@compiled
 def _mark(rng, operation, lines, lengths):
     """Leave an operation's marks in the sentences `lines`, [sentences, width], of the given lengths, [sentences]."""
     first, count = _STARTS[operation], _COUNTS[operation]
@@ -473,7 +473,7 @@ _TOPIC_CLASS = _ID["__d13__class_0__"]
 _FIRST_PARAPHRASE = _ID["__d18__target_0_0__"]
 
 
-@numba.njit(cache=True)
+@compiled
 def _find(lines, lengths, first, count, hits):
     """Line and place of the operation's keywords, [hits, 2], in reading order; returns their number."""
     found = 0
@@ -486,7 +486,7 @@ def _find(lines, lengths, first, count, hits):
     return found
 
 
-@numba.njit(cache=True)
+@compiled
 def _sort(hits, found, lines):
     """Order the first `found` hits by keyword."""
     for i in range(1, found):
@@ -496,7 +496,7 @@ def _sort(hits, found, lines):
                     hits[j, part], hits[j - 1, part] = hits[j - 1, part], hits[j, part]
 
 
-@numba.njit(cache=True)
+@compiled
 def _put(out, end, words):
     for word in words:
         out[end] = word
@@ -504,20 +504,20 @@ def _put(out, end, words):
     return end
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_word(out, end, word):
     out[end] = word
     return end + 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_replaced(out, end, line, place, word):
     """The sentence with another word at one place."""
     end = _put_word(out, _put(out, end, line[:place]), word)
     return _put(out, end, line[place + 1 :])
 
 
-@numba.njit(cache=True)
+@compiled
 def _answer(rng, operation, lines, lengths, hits, out, end):
     """Append what an operation writes to `out` from `end` on; returns the new end."""
     first = _STARTS[operation]
@@ -600,7 +600,7 @@ def _answer(rng, operation, lines, lengths, hits, out, end):
 # -------------------------------------------------------------------------------- documents
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw(
     rng,
     operations,

@@ -125,10 +125,10 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
         return
     import ray
 
-    from raysynth.drawing import session
     from raysynth.execution import trial_resources
+    from raysynth.session import training_session
 
-    with session(address, store):
+    with training_session(address, store):
         resources = trial_resources(ray.nodes())
         given = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
         timed = {

@@ -10,8 +10,8 @@ draw or all its final files, and a damaged shard is drawn again from nothing but
 """
 
 import hashlib
-import io
 import itertools
+import os
 import pickle
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numba import njit
 
 from raysynth.batches import ragged
+from raysynth.compiled import compiled
 from raysynth.corpus import corpus_location, draw_shard
 from raysynth.corpus import encode as encode_corpus
 from raysynth.datasets import Dataset, TextDataset
@@ -283,7 +283,7 @@ def _settle(dataset: Dataset, store: Store, shards: list[_Shard], stays: list[np
         _list(splits, shard)
     rewrite = partial(_rewrite, where, store)
     if len(rewritten) <= _FEW:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             settled = list(pool.map(rewrite, rewritten))
     else:
         settled = _map(rewrite, rewritten, tick=lambda done, of: None)
@@ -377,7 +377,7 @@ def row_hashes(rows: Ragged) -> np.ndarray:
     return hashes
 
 
-@njit(cache=True)
+@compiled
 def _hash(values, offsets, hashes):
     """Four ids at a time, mixed in by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     for row in range(len(hashes)):
@@ -427,7 +427,7 @@ def _bytes(table: pa.Table) -> bytes:
     The ids of a row are one value: its bytes, little-endian. Parquet knows no 16-bit numbers, and a list of wider ones,
     whose elements each have a level of their own, takes four times as long to write and more room.
     """
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
@@ -437,13 +437,13 @@ def _bytes(table: pa.Table) -> bytes:
         write_statistics=False,
         write_page_checksum=True,
     )
-    return sink.getvalue()
+    return sink.getvalue().to_pybytes()
 
 
 def _table(content: bytes) -> pa.Table:
     """The ids in a Parquet file's bytes; raises `OSError` or `pa.ArrowException` where they are damaged."""
-    columns = ["source", "target"]
-    return pq.read_table(io.BytesIO(content), columns=columns, page_checksum_verification=True, use_threads=False)
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    return file.read(columns=["source", "target"], use_threads=False)
 
 
 def _bytes_of(rows: Ragged) -> pa.Array:

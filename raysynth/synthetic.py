@@ -17,8 +17,8 @@ from string import ascii_lowercase
 from typing import Any, ClassVar, overload
 
 import numpy as np
-from numba import njit
 
+from raysynth.compiled import compiled
 from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, Named
 from raysynth.ragged import Ragged
@@ -32,26 +32,26 @@ _ABSENT_ROUNDS = 50
 # -------------------------------------------------------------------------------- draws
 
 
-@njit(cache=True)
+@compiled
 def _below(rng, bound):
     """A uniform whole number from 0 up to but not including `bound`."""
     return int(rng.random() * bound)  # Numba's `rng.integers` takes twenty times as long
 
 
-@njit(cache=True)
+@compiled
 def _between(rng, least, most):
     """A uniform whole number from `least` to `most`, both included."""
     return least + _below(rng, most - least + 1)
 
 
-@njit(cache=True)
+@compiled
 def _fill_uniform(rng, values, start, end, first, size):
     """Put uniform tokens of the pool first, ..., first + size - 1 in the places from `start` to `end`."""
     for place in range(start, end):
         values[place] = first + _below(rng, size)
 
 
-@njit(cache=True)
+@compiled
 def _fill_distinct(rng, values, start, end, first, size, stamps, stamp):
     """Put uniform tokens in random order, none twice; `stamps`, one per token, hold other values than `stamp`."""
     for place in range(start, end):
@@ -62,7 +62,7 @@ def _fill_distinct(rng, values, start, end, first, size, stamps, stamp):
         values[place] = token
 
 
-@njit(cache=True)
+@compiled
 def _fill_part_sizes(rng, sizes, parts, total):
     """Split `total` into `parts` of at least 1, in sizes[:parts]: each further unit goes to a uniformly drawn part."""
     sizes[:parts] = 1
@@ -70,7 +70,7 @@ def _fill_part_sizes(rng, sizes, parts, total):
         sizes[_below(rng, parts)] += 1
 
 
-@njit(cache=True)
+@compiled
 def _shuffle(rng, values, start, end):
     """Put the values between the places in random order (Fisher and Yates)."""
     for place in range(end - 1, start, -1):
@@ -81,14 +81,14 @@ def _shuffle(rng, values, start, end):
 # -------------------------------------------------------------------------------- loops of answers
 
 
-@njit(cache=True)
+@compiled
 def _stamp(values, start, end, stamps, stamp):
     """Mark the tokens between the places."""
     for place in range(start, end):
         stamps[values[place]] = stamp
 
 
-@njit(cache=True)
+@compiled
 def _add_unstamped(values, start, end, stamps, stamp, answers, written):
     """Append each token between the places that has no mark and mark it; returns the new number of answer ids."""
     for place in range(start, end):
@@ -99,14 +99,14 @@ def _add_unstamped(values, start, end, stamps, stamp, answers, written):
     return written
 
 
-@njit(cache=True)
+@compiled
 def _add(values, start, end, answers, written):
     """Append what stands between the places; returns the new number of answer ids."""
     answers[written : written + end - start] = values[start:end]
     return written + end - start
 
 
-@njit(cache=True)
+@compiled
 def _first_place(values, start, separator, end):
     """The place where sequence 2, after the separator, first appears in sequence 1, or -1; if empty, the start."""
     wanted = end - separator - 1
@@ -258,7 +258,7 @@ def _one_row(ids: Sequence[int] | np.ndarray) -> Ragged:
     return Ragged.packed(array.astype(np.uint16), np.array([len(array)]))
 
 
-@njit(cache=True)
+@compiled
 def _find_separators(values, offsets, separator, places, present):
     for row in range(len(places)):
         for place in range(offsets[row], offsets[row + 1]):
@@ -267,7 +267,7 @@ def _find_separators(values, offsets, separator, places, present):
                 present[row] += 1
 
 
-@njit(cache=True)
+@compiled
 def _draw_uniform(rng, values, offsets, least, most, first, size):
     for row in range(len(offsets) - 1):
         start = offsets[row]
@@ -284,7 +284,7 @@ class UniformTask(SimpleTask):
         return self._drawn(_draw_uniform, rng, count)
 
 
-@njit(cache=True)
+@compiled
 def _draw_set_pairs(rng, values, offsets, least, most, first, size, separator):
     pool, stamps = np.empty(most, np.uint16), np.zeros(first + size, np.int32)
     for row in range(len(offsets) - 1):
@@ -318,7 +318,7 @@ class SetPairTask(SimpleTask):
         return self._drawn(_draw_set_pairs, rng, count, self.tokens.separator)
 
 
-@njit(cache=True)
+@compiled
 def _draw_containment(rng, values, offsets, least, most, first, size, separator, contained_share):
     room = most - 1
     for row in range(len(offsets) - 1):
@@ -342,7 +342,7 @@ def _draw_containment(rng, values, offsets, least, most, first, size, separator,
         offsets[row + 1] = end
 
 
-@njit(cache=True)
+@compiled
 def _find_second(values, offsets, separators, found):
     for row in range(len(separators)):
         found[row] = _first_place(values, offsets[row], separators[row], offsets[row + 1])
@@ -380,7 +380,7 @@ class ContainmentTask(SimpleTask):
 # -------------------------------------------------------------------------------- tasks
 
 
-@njit(cache=True)
+@compiled
 def _draw_set(rng, values, offsets, least, most, first, size):
     sizes = np.empty(most, np.int64)
     for row in range(len(offsets) - 1):
@@ -390,7 +390,7 @@ def _draw_set(rng, values, offsets, least, most, first, size):
         _shuffle(rng, values, start, offsets[row + 1])
 
 
-@njit(cache=True)
+@compiled
 def _fill_runs(rng, values, start, length, first, size, sizes):
     """Put runs of 1 to length - 1 tokens, drawn with replacement, from `start` on; returns the end. `sizes` is room."""
     parts = _between(rng, 1, length - 1)
@@ -401,7 +401,7 @@ def _fill_runs(rng, values, start, length, first, size, sizes):
     return start
 
 
-@njit(cache=True)
+@compiled
 def _answer_set(values, offsets, answers, ends):
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
@@ -428,7 +428,7 @@ class Set(SimpleTask):
         return _answered(_answer_set, sources)
 
 
-@njit(cache=True)
+@compiled
 def _answer_delete(values, offsets, separators, found, answers, ends):
     written = 0
     for row in range(len(offsets) - 1):
@@ -451,7 +451,7 @@ class Delete(ContainmentTask):
         return _answered(_answer_delete, sources, separators, self._found(sources, separators))
 
 
-@njit(cache=True)
+@compiled
 def _draw_sort(rng, values, offsets, least, most, first, size, separator):
     sizes, order, stamps = np.empty(most, np.int64), np.empty(most, np.uint16), np.zeros(first + size, np.int32)
     for row in range(len(offsets) - 1):
@@ -470,7 +470,7 @@ def _draw_sort(rng, values, offsets, least, most, first, size, separator):
         offsets[row + 1] = place + 1 + parts
 
 
-@njit(cache=True)
+@compiled
 def _answer_sort(values, offsets, separators, unlisted, answers, ends):
     """`unlisted`, [1], takes the place of the first token that its order does not list."""
     last, times, written = np.full(LARGEST_ID + 1, -1), np.zeros(LARGEST_ID + 1, np.int64), 0
@@ -533,7 +533,7 @@ class Identity(UniformTask):
         return sources
 
 
-@njit(cache=True)
+@compiled
 def _answer_union(values, offsets, separators, answers, ends):
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
@@ -553,7 +553,7 @@ class Union(SetPairTask):
         return _answered(_answer_union, sources, self._separators(sources))
 
 
-@njit(cache=True)
+@compiled
 def _answer_set1_minus_set2(values, offsets, separators, answers, ends):
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
@@ -572,7 +572,7 @@ class Set1MinusSet2(SetPairTask):
         return _answered(_answer_set1_minus_set2, sources, self._separators(sources))
 
 
-@njit(cache=True)
+@compiled
 def _draw_replace(rng, values, offsets, least, most, first, size, separator):
     distinct, stamps = np.empty(most, np.uint16), np.zeros(first + size, np.int32)
     for row in range(len(offsets) - 1):
@@ -586,7 +586,7 @@ def _draw_replace(rng, values, offsets, least, most, first, size, separator):
         offsets[row + 1] = cut + 3
 
 
-@njit(cache=True)
+@compiled
 def _answer_replace(values, offsets, separators, answers, ends):
     written = 0
     for row in range(len(offsets) - 1):
@@ -627,7 +627,7 @@ class Duplicate(UniformTask):
         return Ragged(np.repeat(sources.values, 2), 2 * sources.offsets)
 
 
-@njit(cache=True)
+@compiled
 def _answer_intersect(values, offsets, separators, answers, ends):
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
@@ -650,7 +650,7 @@ class Intersect(SetPairTask):
         return _answered(_answer_intersect, sources, self._separators(sources))
 
 
-@njit(cache=True)
+@compiled
 def _answer_reverse(values, offsets, answers, ends):
     for row in range(len(offsets) - 1):
         answers[offsets[row] : offsets[row + 1]] = values[offsets[row] : offsets[row + 1]][::-1]
@@ -667,7 +667,7 @@ class Reverse(UniformTask):
         return _answered(_answer_reverse, sources)
 
 
-@njit(cache=True)
+@compiled
 def _answer_set2_minus_set1(values, offsets, separators, answers, ends):
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
@@ -686,7 +686,7 @@ class Set2MinusSet1(SetPairTask):
         return _answered(_answer_set2_minus_set1, sources, self._separators(sources))
 
 
-@njit(cache=True)
+@compiled
 def _draw_deduplicate(rng, values, offsets, least, most, first, size):
     sizes = np.empty(most, np.int64)
     for row in range(len(offsets) - 1):
@@ -694,7 +694,7 @@ def _draw_deduplicate(rng, values, offsets, least, most, first, size):
         offsets[row + 1] = _fill_runs(rng, values, offsets[row], length, first, size, sizes)
 
 
-@njit(cache=True)
+@compiled
 def _answer_deduplicate(values, offsets, answers, ends):
     written = 0
     for row in range(len(offsets) - 1):
@@ -754,7 +754,7 @@ class LongestWordAnswer(StrEnum):
     """Its tokens, as in the paper's code; the first one of equals."""
 
 
-@njit(cache=True)
+@compiled
 def _draw_words(rng, values, offsets, least, most, first, size, separator):
     sizes = np.empty(most, np.int64)
     for row in range(len(offsets) - 1):
@@ -771,7 +771,7 @@ def _draw_words(rng, values, offsets, least, most, first, size, separator):
         offsets[row + 1] = place
 
 
-@njit(cache=True)
+@compiled
 def _find_longest_word(values, offsets, separator, starts, lengths):
     for row in range(len(starts)):
         start = starts[row] = offsets[row]
@@ -812,7 +812,7 @@ class LongestWord(SimpleTask):
         return _answered(_answer_stretch, sources, starts, lengths)
 
 
-@njit(cache=True)
+@compiled
 def _answer_stretch(values, offsets, starts, lengths, answers, ends):
     for row in range(len(starts)):
         ends[row + 1] = _add(values, starts[row], starts[row] + lengths[row], answers, ends[row])
@@ -844,7 +844,7 @@ class Length(UniformTask):
         return _spelled(self.tokens, sources.lengths)
 
 
-@njit(cache=True)
+@compiled
 def _draw_count(rng, values, offsets, least, most, first, size, separator):
     for row in range(len(offsets) - 1):
         start = offsets[row]
@@ -860,7 +860,7 @@ def _draw_count(rng, values, offsets, least, most, first, size, separator):
         offsets[row + 1] = cut + 2
 
 
-@njit(cache=True)
+@compiled
 def _count_second(values, offsets, separators, counts):
     for row in range(len(separators)):
         for place in range(offsets[row], separators[row]):

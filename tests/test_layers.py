@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "raysynth"
 LAYERS = [
     {"errors"},
     {"spec", "ragged", "files", "chemistry"},
-    {"tokens"},
+    {"compiled", "tokens"},
     {"vocabulary", "metrics", "corruption", "fetch"},
     {"recipes", "datasets"},
     {"schemes"},
@@ -29,6 +29,7 @@ LAYERS = [
     {"report", "figures", "display", "weights"},
     {"shards", "evidence"},
     {"trial", "dependencies"},
+    {"session"},
     {"drawing"},
     {"execution"},
     {"outlook"},
@@ -40,7 +41,7 @@ LAYERS = [
 """Each module imports modules of earlier layers only."""
 
 JAX = {"batches", "t5", "optimizer", "decode", "initialize", "checkpoints", "interop", "train", "weights"}
-RAY = {"shards", "trial", "dependencies", "drawing", "execution", "outlook", "cluster"}
+RAY = {"shards", "trial", "dependencies", "session", "drawing", "execution", "outlook", "cluster"}
 
 
 def imports(module):

@@ -1,0 +1,87 @@
+"""The Ray session of a run: a local one that ends with it, or a cluster's, and the environment of its processes."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import ray
+
+from raysynth.store import Store
+
+HOSTS_AT_ONCE = 8
+"""So many trials may wait for a host of a cluster."""
+
+
+@contextlib.contextmanager
+def session(address: str | None, variables: Mapping[str, str] | None = None) -> Iterator[None]:
+    """A Ray session, on this machine without an address, whose processes have these environment variables."""
+    variables = dict(variables or {})
+    if address:
+        cluster = {"address": address, "runtime_env": {"env_vars": variables}}
+        inherited = {}
+    else:
+        cluster = {"address": "local", "object_store_memory": 400 * 2**20}
+        inherited = variables  # processes that inherit them start sooner than those with a `runtime_env`
+        if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+            cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
+    with _environment(inherited):
+        ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)
+        try:
+            from ray.data import DataContext  # here, because workers start meanwhile
+
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            context = DataContext.get_current()
+            context.enable_progress_bars = False
+            context.print_on_execution_start = False
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def training_session(address: str | None, store: Store) -> Iterator[Path]:
+    """A session for trials, and a directory on each host for their copies of inputs and their compiled programs."""
+    cache = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
+    compiled = store.local_root / "compiled" if store.local_root is not None else cache / "compiled"
+    variables = {
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # The same bits in every run on the same kind of GPU.
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip(),
+        # glibc gives large arrays back to the system after every step and pays a page fault for each page again:
+        # keeping them, in huge pages, makes a small model's step take half the time. (And a process's start half as
+        # long again, so a session that only draws data does without.)
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        "MALLOC_MMAP_THRESHOLD_": str(2**32),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        "MALLOC_TOP_PAD_": str(2**28),
+    }
+    tune = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trial writes its own, with real steps
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the run; the store is what it goes on from
+        "RAY_AIR_NEW_OUTPUT": "0",  # no box around an empty parameter space
+        "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # nobody reads Tune's own state
+    }
+    if address:
+        # Trials that wait for a host make the cluster grow, so there must be as many as hosts to ask for at once.
+        tune["TUNE_MAX_PENDING_TRIALS_PG"] = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
+    with _environment(tune), session(address, variables):
+        yield cache
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
