@@ -5,7 +5,9 @@ import hashlib
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,9 +32,12 @@ def session(address: str | None, variables: Mapping[str, str] | None = None) -> 
         if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
             cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
     with _environment(inherited):
+        imports = threading.Thread(target=import_module, args=("ray.data",))  # takes a second, and starting Ray waits
+        imports.start()
         ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)
         try:
-            from ray.data import DataContext  # here, because workers start meanwhile
+            imports.join()
+            from ray.data import DataContext
 
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             context = DataContext.get_current()

@@ -11,6 +11,7 @@ draw or all its final files, and a damaged shard is drawn again from nothing but
 
 import hashlib
 import itertools
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterable
@@ -93,6 +94,7 @@ def generate(dataset: Dataset, store: Store, *, tick: Tick, warn: Warn) -> dict[
                 f"{wanted} were asked for; allow longer inputs, more tokens or fewer examples"
             )
         more = max(1, -(-int((wanted - count) / rate) // dataset.shard_size))
+        more += more // 50  # so that a few duplicates seldom cost another round
         told = _map(
             partial(_draw, dataset, store),
             range(len(shards), len(shards) + more),
@@ -487,7 +489,7 @@ def _map(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[in
             answers = WorkerError.of(error)
         return {"start": batch["start"], "answers": [pickle.dumps(answers)]}
 
-    each = max(1, min(_AT_MOST, len(items) // int(4 * ray.cluster_resources().get("CPU", 1))))
+    each = min(_AT_MOST, math.ceil(len(items) / (4 * ray.cluster_resources().get("CPU", 1))))
     starts = range(0, len(items), each)
     groups = [pa.table({"start": [start], "items": [pickle.dumps(items[start : start + each])]}) for start in starts]
     answers: dict[int, list[Any]] = {}
