@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import ray
@@ -37,8 +38,8 @@ def make_data(
         ends = _Shown(driver, display)
         write_texts([dataset], store, driver, display, data, bad_rows)
         if isinstance(dataset, Dataset):
-            with session(address):
-                draw([dataset], ends, store, driver, display)
+            with session(address) as end:
+                draw([dataset], ends, store, driver, display, drawn=end)
     return ends.error
 
 
@@ -97,9 +98,27 @@ def _write_pairs(
         display.noted(name(dataset), note)
 
 
-def draw(datasets: list[Dataset], ends: Ends, store: Store, driver: Driver, display: Display) -> None:
-    """Make the data sets that no other run makes, one after another, and wait for the others."""
-    waiting = list(datasets)
+def draw(
+    datasets: list[Dataset],
+    ends: Ends,
+    store: Store,
+    driver: Driver,
+    display: Display,
+    *,
+    drawn: Callable[[], object] = lambda: None,
+) -> None:
+    """Make the data sets that no other run makes, one after another, and wait for the others.
+
+    Calls `drawn` where the last one needs no Ray any more.
+    """
+    waiting, needs_ray = list(datasets), True
+
+    def drawn_one() -> None:
+        nonlocal needs_ray
+        if not waiting:
+            needs_ray = False
+            drawn()
+
     while waiting:
         dataset = next((dataset for dataset in waiting if driver.lease(dataset)), None)
         if dataset is None:
@@ -113,10 +132,10 @@ def draw(datasets: list[Dataset], ends: Ends, store: Store, driver: Driver, disp
         started = time.time()
         try:
             make = shards.generate_corpus if isinstance(dataset.task, TextCorpus) else shards.generate
-            manifest = make(dataset, store, tick=_tick(display, driver, dataset), warn=display.warn)
+            manifest = make(dataset, store, tick=_tick(display, driver, dataset), warn=display.warn, drawn=drawn_one)
             _record(dataset, store, manifest, started)
         except Exception as error:
-            if not ray.is_initialized():
+            if needs_ray and not ray.is_initialized():
                 return  # the run was ended under this thread
             told = isinstance(error, InputError | WorkerError)
             line = str(error) if told else f"{type(error).__name__}: {error}".splitlines()[0]

@@ -5,11 +5,13 @@ import hashlib
 import logging
 import os
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -20,8 +22,11 @@ HOSTS_AT_ONCE = 8
 
 
 @contextlib.contextmanager
-def session(address: str | None, variables: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A Ray session, on this machine without an address, whose processes have these environment variables."""
+def session(address: str | None, variables: Mapping[str, str] | None = None) -> Iterator[Callable[[], Any]]:
+    """A Ray session, on this machine without an address, whose processes have these environment variables.
+
+    Yields what begins to end it, for those with work left that needs no Ray: it takes a second.
+    """
     variables = dict(variables or {})
     if address:
         cluster = {"address": address, "runtime_env": {"env_vars": variables}}
@@ -31,28 +36,28 @@ def session(address: str | None, variables: Mapping[str, str] | None = None) -> 
         inherited = variables  # processes that inherit them start sooner than those with a `runtime_env`
         if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
             cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
-    with _environment(inherited):
-        imports = threading.Thread(target=import_module, args=("ray.data",))  # takes a second, and starting Ray waits
-        imports.start()
+    with _environment(inherited), ThreadPoolExecutor(1) as aside:
+        end = cache(lambda: aside.submit(ray.shutdown))
+        imports = aside.submit(import_module, "ray.data")  # takes a second too, and starting Ray is mostly waiting
         ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)
         try:
-            imports.join()
+            imports.result()
             from ray.data import DataContext
 
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             context = DataContext.get_current()
             context.enable_progress_bars = False
             context.print_on_execution_start = False
-            yield
+            yield end
         finally:
-            ray.shutdown()
+            end().result()
 
 
 @contextlib.contextmanager
 def training_session(address: str | None, store: Store) -> Iterator[Path]:
     """A session for trials, and a directory on each host for their copies of inputs and their compiled programs."""
-    cache = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
-    compiled = store.local_root / "compiled" if store.local_root is not None else cache / "compiled"
+    place = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
+    compiled = store.local_root / "compiled" if store.local_root is not None else place / "compiled"
     variables = {
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -78,7 +83,7 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
         # Trials that wait for a host make the cluster grow, so there must be as many as hosts to ask for at once.
         tune["TUNE_MAX_PENDING_TRIALS_PG"] = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
     with _environment(tune), session(address, variables):
-        yield cache
+        yield place
 
 
 @contextlib.contextmanager

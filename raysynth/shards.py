@@ -60,8 +60,10 @@ class _Shard:
     """The file that was found damaged, if any."""
 
 
-def generate(dataset: Dataset, store: Store, *, tick: Tick, warn: Warn) -> dict[str, Any]:
-    """Draw, deduplicate, split and write a synthetic data set; returns its manifest.
+def generate(
+    dataset: Dataset, store: Store, *, tick: Tick, warn: Warn, drawn: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Draw, deduplicate, split and write a synthetic data set; returns its manifest. Calls `drawn` when done with Ray.
 
     Shards that an earlier, killed call finished are kept, and those of a finished data set are checked: a damaged one
     is made again, with a warning. Raises `InputError` where the task cannot give so many distinct inputs.
@@ -95,23 +97,27 @@ def generate(dataset: Dataset, store: Store, *, tick: Tick, warn: Warn) -> dict[
             )
         more = max(1, -(-int((wanted - count) / rate) // dataset.shard_size))
         more += more // 50  # so that a few duplicates seldom cost another round
-        told = _map(
+        answers = _map(
             partial(_draw, dataset, store),
             range(len(shards), len(shards) + more),
             tick=lambda done, of, draws=draws: tick(draws + done * dataset.shard_size, draws + of * dataset.shard_size),
         )
-        for shard, drawn in told:
+        for shard, found in answers:
             if shard.remade is not None:
                 warn(f"{store.uri}/{where}/{shard.remade} is damaged and is made again")
             shards.append(shard)
-            starts.append(starts[-1] + len(drawn))
-        hashes = np.concatenate([hashes, *(drawn for _, drawn in told)])
+            starts.append(starts[-1] + len(found))
+        hashes = np.concatenate([hashes, *(found for _, found in answers)])
         stays = _first_of_equals(hashes)
-    return _settle(dataset, store, shards, [stays[start:end] for start, end in itertools.pairwise(starts)])
+    return _settle(dataset, store, shards, [stays[start:end] for start, end in itertools.pairwise(starts)], drawn)
 
 
-def generate_corpus(dataset: Dataset, store: Store, *, tick: Tick, warn: Warn) -> dict[str, Any]:
+def generate_corpus(
+    dataset: Dataset, store: Store, *, tick: Tick, warn: Warn, drawn: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Draw the shards of a text corpus whose documents `write_documents` left in the store; returns the manifest.
+
+    Calls `drawn` when done with Ray.
 
     Training and validation have other documents, so no input is in both; an epoch later a segment comes again under
     other noise. Shards that are there already are kept, damaged ones are made again with a warning.
@@ -140,6 +146,7 @@ def generate_corpus(dataset: Dataset, store: Store, *, tick: Tick, warn: Warn) -
             table = _table(_found(store, f"{where}/{last['file']}")).slice(0, last["rows"] - over)
             files.append(_write(store, where, last["file"], _bytes(table.combine_chunks()), last["rows"] - over))
         splits[split] = files
+    drawn()
     model = _found(store, f"{where}/documents/spiece.model")
     store.write_bytes(f"{where}/spiece.model", model)
     manifest = {"splits": splits, "prefix": list(dataset.task.prefix)}
@@ -259,7 +266,9 @@ def _check(dataset: Dataset, sources: Any, targets: Any) -> None:
             raise InputError(f"{task.name}.draw must return ids up to {task.largest_id}, got {largest} in its {what}")
 
 
-def _settle(dataset: Dataset, store: Store, shards: list[_Shard], stays: list[np.ndarray]) -> dict[str, Any]:
+def _settle(
+    dataset: Dataset, store: Store, shards: list[_Shard], stays: list[np.ndarray], drawn: Callable[[], None]
+) -> dict[str, Any]:
     """Give every row that stays its final place, then write the manifest and delete what is left of the draws."""
     where = name(dataset)
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
@@ -284,11 +293,13 @@ def _settle(dataset: Dataset, store: Store, shards: list[_Shard], stays: list[np
             continue
         _list(splits, shard)
     rewrite = partial(_rewrite, where, store)
-    if len(rewritten) <= _FEW:
+    if len(rewritten) > _FEW:
+        settled = _map(rewrite, rewritten, tick=lambda done, of: None)
+        drawn()
+    else:
+        drawn()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             settled = list(pool.map(rewrite, rewritten))
-    else:
-        settled = _map(rewrite, rewritten, tick=lambda done, of: None)
     for shard in settled:
         _list(splits, shard)
     for files in splits.values():
