@@ -502,10 +502,11 @@ def _map(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[in
 
     each = min(_AT_MOST, math.ceil(len(items) / (4 * ray.cluster_resources().get("CPU", 1))))
     starts = range(0, len(items), each)
-    groups = [pa.table({"start": [start], "items": [pickle.dumps(items[start : start + each])]}) for start in starts]
+    groups = [{"start": start, "items": pickle.dumps(items[start : start + each])} for start in starts]
     answers: dict[int, list[Any]] = {}
     tick(0, len(items))
-    mapped = ray.data.from_arrow(groups).map_batches(worked, batch_size=1, **_placement(ray.nodes()))
+    blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
+    mapped = blocks.map_batches(worked, batch_size=1, **_placement(ray.nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
         told = pickle.loads(batch["answers"][0])
         if isinstance(told, Exception):
