@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import ray
@@ -38,7 +39,7 @@ def make_data(
         ends = _Shown(driver, display)
         write_texts([dataset], store, driver, display, data, bad_rows)
         if isinstance(dataset, Dataset):
-            with session(address) as end:
+            with session(address, meanwhile=partial(shards.compile_for, dataset.task)) as end:
                 draw([dataset], ends, store, driver, display, drawn=end)
     return ends.error
 

@@ -22,10 +22,13 @@ HOSTS_AT_ONCE = 8
 
 
 @contextlib.contextmanager
-def session(address: str | None, variables: Mapping[str, str] | None = None) -> Iterator[Callable[[], Any]]:
+def session(
+    address: str | None, variables: Mapping[str, str] | None = None, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Callable[[], Any]]:
     """A Ray session, on this machine without an address, whose processes have these environment variables.
 
-    Yields what begins to end it, for those with work left that needs no Ray: it takes a second.
+    `meanwhile` is called while Ray starts, which is seconds of waiting. Yields what begins to end the session, which
+    takes a second, for those with work left that needs no Ray.
     """
     variables = dict(variables or {})
     if address:
@@ -38,7 +41,8 @@ def session(address: str | None, variables: Mapping[str, str] | None = None) -> 
             cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
     with _environment(inherited), ThreadPoolExecutor(1) as aside:
         end = cache(lambda: aside.submit(ray.shutdown))
-        imports = aside.submit(import_module, "ray.data")  # takes a second too, and starting Ray is mostly waiting
+        imports = aside.submit(import_module, "ray.data")
+        aside.submit(meanwhile)
         ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)
         try:
             imports.result()

@@ -9,6 +9,7 @@ renamed to its final place; of the others the rows that stay are written anew. S
 draw or all its final files, and a damaged shard is drawn again from nothing but its number.
 """
 
+import contextlib
 import hashlib
 import itertools
 import math
@@ -28,7 +29,7 @@ from raysynth.batches import ragged
 from raysynth.compiled import compiled
 from raysynth.corpus import corpus_location, draw_shard
 from raysynth.corpus import encode as encode_corpus
-from raysynth.datasets import Dataset, TextDataset
+from raysynth.datasets import Dataset, SyntheticTask, TextCorpus, TextDataset
 from raysynth.downstream import encode, location
 from raysynth.errors import InputError, WorkerError
 from raysynth.files import BadRows, refuse
@@ -47,6 +48,13 @@ _AT_ONCE = 1_000_000
 """Hashes that are looked up together, so that memory stays near 16 bytes an example."""
 _FEW = 64
 """So many shards are written anew in threads here: Ray Data takes seconds to begin."""
+
+
+def compile_for(task: SyntheticTask | TextCorpus) -> None:
+    """Have Numba compile what draws from a task, so that the workers of this machine find it in its cache."""
+    if isinstance(task, SyntheticTask):
+        with contextlib.suppress(Exception):  # told where it matters, by the worker that draws
+            row_hashes(task.draw(np.random.default_rng(0), 1)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,10 @@ import dataclasses
 import re
 import subprocess
 import sys
+import time
 
 import pytest
+import ray
 
 from raysynth import (
     T5_BASE,
@@ -20,12 +22,13 @@ from raysynth import (
     StatisticInit,
     batches,
     downstream_tasks,
+    shards,
     synthetic_tasks,
 )
 from raysynth.cli import _model, main
 from raysynth.examples import of_task
 from raysynth.specs import describe, name
-from raysynth.store import Store
+from raysynth.store import State, Store
 from raysynth.synthetic import simple_tasks
 
 
@@ -104,6 +107,24 @@ def test_generate_writes_the_data_set_once(tmp_path, capsys):
     assert len(batches.read(tmp_path / name(dataset), "train")) == 300
     assert main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_full_once_ray_has_ended_is_one_line(tmp_path, capsys, monkeypatch):
+    arguments = ["generate", "count", "--num-examples", "300", "--num-validation", "50", "--store", str(tmp_path)]
+
+    def full(*arguments):
+        while ray.is_initialized():
+            time.sleep(0.1)
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_rewrite", full)
+        assert main(arguments) == 1
+    assert "OSError: No space left on device" in capsys.readouterr().err
+    dataset = Dataset(task=synthetic_tasks["count"], num_examples=300, num_validation=50)
+    assert Store(str(tmp_path)).status(dataset).state is State.FAILED
+    assert main(arguments) == 0
+    assert "50 validation, 300 train" in capsys.readouterr().out
 
 
 def test_generate_takes_a_downstream_task_and_skips_bad_rows_on_request(tmp_path, shared, monkeypatch, capsys):
