@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import ray
 
-from raysynth import shards
+from raysynth import generation, shards
 from raysynth.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.display import Display
 from raysynth.errors import InputError, WorkerError
@@ -39,7 +39,7 @@ def make_data(
         ends = _Shown(driver, display)
         write_texts([dataset], store, driver, display, data, bad_rows)
         if isinstance(dataset, Dataset):
-            with session(address, meanwhile=partial(shards.compile_for, dataset.task)) as end:
+            with session(address, meanwhile=partial(generation.compile_for, dataset.task)) as end:
                 draw([dataset], ends, store, driver, display, drawn=end)
     return ends.error
 
@@ -78,7 +78,7 @@ def write_texts(
         if isinstance(dataset, TextDataset):
             _write_pairs(dataset, store, driver, display, data, bad_rows)
         elif isinstance(dataset.task, TextCorpus) and store.status(dataset).state is not State.DONE:
-            shards.write_documents(dataset, store, data)
+            generation.write_documents(dataset, store, data)
 
 
 def _write_pairs(
@@ -132,7 +132,7 @@ def draw(
         display.started(name(dataset))
         started = time.time()
         try:
-            make = shards.generate_corpus if isinstance(dataset.task, TextCorpus) else shards.generate
+            make = generation.generate_corpus if isinstance(dataset.task, TextCorpus) else generation.generate
             manifest = make(dataset, store, tick=_tick(display, driver, dataset), warn=display.warn, drawn=drawn_one)
             _record(dataset, store, manifest, started)
         except Exception as error:
@@ -147,7 +147,7 @@ def draw(
             ends.made(dataset)
 
 
-def _tick(display: Display, driver: Driver, dataset: Dataset) -> shards.Tick:
+def _tick(display: Display, driver: Driver, dataset: Dataset) -> generation.Tick:
     """Shows how many examples are drawn and how fast."""
     started = time.monotonic()
 

@@ -1,11 +1,13 @@
-"""The Ray session of a run: a local one that ends with it, or a cluster's, and the environment of its processes."""
+"""The Ray session of a run: a local one that ends with it, or a cluster's; its environment; work for Ray Data."""
 
 import contextlib
 import hashlib
 import logging
+import math
 import os
+import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
@@ -15,6 +17,7 @@ from typing import Any
 
 import ray
 
+from raysynth.errors import InputError, WorkerError
 from raysynth.store import Store
 
 HOSTS_AT_ONCE = 8
@@ -99,3 +102,57 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+# -------------------------------------------------------------------------------- work in a session
+
+_AT_MOST = 32
+"""Items in one Ray Data task; each task costs the driver some 20 ms, and nothing is told of it before its end."""
+
+
+def spread(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[int, int], None]) -> list[Any]:
+    """`work` of every item by Ray Data, results in the order of the items.
+
+    Raises the `InputError` that a worker raised, and `WorkerError` for anything else.
+    """
+    items = list(items)
+    if not items:
+        return []
+    import ray.data  # here, because a session imports it while Ray starts
+
+    def worked(batch: dict[str, Any]) -> dict[str, list[Any]]:
+        answers: Any
+        try:
+            answers = [work(item) for item in pickle.loads(batch["items"][0])]
+        except InputError as error:
+            answers = error
+        except Exception as error:
+            answers = WorkerError.of(error)
+        return {"start": batch["start"], "answers": [pickle.dumps(answers)]}
+
+    each = min(_AT_MOST, math.ceil(len(items) / (4 * ray.cluster_resources().get("CPU", 1))))
+    starts = range(0, len(items), each)
+    groups = [{"start": start, "items": pickle.dumps(items[start : start + each])} for start in starts]
+    answers: dict[int, list[Any]] = {}
+    tick(0, len(items))
+    blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
+    mapped = blocks.map_batches(worked, batch_size=1, **_placement(ray.nodes()))
+    for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
+        told = pickle.loads(batch["answers"][0])
+        if isinstance(told, Exception):
+            raise told
+        answers[int(batch["start"][0])] = told
+        tick(sum(map(len, answers.values())), len(items))
+    return [answer for start in starts for answer in answers[start]]
+
+
+def _placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The arguments that keep tasks off the hosts of accelerators: on the largest other host, where there is one."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
+    plain = [node for node in alive if not {"TPU", "GPU"} & node["Resources"].keys()]
+    if not plain or len(plain) == len(alive):
+        return {}
+    largest = max(plain, key=lambda node: node["Resources"]["CPU"])
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(largest["NodeID"], soft=True)}

@@ -13,7 +13,7 @@ import pytest
 from raysynth import InputError
 from raysynth.batches import Examples, Order, PadToLongest, StoredSplit, Stream, evaluation_batches, ragged
 from raysynth.ragged import Ragged
-from raysynth.shards import _bytes_of, _parquet
+from raysynth.shards import _bytes_of, parquet
 from raysynth.tokens import EOS
 
 
@@ -97,7 +97,7 @@ def directory(tmp_path_factory):
     for shard in range(10):
         ids = Ragged.of([[100 + 5 * shard + row] for row in range(5)])
         file = f"train-{shard:05d}.parquet"
-        (directory / file).write_bytes(_parquet(ids, ids))
+        (directory / file).write_bytes(parquet(ids, ids))
         shards.append({"file": file, "rows": 5})
     (directory / "manifest.json").write_text(json.dumps({"splits": {"train": shards}, "prefix": [7]}))
     return directory

@@ -22,7 +22,7 @@ from raysynth import (
     StatisticInit,
     batches,
     downstream_tasks,
-    shards,
+    generation,
     synthetic_tasks,
 )
 from raysynth.cli import _model, main
@@ -118,7 +118,7 @@ def test_a_disk_that_is_full_once_ray_has_ended_is_one_line(tmp_path, capsys, mo
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_rewrite", full)
+        patch.setattr(generation, "_rewrite", full)
         assert main(arguments) == 1
     assert "OSError: No space left on device" in capsys.readouterr().err
     dataset = Dataset(task=synthetic_tasks["count"], num_examples=300, num_validation=50)

@@ -30,6 +30,7 @@ LAYERS = [
     {"shards", "evidence"},
     {"trial", "dependencies"},
     {"session"},
+    {"generation"},
     {"drawing"},
     {"execution"},
     {"outlook"},
@@ -41,7 +42,7 @@ LAYERS = [
 """Each module imports modules of earlier layers only."""
 
 JAX = {"batches", "t5", "optimizer", "decode", "initialize", "checkpoints", "interop", "train", "weights"}
-RAY = {"shards", "trial", "dependencies", "session", "drawing", "execution", "outlook", "cluster"}
+RAY = {"trial", "dependencies", "session", "generation", "drawing", "execution", "outlook", "cluster"}
 
 
 def imports(module):

@@ -85,14 +85,14 @@ def quiet(progress):
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory):
     """A synthetic data set's directory, written without Ray."""
-    from raysynth.shards import _parquet, _write
+    from raysynth.shards import parquet, write
 
     store = Store(str(tmp_path_factory.mktemp("store")))
     sources = DATA.task.sample(np.random.default_rng(0), 248)
     splits = {}
     for split, rows in (("validation", np.arange(48)), ("train", np.arange(48, 248))):
         part = sources.take(rows)
-        splits[split] = [_write(store, "d", f"{split}-0.parquet", _parquet(part, DATA.task.solve(part)), len(part))]
+        splits[split] = [write(store, "d", f"{split}-0.parquet", parquet(part, DATA.task.solve(part)), len(part))]
     store.write_json("d/manifest.json", {"splits": splits, "prefix": []})
     return store.local_root / "d"
 

@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_synthetic import brute
 
 from raysynth import InputError, synthetic_tasks
-from raysynth.shards import _parquet, row_hashes
+from raysynth.generation import row_hashes
+from raysynth.shards import parquet
 from raysynth.synthetic import simple_tasks
 
 PAPER = {
@@ -137,7 +138,7 @@ def speed(task, count, seconds, file):
         sources, targets = task.draw(np.random.default_rng([0, shard]), count)
         hashes = row_hashes(sources)
         np.unique(hashes, return_index=True)
-        file.write_bytes(_parquet(sources, targets))
+        file.write_bytes(parquet(sources, targets))
         spent += time.process_time() - began
         shard, examples = shard + 1, examples + count
         tokens += len(sources.values) + len(targets.values)

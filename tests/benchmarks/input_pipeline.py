@@ -25,7 +25,7 @@ import jax
 from raysynth import Dataset, optimizer, synthetic_tasks, train
 from raysynth.batches import PadToLongest, StoredSplit, Stream
 from raysynth.recipes import T5_SMALL
-from raysynth.shards import _parquet
+from raysynth.shards import parquet
 from raysynth.t5 import T5, init_params
 
 LAYOUT = PadToLongest(input_length=512, target_length=512)
@@ -37,7 +37,7 @@ def write(dataset: Dataset, directory: Path) -> None:
     for shard in range(dataset.num_examples // dataset.shard_size):
         sources, targets = dataset.task.draw(np.random.default_rng([dataset.seed, shard]), dataset.shard_size)
         file = directory / f"train-{shard:05d}.parquet"
-        file.write_bytes(_parquet(sources, targets))
+        file.write_bytes(parquet(sources, targets))
         shards.append({"file": file.name, "rows": len(sources)})
     train.write_json(directory / "manifest.json", {"splits": {"train": shards}})
 

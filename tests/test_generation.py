@@ -17,7 +17,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from raysynth import Dataset, InputError, Mixture, batches, shards, synthetic_tasks, token_space
+from raysynth import Dataset, InputError, Mixture, batches, generation, session, shards, synthetic_tasks, token_space
 from raysynth.corruption import SpanCorruption
 from raysynth.datasets import SyntheticTask, TextCorpus, TrainedVocabulary
 from raysynth.errors import WorkerError
@@ -42,7 +42,7 @@ def one_node():
 @pytest.fixture(scope="module")
 def made(one_node, tmp_path_factory):
     store = Store(str(tmp_path_factory.mktemp("store")))
-    return store, shards.generate(DATA, store, tick=lambda done, of: None, warn=print)
+    return store, generation.generate(DATA, store, tick=lambda done, of: None, warn=print)
 
 
 def rows(store, dataset, split):
@@ -71,7 +71,7 @@ def test_a_mixture_has_no_input_twice_and_may_have_two_answers_to_one(one_node, 
     )
     dataset = Dataset(task=Mixture(tasks=tuple(tasks), tokens=few), num_examples=180, num_validation=60, shard_size=200)
     store = Store(str(tmp_path))
-    manifest = shards.generate(dataset, store, tick=lambda done, of: None, warn=print)
+    manifest = generation.generate(dataset, store, tick=lambda done, of: None, warn=print)
     assert manifest["prefix"] == []
     told = dict(rows(store, dataset, "train") + rows(store, dataset, "validation"))
     assert len(told) == 240
@@ -106,18 +106,18 @@ def test_a_killed_call_keeps_what_it_drew_and_ends_with_the_same_data(made, tmp_
             raise Killed
 
     with pytest.raises(Killed):
-        shards.generate(DATA, store, tick=die, warn=print)
+        generation.generate(DATA, store, tick=die, warn=print)
     kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / name(DATA) / "draws").iterdir()}
     assert len(kept) >= 2
-    assert shards.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
+    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
 
 
 def test_a_shard_is_drawn_once(one_node, tmp_path):
     store = Store(str(tmp_path))
-    first, hashes = shards._draw(DATA, store, 3)
+    first, hashes = generation._draw(DATA, store, 3)
     file = tmp_path / name(DATA) / "draws" / "00003.parquet"
     before = file.stat().st_mtime_ns
-    again, same = shards._draw(DATA, store, 3)
+    again, same = generation._draw(DATA, store, 3)
     assert first == again
     assert np.array_equal(hashes, same)
     assert file.stat().st_mtime_ns == before
@@ -143,7 +143,7 @@ def times(directory):
 def test_a_whole_data_set_is_left_alone(made, tmp_path):
     store, directory = copy(made, tmp_path)
     before = times(directory)
-    assert shards.generate(DATA, store, tick=lambda done, of: None, warn=pytest.fail) == made[1]
+    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=pytest.fail) == made[1]
     assert times(directory) == before
 
 
@@ -155,7 +155,7 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
     assert (directory / "validation-00000.parquet").exists(), "shard 0 lies in two files"
     warned = []
     assert not shards.intact(DATA, store)
-    assert shards.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
     assert shards.intact(DATA, store)
     assert [line.split("/")[-1].split()[0] for line in sorted(warned)] == ["train-00000.parquet", "train-00002.parquet"]
     changed = {file for file, time in times(directory).items() if time != before[file]}
@@ -165,10 +165,10 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
 def test_a_damaged_draw_is_made_again_with_a_warning(made, tmp_path):
     store = Store(str(tmp_path))
     for number in range(3):
-        shards._draw(DATA, store, number)
+        generation._draw(DATA, store, number)
     spoil(tmp_path / name(DATA) / "draws" / "00001.parquet")
     warned = []
-    assert shards.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
     assert warned == [f"{tmp_path}/{name(DATA)}/draws/00001.parquet is damaged and is made again"]
 
 
@@ -179,7 +179,7 @@ SPARSE = Dataset(task=synthetic_tasks["identity"], num_examples=900, num_validat
 @pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "write_json"), (SPARSE, "write_json")])
 def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, monkeypatch, dataset, step):
     whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
-    manifest = shards.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
+    manifest = generation.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
     calls = iter(range(5 if step == "move" else 1))
     going = getattr(Store, step)
 
@@ -190,12 +190,12 @@ def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, mon
 
     monkeypatch.setattr(Store, step, killed)
     with pytest.raises(KeyboardInterrupt):
-        shards.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
+        generation.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
     monkeypatch.undo()
     directory = broken.local_root / name(dataset)
     before = times(directory)
     assert len(before) >= 5
-    assert shards.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail) == manifest
+    assert generation.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail) == manifest
     after = times(directory)
     assert {file: after[file] for file in before} == before
 
@@ -204,14 +204,14 @@ def test_equals_are_found_in_passes_as_at_once(monkeypatch):
     hashes = np.random.default_rng(0).integers(0, 5_000, 20_000).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     wanted = np.zeros(len(hashes), bool)
     wanted[np.unique(hashes, return_index=True)[1]] = True
-    assert np.array_equal(shards._first_of_equals(hashes), wanted)
-    monkeypatch.setattr(shards, "_AT_ONCE", 3_000)
-    assert np.array_equal(shards._first_of_equals(hashes), wanted)
+    assert np.array_equal(generation._first_of_equals(hashes), wanted)
+    monkeypatch.setattr(generation, "_AT_ONCE", 3_000)
+    assert np.array_equal(generation._first_of_equals(hashes), wanted)
 
 
 def test_seeds_give_other_data(made, tmp_path):
     other = Store(str(tmp_path))
-    manifest = shards.generate(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
+    manifest = generation.generate(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
     assert shards.manifest_digest(manifest) != shards.manifest_digest(made[1])
 
 
@@ -224,7 +224,7 @@ def test_too_few_distinct_inputs_are_one_line(one_node, tmp_path):
     )
     dataset = Dataset(task=task, num_examples=900, num_validation=10, shard_size=500)
     with pytest.raises(InputError) as caught:
-        shards.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
+        generation.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
     assert str(caught.value).startswith("first_token gave only 210 distinct inputs")
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -238,7 +238,7 @@ def test_generation_goes_on_until_the_count_is_reached(one_node, tmp_path):
     )
     dataset = Dataset(task=task, num_examples=190, num_validation=10, shard_size=100)
     store = Store(str(tmp_path))
-    manifest = shards.generate(dataset, store, tick=lambda done, of: None, warn=print)
+    manifest = generation.generate(dataset, store, tick=lambda done, of: None, warn=print)
     assert sum(shard["rows"] for shard in manifest["splits"]["train"]) == 190
     assert len({source for source, _ in rows(store, dataset, "train") + rows(store, dataset, "validation")}) == 200
 
@@ -256,7 +256,7 @@ def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(one_node, tmp_path):
 
     ids = Ragged.of([[2, 3]] * 100)
     for kind, drawn, error, line in [
-        ("misspelt", lambda count: nowhere, WorkerError, r"NameError: .*'nowhere'.* \(test_shards.py, line \d+\)"),  # noqa: F821
+        ("misspelt", lambda count: nowhere, WorkerError, r"NameError: .*'nowhere'.* \(test_generation.py, line \d+\)"),  # noqa: F821
         ("lone", lambda count: ids, WorkerError, "ValueError: too many values to unpack"),
         ("lists", lambda count: (ids, [[2]]), InputError, "must return 100 targets as a Ragged, got list"),
         ("few", lambda count: (Ragged.of([[2]]), ids), InputError, "must return 100 inputs as a Ragged, got 1 rows"),
@@ -264,7 +264,7 @@ def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(one_node, tmp_path):
     ]:
         dataset = Dataset(task=task_of(kind, drawn), num_examples=100, num_validation=10, shard_size=100)
         with pytest.raises(error, match=line) as caught:
-            shards.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
+            generation.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -285,7 +285,7 @@ def test_a_damaged_shard_is_one_line(made, tmp_path):
 def test_equal_rows_share_a_hash_and_others_do_not():
     rng = np.random.default_rng(0)
     some = [tuple(rng.integers(2, 6, rng.integers(0, 6)).tolist()) for _ in range(3000)]
-    hashes = shards.row_hashes(Ragged.of([*some, *some])).tolist()
+    hashes = generation.row_hashes(Ragged.of([*some, *some])).tolist()
     assert hashes[:3000] == hashes[3000:]
     assert len(set(hashes)) == len(set(some))
 
@@ -296,9 +296,9 @@ def test_data_are_drawn_off_the_hosts_of_accelerators():
 
     head, dead = node("a", CPU=8.0), {**node("d", CPU=8.0), "Alive": False}
     hosts = [head, node("b", CPU=96.0, TPU=4.0), node("c", CPU=4.0), node("e", CPU=16.0, GPU=1.0), dead]
-    assert shards._placement(hosts)["scheduling_strategy"].node_id[0] == "a"
-    assert shards._placement([head, dead]) == {}
-    assert shards._placement(hosts[1:2]) == {}
+    assert session._placement(hosts)["scheduling_strategy"].node_id[0] == "a"
+    assert session._placement([head, dead]) == {}
+    assert session._placement(hosts[1:2]) == {}
 
 
 CORPUS = Dataset(
@@ -322,8 +322,8 @@ def corpus(one_node, tmp_path_factory):
     for n in range(60):
         (texts / f"{n}.txt").write_text(f"article {n} tells of {'abcdefgh'[n % 8]} and {n * n} and then {n % 13} more.")
     store = Store(str(tmp_path_factory.mktemp("corpus")))
-    shards.write_documents(CORPUS, store, {"wiki_10k": str(texts)})
-    return texts, store, shards.generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
+    generation.write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    return texts, store, generation.generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
 
 
 def test_a_corpus_becomes_a_data_set_of_the_counts_asked_for(corpus):
@@ -343,12 +343,12 @@ def test_a_corpus_killed_and_damaged_gives_the_same_data(corpus, tmp_path):
         if of == 900 and done >= 400:
             raise KeyboardInterrupt
 
-    shards.write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    generation.write_documents(CORPUS, store, {"wiki_10k": str(texts)})
     with pytest.raises(KeyboardInterrupt):
-        shards.generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
+        generation.generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
     spoil(tmp_path / name(CORPUS) / "train-00001.parquet")
     warned = []
-    assert shards.generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=warned.append) == manifest
+    assert generation.generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=warned.append) == manifest
     assert len(warned) == 1
     for file in ("spiece.model", "train-00001.parquet", "train-00004.parquet"):
         path = f"{name(CORPUS)}/{file}"
@@ -358,7 +358,7 @@ def test_a_corpus_killed_and_damaged_gives_the_same_data(corpus, tmp_path):
 
 def test_a_corpus_without_a_place_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"^wiki_10k needs its documents: pass --data wiki_10k=PATH or set RAYSYNTH_"):
-        shards.write_documents(CORPUS, Store(str(tmp_path)), {})
+        generation.write_documents(CORPUS, Store(str(tmp_path)), {})
 
 
 @pytest.mark.long
@@ -366,9 +366,10 @@ def test_a_corpus_without_a_place_is_one_line(tmp_path):
 def test_any_number_of_workers_writes_the_same_bytes(made, tmp_path, num_cpus):
     store, manifest = made
     code = (
-        "import sys, ray; from raysynth import shards; from raysynth.store import Store; import test_shards as t;"
+        "import sys, ray; from raysynth import generation; from raysynth.store import Store;"
+        "import test_generation as t;"
         f"ray.init(address='local', num_cpus={num_cpus}, include_dashboard=False, object_store_memory=100 * 2**20);"
-        "shards.generate(t.DATA, Store(sys.argv[1]), tick=lambda done, of: None, warn=print)"
+        "generation.generate(t.DATA, Store(sys.argv[1]), tick=lambda done, of: None, warn=print)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parent)
     for split in manifest["splits"].values():
@@ -415,12 +416,12 @@ def test_two_nodes_write_the_rows_of_one(made, tmp_path):
         cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         ray.init(address=cluster.address, log_to_driver=False)
         store = Store(str(tmp_path))
-        assert shards.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
+        assert generation.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
-def test_shards_written_anew_by_ray_data_are_those_of_threads(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_FEW", 0)
-    assert shards.generate(DATA, Store(str(tmp_path)), tick=lambda done, of: None, warn=pytest.fail) == made[1]
+def test_generation_written_anew_by_ray_data_are_those_of_threads(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "_FEW", 0)
+    assert generation.generate(DATA, Store(str(tmp_path)), tick=lambda done, of: None, warn=pytest.fail) == made[1]

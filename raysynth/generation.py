@@ -1,0 +1,364 @@
+"""Synthetic data sets and text corpora, drawn in parallel by Ray Data.
+
+Shard i of a synthetic data set draws from (seed, i), whoever runs it, so the number of workers never changes the
+data. Duplicates are found by a 64-bit hash of the input over the whole data set: two different inputs that share a
+hash cost one of them its place, two equal ones can never both stay.
+
+A shard is first written whole under `draws/`. Once all are there, one without duplicates that belongs to one split is
+renamed to its final place; of the others the rows that stay are written anew. So a killed call finds either a shard's
+draw or all its final files, and a damaged shard is drawn again from nothing but its number.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.batches import ragged
+from raysynth.compiled import compiled
+from raysynth.corpus import corpus_location, draw_shard
+from raysynth.corpus import encode as encode_corpus
+from raysynth.datasets import Dataset, SyntheticTask, TextCorpus
+from raysynth.errors import InputError
+from raysynth.ragged import Ragged
+from raysynth.session import spread
+from raysynth.shards import MANIFEST, content_of, damaged, list_files, parquet, table_bytes, table_of, write
+from raysynth.specs import name
+from raysynth.store import Store
+
+Tick = Callable[[int, int], None]
+"""Called with the examples drawn and the examples to draw."""
+Warn = Callable[[str], None]
+"""Called with one line."""
+
+_AT_ONCE = 1_000_000
+"""Hashes that are looked up together, so that memory stays near 16 bytes an example."""
+_FEW = 64
+"""So many shards are written anew in threads here: Ray Data takes seconds to begin."""
+
+
+def compile_for(task: SyntheticTask | TextCorpus) -> None:
+    """Have Numba compile what draws from a task, so that the workers of this machine find it in its cache."""
+    if isinstance(task, SyntheticTask):
+        with contextlib.suppress(Exception):  # told where it matters, by the worker that draws
+            row_hashes(task.draw(np.random.default_rng(0), 1)[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shard:
+    """A shard as it lies in the store: whole among the draws, or its rows that stay in their final files."""
+
+    number: int
+    files: dict[str, tuple[int, str]]
+    """Rows and SHA-256 of each file, by its name."""
+    remade: str | None = None
+    """The file that was found damaged, if any."""
+
+
+def generate(
+    dataset: Dataset, store: Store, *, tick: Tick, warn: Warn, drawn: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Draw, deduplicate, split and write a synthetic data set; returns its manifest. Calls `drawn` when done with Ray.
+
+    Shards that an earlier, killed call finished are kept, and those of a finished data set are checked: a damaged one
+    is made again, with a warning. Raises `InputError` where the task cannot give so many distinct inputs.
+    """
+    where = name(dataset)
+    manifest = store.read_json(f"{where}/{MANIFEST}")
+    if manifest is not None:
+        wrong = damaged(manifest, store, where)
+        if not wrong:
+            return manifest
+        numbers = {_number(file) for file in wrong}
+        for file in [shard["file"] for files in manifest["splits"].values() for shard in files]:
+            if _number(file) in numbers:  # all files of the shard, or half of it would pass for the whole
+                store.delete(f"{where}/{file}")
+        for file in wrong:
+            warn(f"{store.uri}/{where}/{file} is damaged or missing and is made again")
+        store.delete(f"{where}/{MANIFEST}")
+
+    wanted = dataset.num_validation + dataset.num_examples
+    shards: list[_Shard] = []
+    hashes = np.zeros(0, np.uint64)
+    starts = [0]
+    stays = np.zeros(0, bool)
+    while (count := int(stays.sum())) < wanted:
+        draws = len(shards) * dataset.shard_size
+        rate = count / draws if draws else 1.0
+        if rate < 0.02:
+            raise InputError(
+                f"{dataset.task.name} gave only {count} distinct inputs in {draws} draws, "
+                f"{wanted} were asked for; allow longer inputs, more tokens or fewer examples"
+            )
+        more = max(1, -(-int((wanted - count) / rate) // dataset.shard_size))
+        more += more // 50  # so that a few duplicates seldom cost another round
+        answers = spread(
+            partial(_draw, dataset, store),
+            range(len(shards), len(shards) + more),
+            tick=lambda done, of, draws=draws: tick(draws + done * dataset.shard_size, draws + of * dataset.shard_size),
+        )
+        for shard, hashed in answers:
+            if shard.remade is not None:
+                warn(f"{store.uri}/{where}/{shard.remade} is damaged and is made again")
+            shards.append(shard)
+            starts.append(starts[-1] + len(hashed))
+        hashes = np.concatenate([hashes, *(hashed for _, hashed in answers)])
+        stays = _first_of_equals(hashes)
+    return _settle(dataset, store, shards, [stays[start:end] for start, end in itertools.pairwise(starts)], drawn)
+
+
+def _draw(dataset: Dataset, store: Store, number: int) -> tuple[_Shard, np.ndarray]:
+    """Draw one shard and write it aside, or find it; with the hashes of its inputs, [rows] uint64."""
+    where, draw = name(dataset), f"draws/{number:05d}.parquet"
+    found = {
+        file: content for file in (draw, *_final_files(number)) if (content := store.read_bytes(f"{where}/{file}"))
+    }
+    if draw in found:
+        found = {draw: found[draw]}
+    remade = None
+    tables = []
+    for file, content in found.items():
+        try:
+            tables.append(table_of(content))
+        except (OSError, pa.ArrowException):
+            remade = file
+    if found and remade is None:
+        sources = ragged(pa.concat_tables(tables)["source"])
+        files = {
+            file: (table.num_rows, hashlib.sha256(content).hexdigest())
+            for (file, content), table in zip(found.items(), tables, strict=True)
+        }
+        return _Shard(number=number, files=files), row_hashes(sources)
+    rng = np.random.default_rng([dataset.seed, number])
+    sources, targets = dataset.task.draw(rng, dataset.shard_size)
+    _check(dataset, sources, targets)
+    content = parquet(sources, targets)
+    store.write_bytes(f"{where}/{draw}", content)
+    files = {draw: (len(sources), hashlib.sha256(content).hexdigest())}
+    return _Shard(number=number, files=files, remade=remade), row_hashes(sources)
+
+
+def _check(dataset: Dataset, sources: Any, targets: Any) -> None:
+    """Raise `InputError` unless a task drew what was asked for, with ids that a model of its tokens knows."""
+    task = dataset.task
+    for what, rows in (("inputs", sources), ("targets", targets)):
+        if not isinstance(rows, Ragged) or len(rows) != dataset.shard_size:
+            got = f"{len(rows)} rows" if isinstance(rows, Ragged) else type(rows).__name__
+            raise InputError(f"{task.name}.draw must return {dataset.shard_size} {what} as a Ragged, got {got}")
+        if (largest := int(rows.values.max(initial=0))) > task.largest_id:
+            raise InputError(f"{task.name}.draw must return ids up to {task.largest_id}, got {largest} in its {what}")
+
+
+def _settle(
+    dataset: Dataset, store: Store, shards: list[_Shard], stays: list[np.ndarray], drawn: Callable[[], None]
+) -> dict[str, Any]:
+    """Give every row that stays its final place, then write the manifest and delete what is left of the draws."""
+    where = name(dataset)
+    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    rewritten: list[tuple[_Shard, dict[str, np.ndarray]]] = []
+    rank = 0
+    for shard, mask in zip(shards, stays, strict=True):
+        ranks = np.where(mask, rank + np.cumsum(mask) - 1, -1)
+        rank += int(mask.sum())
+        bounds = (0, dataset.num_validation, dataset.num_validation + dataset.num_examples)
+        places = [np.flatnonzero((ranks >= start) & (ranks < end)) for start, end in itertools.pairwise(bounds)]
+        rows = {file: chosen for file, chosen in zip(_final_files(shard.number), places, strict=True) if len(chosen)}
+        if {file: len(chosen) for file, chosen in rows.items()} == {file: n for file, (n, _) in shard.files.items()}:
+            pass  # an earlier call brought it here
+        elif len(rows) == 1 and all(len(chosen) == len(mask) for chosen in rows.values()):
+            ((draw, told),), (file,) = shard.files.items(), rows
+            store.move(f"{where}/{draw}", f"{where}/{file}")
+            shard = _Shard(number=shard.number, files={file: told})
+        elif rows:
+            rewritten.append((shard, rows))
+            continue
+        else:
+            continue
+        _list(splits, shard)
+    rewrite = partial(_rewrite, where, store)
+    if len(rewritten) > _FEW:
+        settled = spread(rewrite, rewritten, tick=lambda done, of: None)
+        drawn()
+    else:
+        drawn()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            settled = list(pool.map(rewrite, rewritten))
+    for shard in settled:
+        _list(splits, shard)
+    for files in splits.values():
+        files.sort(key=lambda told: told["file"])
+    manifest = {"splits": splits, "prefix": list(dataset.task.prefix)}
+    store.write_json(f"{where}/{MANIFEST}", manifest)
+    list_files(store, where, manifest)
+    store.delete(f"{where}/draws")
+    return manifest
+
+
+SPLITS = ("validation", "train")
+"""The splits of a synthetic data set, in the order in which distinct inputs fill them."""
+
+
+def _final_files(number: int) -> list[str]:
+    return [f"{split}-{number:05d}.parquet" for split in SPLITS]
+
+
+def _number(file: str) -> int:
+    return int(file.removesuffix(".parquet").split("-")[-1])
+
+
+def _list(splits: dict[str, list[dict[str, Any]]], shard: _Shard) -> None:
+    for file, (rows, digest) in shard.files.items():
+        splits[file.split("-")[0]].append({"file": file, "rows": rows, "sha256": digest})
+
+
+def _rewrite(where: str, store: Store, work: tuple[_Shard, dict[str, np.ndarray]]) -> _Shard:
+    """Write the chosen rows, [count] int64 by file, of a shard to their final files."""
+    shard, rows = work
+    content = [store.read_bytes(f"{where}/{file}") for file in shard.files]
+    table = pa.concat_tables([table_of(part) for part in content])
+    written = {}
+    for file, chosen in rows.items():
+        told = write(store, where, file, table_bytes(table.take(pa.array(chosen))), len(chosen))
+        written[file] = (told["rows"], told["sha256"])
+    for file in shard.files.keys() - written.keys():
+        store.delete(f"{where}/{file}")
+    return _Shard(number=shard.number, files=written)
+
+
+# -------------------------------------------------------------------------------- duplicates
+
+
+def row_hashes(rows: Ragged) -> np.ndarray:
+    """A 64-bit hash of each row, [rows] uint64."""
+    hashes = np.empty(len(rows), np.uint64)
+    _hash(rows.values, rows.offsets, hashes)
+    return hashes
+
+
+@compiled
+def _hash(values, offsets, hashes):
+    """Four ids at a time, mixed in by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    for row in range(len(hashes)):
+        state = np.uint64(offsets[row + 1] - offsets[row])
+        for start in range(offsets[row], offsets[row + 1], 4):
+            word = np.uint64(0)
+            for place in range(start, min(start + 4, offsets[row + 1])):
+                word = (word << np.uint64(16)) | np.uint64(values[place])
+            state = (state ^ word) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state ^= state >> np.uint64(31)
+        hashes[row] = state
+
+
+def _first_of_equals(hashes: np.ndarray) -> np.ndarray:
+    """Whether each hash, [rows] uint64, stands there for the first time, [rows] bool."""
+    first = np.ones(len(hashes), bool)
+    ordered = np.sort(hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
+        return first
+    places = []
+    for start in range(0, len(hashes), _AT_ONCE):
+        part = hashes[start : start + _AT_ONCE]
+        nearest = repeated[np.minimum(np.searchsorted(repeated, part), len(repeated) - 1)]
+        places.append(start + np.flatnonzero(nearest == part))
+    again = np.concatenate(places)
+    first[again] = False
+    first[again[np.unique(hashes[again], return_index=True)[1]]] = True
+    return first
+
+
+# -------------------------------------------------------------------------------- text corpora
+
+
+def generate_corpus(
+    dataset: Dataset, store: Store, *, tick: Tick, warn: Warn, drawn: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Draw the shards of a text corpus whose documents `write_documents` left in the store; returns the manifest.
+
+    Calls `drawn` when done with Ray.
+
+    Training and validation have other documents, so no input is in both; an epoch later a segment comes again under
+    other noise. Shards that are there already are kept, damaged ones are made again with a warning.
+    """
+    where = name(dataset)
+    wanted = {"validation": dataset.num_validation, "train": dataset.num_examples}
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for split, count in wanted.items():
+        files: list[dict[str, Any]] = []
+        while (left := count - sum(told["rows"] for told in files)) > 0:
+            numbers = range(len(files), len(files) - (-left // dataset.shard_size))
+            before = len(files) * dataset.shard_size
+            for told, remade in spread(
+                partial(_draw_from_corpus, dataset, store, split),
+                numbers,
+                tick=lambda done, of, before=before, count=count: tick(
+                    min(before + done * dataset.shard_size, count), count
+                ),
+            ):
+                if remade:
+                    warn(f"{store.uri}/{where}/{told['file']} is damaged and is made again")
+                files.append(told)
+        over = sum(told["rows"] for told in files) - count
+        if over:
+            last = files.pop()
+            table = table_of(content_of(store, f"{where}/{last['file']}")).slice(0, last["rows"] - over)
+            files.append(write(store, where, last["file"], table_bytes(table.combine_chunks()), last["rows"] - over))
+        splits[split] = files
+    drawn()
+    model = content_of(store, f"{where}/documents/spiece.model")
+    store.write_bytes(f"{where}/spiece.model", model)
+    manifest = {"splits": splits, "prefix": list(dataset.task.prefix)}
+    store.write_json(f"{where}/{MANIFEST}", manifest)
+    list_files(store, where, manifest, "spiece.model")
+    store.delete(f"{where}/documents")
+    return manifest
+
+
+def write_documents(dataset: Dataset, store: Store, data: dict[str, str]) -> None:
+    """Encode a corpus's documents and leave their ids in the store for the workers that draw from them.
+
+    Raises `InputError` where the corpus has no place or broken files.
+    """
+    vocabulary, rows = encode_corpus(dataset.task, corpus_location(dataset.task.name, data))
+    for split, documents in rows.items():
+        content = parquet(documents, Ragged.packed(np.zeros(0, np.uint16), np.zeros(len(documents), np.int64)))
+        store.write_bytes(f"{name(dataset)}/documents/{split}.parquet", content)
+    store.write_bytes(f"{name(dataset)}/documents/spiece.model", vocabulary.model_bytes)
+
+
+def _draw_from_corpus(dataset: Dataset, store: Store, split: str, number: int) -> tuple[dict[str, Any], bool]:
+    """What the manifest tells of a shard, drawn unless it is there whole, and whether it was there damaged."""
+    where, file = name(dataset), f"{split}-{number:05d}.parquet"
+    content = store.read_bytes(f"{where}/{file}")
+    if content is not None:
+        try:
+            rows = table_of(content).num_rows
+        except (OSError, pa.ArrowException):
+            pass
+        else:
+            return {"file": file, "rows": rows, "sha256": hashlib.sha256(content).hexdigest()}, False
+    sources, targets = draw_shard(
+        _documents(store, f"{where}/documents/{split}.parquet"),
+        dataset.task.objective,
+        split,
+        seed=dataset.seed,
+        shard=number,
+        shard_size=dataset.shard_size,
+    )
+    return write(store, where, file, parquet(sources, targets), len(sources)), content is not None
+
+
+@lru_cache(maxsize=1)
+def _documents(store: Store, path: str) -> Ragged:
+    """The documents of a split, kept for the next shard."""
+    return ragged(table_of(content_of(store, path))["source"])
