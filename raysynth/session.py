@@ -42,7 +42,7 @@ def session(
         inherited = variables  # processes that inherit them start sooner than those with a `runtime_env`
         if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
             cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
-    with _environment(inherited), ThreadPoolExecutor(1) as aside:
+    with _environment(inherited), _thread() as aside:
         end = cache(lambda: aside.submit(ray.shutdown))
         imports = aside.submit(import_module, "ray.data")
         aside.submit(meanwhile)
@@ -91,6 +91,16 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
         tune["TUNE_MAX_PENDING_TRIALS_PG"] = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
     with _environment(tune), session(address, variables):
         yield place
+
+
+@contextlib.contextmanager
+def _thread() -> Iterator[ThreadPoolExecutor]:
+    """A thread for work in turn; what has not begun when an exception comes is left."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        yield thread
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
