@@ -30,21 +30,21 @@ def main(arguments: list[str] | None = None) -> int:
 
     shown = commands.add_parser("show", help="print examples of a task for reading")
     shown.add_argument("task", help=f"one of {', '.join([*synthetic_tasks, *text_corpora, *downstream_tasks])}")
-    shown.add_argument("-n", "--num-examples", type=int, default=3)
-    shown.add_argument("--seed", type=_natural, default=0)
+    shown.add_argument("-n", "--num-examples", type=int, default=3, help="so many of them (default: 3)")
+    shown.add_argument("--seed", type=_natural, default=0, help="other seeds give other examples (default: 0)")
     shown.add_argument("--data", metavar="PATH", help="of a text corpus or a downstream task: its files")
-    shown.add_argument("--min-length", type=int)
-    shown.add_argument("--max-length", type=int)
+    shown.add_argument("--min-length", type=int, help="tokens of the shortest input (default: the paper's, 10)")
+    shown.add_argument("--max-length", type=int, help="tokens of the longest input (default: the paper's, 220)")
     shown.add_argument("--num-letters", type=int, help="draw from this many tokens instead of all 31,998")
 
     made = commands.add_parser("generate", help="write a data set of a task as Parquet shards")
     made.add_argument("task", help=f"one of {', '.join([*synthetic_tasks, *text_corpora, *downstream_tasks])}")
-    made.add_argument("--num-examples", type=int, default=1_000_000)
-    made.add_argument("--num-validation", type=int, default=10_000)
-    made.add_argument("--min-length", type=int)
-    made.add_argument("--max-length", type=int)
-    made.add_argument("--seed", type=_natural, default=0)
-    made.add_argument("--store", metavar="URI", required=True)
+    made.add_argument("--num-examples", type=int, help="to train on (default: 1,000,000)")
+    made.add_argument("--num-validation", type=int, help="beside those (default: 10,000)")
+    made.add_argument("--min-length", type=int, help="tokens of the shortest input (default: the paper's, 10)")
+    made.add_argument("--max-length", type=int, help="tokens of the longest input (default: the paper's, 220)")
+    made.add_argument("--seed", type=_natural, help="other seeds give other examples (default: 0)")
+    made.add_argument("--store", metavar="URI", required=True, help="a directory or any URI of pyarrow's file systems")
     made.add_argument("--address", help="a running Ray cluster (default: one is started on this machine)")
     made.add_argument(
         "--data", metavar="TASK=PATH", action="append", default=[], help="where a downstream task's files are"
@@ -160,11 +160,24 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Raise `InputError` for an option that the task's kind does not have."""
-    text = options.task in text_corpora or options.task in downstream_tasks
-    for field in ("min_length", "max_length", "num_letters") if text else ("data",):
-        if value := getattr(options, field, None):
-            kind = "text" if text else "synthetic"
+    """Raise `InputError` for an unknown task, and for an option that the task's kind does not have."""
+    known = [*synthetic_tasks, *text_corpora, *downstream_tasks]
+    if options.task not in known:
+        raise unknown("task", options.task, known)
+    fields: tuple[str, ...]
+    if options.task in synthetic_tasks:
+        task = synthetic_tasks[options.task]
+        lengths = (field for field in ("min_length", "max_length") if not hasattr(task, field))
+        kind, fields = "synthetic", ("data", "skip_bad_rows", *lengths)
+    else:
+        kind, fields = "text", ("min_length", "max_length", "num_letters")
+    if options.task in text_corpora:
+        fields += ("skip_bad_rows",)
+    if options.task in downstream_tasks and options.command == "generate":
+        fields += ("num_examples", "num_validation", "seed")  # its data set is what its publisher made
+    for field in fields:
+        value = getattr(options, field, None)
+        if value is not None and value is not False and value != []:
             raise InputError(
                 f"--{field.replace('_', '-')} does not apply to {options.task}, a {kind} task; got {value}"
             )
@@ -173,15 +186,19 @@ def _check_options(options: argparse.Namespace) -> None:
 def _examples(options: argparse.Namespace) -> str:
     """What `show` prints."""
     count, seed = options.num_examples, options.seed
+    path = (options.data or "").removeprefix(f"{options.task}=")  # as `generate` takes it
     if options.task in text_corpora:
         if options.data is None:
             raise InputError(f"{options.task} needs --data, a file or directory of documents")
-        return examples.of_corpus(text_corpora[options.task], options.data, num_examples=count, seed=seed)
+        return examples.of_corpus(text_corpora[options.task], path, num_examples=count, seed=seed)
     if options.task in downstream_tasks:
-        places = {} if options.data is None else {downstream_tasks[options.task].data.name: options.data}
+        places = {} if options.data is None else {downstream_tasks[options.task].data.name: path}
         return examples.of_texts(downstream_tasks[options.task].data, places, num_examples=count, seed=seed)
     task = _with_lengths(synthetic_tasks[options.task], options)
     if options.num_letters is not None:
+        most = task.tokens.last - task.tokens.first + 1
+        if not 2 <= options.num_letters <= most:
+            raise InputError(f"--num-letters must be from 2 to {most:,}, got {options.num_letters}")
         tokens = dataclasses.replace(task.tokens, last=task.tokens.first + options.num_letters - 1)
         task = dataclasses.replace(task, tokens=tokens)
     return examples.of_task(task, num_examples=count, seed=seed)
@@ -195,9 +212,8 @@ def _natural(text: str) -> int:
 
 
 def _dataset(task: SyntheticTask | TextCorpus, options: argparse.Namespace) -> Dataset:
-    return Dataset(
-        task=task, num_examples=options.num_examples, num_validation=options.num_validation, seed=options.seed
-    )
+    fields = ("num_examples", "num_validation", "seed")
+    return Dataset(task=task, **{field: value for field in fields if (value := getattr(options, field)) is not None})
 
 
 def _with_lengths(task: SyntheticTask, options: argparse.Namespace) -> SyntheticTask:
@@ -299,6 +315,8 @@ def import_weights(directory: Path, called: str, expected: str, dtype: Dtype, st
     from raysynth.checkpoints import write_params
     from raysynth.train import params_digest
 
+    if expected == "published" and called not in published_models:
+        raise InputError(f"{unknown('published model', called, published_models)}; one of your own takes --model found")
     published = pretrained(called).model if expected == "published" else None
     started = time.time()
     found, params = interop.read(directory)

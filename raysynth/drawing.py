@@ -87,13 +87,15 @@ def _write_pairs(
     while not driver.lease(dataset):
         time.sleep(LOOK_SECONDS)
     started, note = time.time(), ""
-    if store.status(dataset).state is not State.DONE:
-        display.started(name(dataset))
-        manifest = shards.generate_text(dataset, store, data, bad_rows)
-        _record(dataset, store, manifest, started)
-        if manifest["skipped_rows"]:
-            note = f"{manifest['skipped_rows']} bad rows skipped, the first: {manifest['first_skipped'][0]}"
-    driver.release(dataset)
+    try:
+        if store.status(dataset).state is not State.DONE:
+            display.started(name(dataset))
+            manifest = shards.generate_text(dataset, store, data, bad_rows)
+            _record(dataset, store, manifest, started)
+            if manifest["skipped_rows"]:
+                note = f"{manifest['skipped_rows']} bad rows skipped, the first: {manifest['first_skipped'][0]}"
+    finally:
+        driver.release(dataset)
     display.finished(name(dataset))
     if note:
         display.noted(name(dataset), note)

@@ -44,6 +44,8 @@ _MOST_CHARACTERS = 800
 def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
     """An `InputError` that lists the allowed values, or the nearest of very many, and the nearest one."""
     names = sorted(str(name) for name in allowed)
+    if not names:
+        return InputError(f"unknown {what} {str(value)!r}: there is none")
     close = difflib.get_close_matches(str(value), names, n=4)
     near = list(dict.fromkeys([*close, *(name for name in names if str(value) in name)]))[:4]
     hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -91,7 +91,7 @@ def read_splits(task: str, location: str | None, forms: Iterable[Form], bad_row:
     if location is None:
         raise InputError(
             f"{task} needs its files: pass --data {task}=DIR or set RAYSYNTH_DATA_{task.upper()} "
-            f"(raysynth fetch {task} says where they come from)"
+            f"(raysynth fetch {task} --into DIR gets them, or says how)"
         )
     root, forms = Path(location), list(forms)
     if not root.is_dir():

@@ -33,6 +33,7 @@ from raysynth.session import spread
 from raysynth.shards import MANIFEST, content_of, damaged, list_files, parquet, table_bytes, table_of, write
 from raysynth.specs import name
 from raysynth.store import Store
+from raysynth.tokens import EOS, PAD
 
 Tick = Callable[[int, int], None]
 """Called with the examples drawn and the examples to draw."""
@@ -95,8 +96,9 @@ def generate(
         rate = count / draws if draws else 1.0
         if rate < 0.02:
             raise InputError(
-                f"{dataset.task.name} gave only {count} distinct inputs in {draws} draws, "
-                f"{wanted} were asked for; allow longer inputs, more tokens or fewer examples"
+                f"{dataset.task.name} gave only {count} distinct inputs in {draws} draws, {dataset.num_examples} and "
+                f"{dataset.num_validation} for validation were asked for; "
+                "allow longer inputs, more tokens or fewer examples"
             )
         more = max(1, -(-int((wanted - count) / rate) // dataset.shard_size))
         more += more // 50  # so that a few duplicates seldom cost another round
@@ -138,23 +140,30 @@ def _draw(dataset: Dataset, store: Store, number: int) -> tuple[_Shard, np.ndarr
         }
         return _Shard(number=number, files=files), row_hashes(sources)
     rng = np.random.default_rng([dataset.seed, number])
-    sources, targets = dataset.task.draw(rng, dataset.shard_size)
-    _check(dataset, sources, targets)
+    sources, targets = _checked(dataset, dataset.task.draw(rng, dataset.shard_size))
     content = parquet(sources, targets)
     store.write_bytes(f"{where}/{draw}", content)
     files = {draw: (len(sources), hashlib.sha256(content).hexdigest())}
     return _Shard(number=number, files=files, remade=remade), row_hashes(sources)
 
 
-def _check(dataset: Dataset, sources: Any, targets: Any) -> None:
-    """Raise `InputError` unless a task drew what was asked for, with ids that a model of its tokens knows."""
+def _checked(dataset: Dataset, drawn: Any) -> tuple[Ragged, Ragged]:
+    """What a task drew; raises `InputError` unless that was asked for, with ids that a model of its tokens knows."""
     task = dataset.task
-    for what, rows in (("inputs", sources), ("targets", targets)):
+    if not isinstance(drawn, tuple) or len(drawn) != 2:
+        raise InputError(f"{task.name}.draw must return a pair of inputs and targets, got {type(drawn).__name__}")
+    for what, rows in zip(("inputs", "targets"), drawn, strict=True):
         if not isinstance(rows, Ragged) or len(rows) != dataset.shard_size:
             got = f"{len(rows)} rows" if isinstance(rows, Ragged) else type(rows).__name__
             raise InputError(f"{task.name}.draw must return {dataset.shard_size} {what} as a Ragged, got {got}")
         if (largest := int(rows.values.max(initial=0))) > task.largest_id:
             raise InputError(f"{task.name}.draw must return ids up to {task.largest_id}, got {largest} in its {what}")
+        if (least := int(rows.values.min(initial=EOS + 1))) <= EOS:
+            raise InputError(
+                f"{task.name}.draw must return ids of at least {EOS + 1}, got {least} in its {what}: "
+                f"{PAD} is padding and {EOS} the end of a sequence, which is added"
+            )
+    return drawn
 
 
 def _settle(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysynth.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
@@ -17,15 +19,22 @@ class Ragged:
 
     @staticmethod
     def of(rows: Iterable[Sequence[int]]) -> "Ragged":
-        """Build from any rows of ids."""
-        arrays = [np.asarray(row, dtype=np.uint16) for row in rows]
+        """Build from any rows of ids; raises `InputError` for ids that 16 bits do not hold."""
+        arrays = [np.asarray(row, dtype=np.int64) for row in rows]
         lengths = np.array([len(row) for row in arrays], dtype=np.int64)
         values = np.concatenate(arrays) if arrays else np.zeros(0, np.uint16)
         return Ragged.packed(values, lengths)
 
     @staticmethod
     def packed(values: np.ndarray, lengths: np.ndarray) -> "Ragged":
-        """Build from all ids in row order, [total], and the row lengths, [rows]."""
+        """Build from all ids in row order, [total], and the row lengths, [rows].
+
+        Raises `InputError` for ids that 16 bits do not hold.
+        """
+        if values.dtype != np.uint16 and len(values):  # a cast would wrap them
+            for id in (int(values.min()), int(values.max())):
+                if not 0 <= id < 2**16:
+                    raise InputError(f"token ids must be from 0 to 65535, got {id}")
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         if offsets[-1] != len(values):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -107,6 +108,8 @@ class Sweep:
                 except Exception as error:
                     error.add_note(f"in the cell {told}")
                     raise
+                if any(other.fields == cell.fields and other.artifact != cell.artifact for other in cells):
+                    raise InputError(f"two different fine-tunings are the cell {told}; give them another axis")
                 if cell not in cells:  # grids may overlap; a point counts once
                     cells.append(cell)
         for table in self.tables:
@@ -153,8 +156,11 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
     if options.tiny:
         cells = _rehearsed(cells, store)
     statuses = store.statuses(in_order([cell.artifact for cell in cells]))
+    places = locations(options.data)
     if options.verb in ("status", "report") and all(status.state is State.NEW for status in statuses.values()):
         print(f"nothing of this sweep is in {store.uri} yet", file=sys.stderr)
+        if options.verb == "report":
+            return 0
     if options.verb == "status":
         while options.follow and any(status.state is State.RUNNING for status in statuses.values()):
             print("\033[H\033[2J" if sys.stdout.isatty() else "", end="")
@@ -165,7 +171,6 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
     if options.verb == "run":
         bad_rows = BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE
         max_failed = 1 if options.fail_fast else None
-        places = locations(options.data)
         return run(
             sweep,
             cells,
@@ -247,12 +252,14 @@ def _positive(kind: type) -> Callable[[str], Any]:
 
 
 def locations(options: list[str]) -> dict[str, str]:
-    """The places in options such as `squad=DIR`, by task."""
+    """The places in options such as `squad=DIR`, by task; raises `InputError` for what is no task or not there."""
     places = {}
     for option in options:
         task, equals, path = option.partition("=")
         if not equals or not path:
             raise InputError(f"--data takes TASK=PATH, got {option!r}")
+        if "://" not in path and not Path(path).exists():
+            raise InputError(f"--data {task}: {path} does not exist")
         places[task] = path
     return check_locations(places)
 

@@ -83,9 +83,10 @@ def test_the_same_seed_shows_the_same():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["show", "sett"], "error: unknown synthetic task 'sett' (did you mean 'set'?)"),
+        (["show", "sett"], "error: unknown task 'sett' (did you mean 'set'?)"),
+        (["show", "pyhton_ast"], "error: unknown task 'pyhton_ast' (did you mean 'python_ast'?)"),
+        (["show", "set", "--num-letters", "1"], "error: --num-letters must be from 2 to 31,998, got 1"),
         (["show", "wiki_10k"], "error: wiki_10k needs --data, a file or directory of documents"),
-        (["show", "lime", "--max-length", "9"], "error: unknown field of LIME 'max_length'"),
         (["show", "set", "-n", "0"], "error: num_examples must be at least 1, got 0"),
         (["show", "set", "--min-length", "30", "--max-length", "20"], "error: Set.min_length must not exceed"),
         (["generate", "set", "--num-examples", "0", "--store", "x"], "error: Dataset.num_examples must be an integer"),
@@ -180,8 +181,12 @@ def test_show_tells_examples_of_a_downstream_task(capsys):
         ["show", "python_ast", "--min-length", "5"],
         ["show", "python_ast", "--num-letters", "5"],
         ["show", "set", "--data", "/tmp"],
+        ["show", "lime", "--max-length", "9"],
         ["generate", "python_ast", "--max-length", "5", "--store", "nowhere"],
         ["generate", "set", "--data", "set=/tmp", "--store", "nowhere"],
+        ["generate", "set", "--skip-bad-rows", "--store", "nowhere"],
+        ["generate", "python_ast", "--num-examples", "0", "--store", "nowhere"],
+        ["generate", "python_ast", "--seed", "0", "--store", "nowhere"],
     ],
 )
 def test_an_option_of_another_kind_of_task_is_one_line(arguments, capsys):

@@ -257,7 +257,11 @@ def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(one_node, tmp_path):
     ids = Ragged.of([[2, 3]] * 100)
     for kind, drawn, error, line in [
         ("misspelt", lambda count: nowhere, WorkerError, r"NameError: .*'nowhere'.* \(test_generation.py, line \d+\)"),  # noqa: F821
-        ("lone", lambda count: ids, WorkerError, "ValueError: too many values to unpack"),
+        ("lone", lambda count: ids, InputError, "^lone.draw must return a pair of inputs and targets, got Ragged$"),
+        ("none", lambda count: None, InputError, "^none.draw must return a pair of inputs and targets, got NoneType$"),
+        ("wide", lambda count: (Ragged.of([[65_540]] * 100), ids), InputError, "^token ids must be .* got 65540$"),
+        ("less", lambda count: (Ragged.of([[-1]] * 100), ids), InputError, "^token ids must be .* got -1$"),
+        ("ends", lambda count: (ids, Ragged.of([[1]] * 100)), InputError, "ids of at least 2, got 1 in its targets"),
         ("lists", lambda count: (ids, [[2]]), InputError, "must return 100 targets as a Ragged, got list"),
         ("few", lambda count: (Ragged.of([[2]]), ids), InputError, "must return 100 inputs as a Ragged, got 1 rows"),
         ("high", lambda count: (ids, Ragged.of([[128]] * 100)), InputError, "ids up to 126, got 128 in its targets"),

@@ -51,3 +51,52 @@ def test_an_axis_may_be_a_generator():
 def test_an_unknown_table_argument_is_one_line():
     with pytest.raises(InputError, match=r"unknown table argument 'ceilin' \(did you mean 'ceiling'\?\); allowed: "):
         Sweep(name="s", claim="c").table(title="t", rows=("seed",), ceilin=("a",))
+
+
+def test_a_point_of_two_grids_counts_once_and_cannot_be_two_fine_tunings():
+    def trial(init, seed):
+        return Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed)
+
+    def other(init, seed):
+        return Finetune(task=downstream_tasks["mtop"], init=RandomInit(T5_SMALL), seed=seed)
+
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(trial, init=["random"], seed=[0, 1])
+    sweep.add(trial, init=["random"], seed=[1, 2])
+    assert [cell.fields["seed"] for cell in sweep.cells()] == [0, 1, 2]
+    sweep.add(other, init=["random"], seed=[2])
+    with pytest.raises(InputError, match=r"^two different fine-tunings are the cell init=random, seed=2; give them"):
+        sweep.cells()
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "status", "report"])
+def test_a_place_of_data_that_is_not_there_is_one_line_of_every_verb(verb, tmp_path, capsys):
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(
+        lambda seed: Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed), seed=[0]
+    )
+    nowhere = tmp_path / "nowhere"
+    for option, line in {
+        f"mtop={nowhere}": f"--data mtop: {nowhere} does not exist",
+        "mtop": "--data takes TASK=PATH, got 'mtop'",
+        f"mtpo={tmp_path}": "unknown task of --data 'mtpo' (did you mean 'mtop'?)",
+    }.items():
+        with pytest.raises(SystemExit) as ended:
+            sweep.main([verb, "--store", str(tmp_path / "store"), "--data", option])
+        assert ended.value.code == 2
+        error = capsys.readouterr().err
+        assert line in error
+        assert error.count("\n") == 1
+
+
+def test_a_report_of_nothing_writes_nothing(tmp_path, capsys):
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(
+        lambda seed: Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed), seed=[0]
+    )
+    sweep.table(title="t", rows=("seed",))
+    with pytest.raises(SystemExit) as ended:
+        sweep.main(["report", "--store", str(tmp_path / "store")])
+    assert ended.value.code == 0
+    assert "nothing of this sweep is in" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
