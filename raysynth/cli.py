@@ -316,7 +316,7 @@ def import_weights(directory: Path, called: str, expected: str, dtype: Dtype, st
     from raysynth.train import params_digest
 
     if expected == "published" and called not in published_models:
-        raise InputError(f"{unknown('published model', called, published_models)}; one of your own takes --model found")
+        raise InputError(f"{unknown('pretrained model', called, published_models)}; your own takes --model found")
     published = pretrained(called).model if expected == "published" else None
     started = time.time()
     found, params = interop.read(directory)

@@ -7,6 +7,7 @@ remembers what is done: resuming, extending and asking what remains all read the
 import importlib.metadata
 import json
 import os
+import re
 import platform
 import shutil
 import socket
@@ -80,6 +81,8 @@ class Store:
 
     def __init__(self, uri: str):
         self.uri = uri
+        if re.match("[a-z0-9]+:/[^/]", uri):  # a local directory of such a name is nobody's wish
+            raise InputError(f"store {uri!r} is not a path or a URI that pyarrow knows: a URI has two slashes")
         try:
             if "://" in uri:
                 self.filesystem, self.root = fs.FileSystem.from_uri(uri)

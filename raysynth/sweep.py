@@ -159,8 +159,8 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
     places = locations(options.data)
     if options.verb in ("status", "report") and all(status.state is State.NEW for status in statuses.values()):
         print(f"nothing of this sweep is in {store.uri} yet", file=sys.stderr)
-        if options.verb == "report":
-            return 0
+        if options.verb == "report" and store.local_root is not None and not store.local_root.exists():
+            return 0  # a misspelt place would be made
     if options.verb == "status":
         while options.follow and any(status.state is State.RUNNING for status in statuses.values()):
             print("\033[H\033[2J" if sys.stdout.isatty() else "", end="")
@@ -258,10 +258,11 @@ def locations(options: list[str]) -> dict[str, str]:
         task, equals, path = option.partition("=")
         if not equals or not path:
             raise InputError(f"--data takes TASK=PATH, got {option!r}")
-        if "://" not in path and not Path(path).exists():
-            raise InputError(f"--data {task}: {path} does not exist")
         places[task] = path
-    return check_locations(places)
+    for task, path in check_locations(places).items():
+        if not Path(path).exists():
+            raise InputError(f"--data {task}: {path} does not exist")
+    return places
 
 
 # -------------------------------------------------------------------------------- verbs

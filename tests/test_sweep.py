@@ -371,9 +371,10 @@ def kill_session(process):
     [
         (["run", "--store", "/proc/nowhere"], "error: store '/proc/nowhere' is not writable"),
         (["plan", "--store", "nosuch://bucket"], "error: store 'nosuch://bucket' is not a path or a URI"),
+        (["plan", "--store", "gs:/bucket/x"], "error: store 'gs:/bucket/x' is not a path or a URI"),
         (["run", "--data", "mtoop=x"], "error: unknown task of --data 'mtoop'"),
         (["run", "--data", "python_ast"], "error: --data takes TASK=PATH, got 'python_ast'"),
-        (["run", "--data", "python_ast=/nowhere"], "error: python_ast reads Python files: /nowhere is not a directory"),
+        (["run", "--data", "python_ast=/nowhere"], "error: --data python_ast: /nowhere does not exist"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing_behind(arguments, line, tmp_path):
