@@ -7,8 +7,8 @@ remembers what is done: resuming, extending and asking what remains all read the
 import importlib.metadata
 import json
 import os
-import re
 import platform
+import re
 import shutil
 import socket
 import tempfile
