@@ -22,6 +22,9 @@ from raysynth.store import State, Store, differences, provenance
 from raysynth.sweep import locations
 from raysynth.tasks import synthetic_tasks, text_corpora
 
+TASKS = (*synthetic_tasks, *text_corpora, *downstream_tasks)
+"""What `show` and `generate` take."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -29,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
 
     shown = commands.add_parser("show", help="print examples of a task for reading")
-    shown.add_argument("task", help=f"one of {', '.join([*synthetic_tasks, *text_corpora, *downstream_tasks])}")
+    shown.add_argument("task", help=f"one of {', '.join(TASKS)}")
     shown.add_argument("-n", "--num-examples", type=int, default=3, help="so many of them (default: 3)")
     shown.add_argument("--seed", type=_natural, default=0, help="other seeds give other examples (default: 0)")
     shown.add_argument("--data", metavar="PATH", help="of a text corpus or a downstream task: its files")
@@ -38,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     shown.add_argument("--num-letters", type=int, help="draw from this many tokens instead of all 31,998")
 
     made = commands.add_parser("generate", help="write a data set of a task as Parquet shards")
-    made.add_argument("task", help=f"one of {', '.join([*synthetic_tasks, *text_corpora, *downstream_tasks])}")
+    made.add_argument("task", help=f"one of {', '.join(TASKS)}")
     made.add_argument("--num-examples", type=int, help="to train on (default: 1,000,000)")
     made.add_argument("--num-validation", type=int, help="beside those (default: 10,000)")
     made.add_argument("--min-length", type=int, help="tokens of the shortest input (default: the paper's, 10)")
@@ -161,9 +164,8 @@ def _command(options: argparse.Namespace) -> int:
 
 def _check_options(options: argparse.Namespace) -> None:
     """Raise `InputError` for an unknown task, and for an option that the task's kind does not have."""
-    known = [*synthetic_tasks, *text_corpora, *downstream_tasks]
-    if options.task not in known:
-        raise unknown("task", options.task, known)
+    if options.task not in TASKS:
+        raise unknown("task", options.task, TASKS)
     fields: tuple[str, ...]
     if options.task in synthetic_tasks:
         task = synthetic_tasks[options.task]

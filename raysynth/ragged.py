@@ -32,9 +32,9 @@ class Ragged:
         Raises `InputError` for ids that 16 bits do not hold.
         """
         if values.dtype != np.uint16 and len(values):  # a cast would wrap them
-            for id in (int(values.min()), int(values.max())):
-                if not 0 <= id < 2**16:
-                    raise InputError(f"token ids must be from 0 to 65535, got {id}")
+            for extreme in (int(values.min()), int(values.max())):
+                if not 0 <= extreme < 2**16:
+                    raise InputError(f"token ids must be from 0 to 65535, got {extreme}")
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         if offsets[-1] != len(values):

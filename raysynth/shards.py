@@ -85,6 +85,7 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
 
 
 def content_of(store: Store, path: str) -> bytes:
+    """A file that a data set needs; raises `InputError` where it is missing."""
     content = store.read_bytes(path)
     if content is None:
         raise InputError(f"{store.uri}/{path} is missing; delete the data set's directory to have it made again")
@@ -95,6 +96,7 @@ def content_of(store: Store, path: str) -> bytes:
 
 
 def parquet(sources: Ragged, targets: Ragged, **more: pa.Array) -> bytes:
+    """A shard's file: the ids of each row's input and target, and further columns, [rows] each."""
     ids = {"source": _bytes_of(sources), "target": _bytes_of(targets)}
     fields = [pa.field(column, values.type, nullable=False) for column, values in ids.items()]
     fields += [pa.field(column, values.type) for column, values in more.items()]
@@ -132,6 +134,7 @@ def _bytes_of(rows: Ragged) -> pa.Array:
 
 
 def write(store: Store, where: str, file: str, content: bytes, rows: int) -> dict[str, Any]:
+    """Write a shard whole or not at all; returns what the manifest tells of it."""
     store.write_bytes(f"{where}/{file}", content)
     return {"file": file, "rows": rows, "sha256": hashlib.sha256(content).hexdigest()}
 

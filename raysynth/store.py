@@ -81,9 +81,9 @@ class Store:
 
     def __init__(self, uri: str):
         self.uri = uri
-        if re.match("[a-z0-9]+:/[^/]", uri):  # a local directory of such a name is nobody's wish
-            raise InputError(f"store {uri!r} is not a path or a URI that pyarrow knows: a URI has two slashes")
         try:
+            if re.match("[a-z0-9]+:/[^/]", uri):  # a local directory of such a name is nobody's wish
+                raise ValueError("a URI has two slashes")
             if "://" in uri:
                 self.filesystem, self.root = fs.FileSystem.from_uri(uri)
             else:

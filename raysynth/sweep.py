@@ -108,10 +108,11 @@ class Sweep:
                 except Exception as error:
                     error.add_note(f"in the cell {told}")
                     raise
-                if any(other.fields == cell.fields and other.artifact != cell.artifact for other in cells):
-                    raise InputError(f"two different fine-tunings are the cell {told}; give them another axis")
-                if cell not in cells:  # grids may overlap; a point counts once
+                same = next((other for other in cells if other.fields == fields), None)
+                if same is None:
                     cells.append(cell)
+                elif same != cell:  # grids may overlap, and a point counts once
+                    raise InputError(f"two different fine-tunings are the cell {told}; give them another axis")
         for table in self.tables:
             table.check(cells)
         return cells
@@ -155,8 +156,8 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
     store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
     if options.tiny:
         cells = _rehearsed(cells, store)
-    statuses = store.statuses(in_order([cell.artifact for cell in cells]))
     places = locations(options.data)
+    statuses = store.statuses(in_order([cell.artifact for cell in cells]))
     if options.verb in ("status", "report") and all(status.state is State.NEW for status in statuses.values()):
         print(f"nothing of this sweep is in {store.uri} yet", file=sys.stderr)
         if options.verb == "report" and store.local_root is not None and not store.local_root.exists():

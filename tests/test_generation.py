@@ -215,14 +215,14 @@ def test_seeds_give_other_data(made, tmp_path):
     assert shards.manifest_digest(manifest) != shards.manifest_digest(made[1])
 
 
+FEW_INPUTS = dataclasses.replace(
+    synthetic_tasks["first_token"], min_length=1, max_length=2, tokens=token_space(num_pieces=16, num_sentinels=8)
+)
+"""A task with 210 inputs."""
+
+
 def test_too_few_distinct_inputs_are_one_line(one_node, tmp_path):
-    task = dataclasses.replace(
-        synthetic_tasks["first_token"],
-        min_length=1,
-        max_length=2,
-        tokens=token_space(num_pieces=16, num_sentinels=8),
-    )
-    dataset = Dataset(task=task, num_examples=900, num_validation=10, shard_size=500)
+    dataset = Dataset(task=FEW_INPUTS, num_examples=900, num_validation=10, shard_size=500)
     with pytest.raises(InputError) as caught:
         generation.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
     assert str(caught.value).startswith("first_token gave only 210 distinct inputs")
@@ -230,13 +230,7 @@ def test_too_few_distinct_inputs_are_one_line(one_node, tmp_path):
 
 
 def test_generation_goes_on_until_the_count_is_reached(one_node, tmp_path):
-    task = dataclasses.replace(
-        synthetic_tasks["first_token"],
-        min_length=1,
-        max_length=2,
-        tokens=token_space(num_pieces=16, num_sentinels=8),
-    )
-    dataset = Dataset(task=task, num_examples=190, num_validation=10, shard_size=100)
+    dataset = Dataset(task=FEW_INPUTS, num_examples=190, num_validation=10, shard_size=100)
     store = Store(str(tmp_path))
     manifest = generation.generate(dataset, store, tick=lambda done, of: None, warn=print)
     assert sum(shard["rows"] for shard in manifest["splits"]["train"]) == 190
@@ -426,6 +420,6 @@ def test_two_nodes_write_the_rows_of_one(made, tmp_path):
         cluster.shutdown()
 
 
-def test_generation_written_anew_by_ray_data_are_those_of_threads(made, tmp_path, monkeypatch):
+def test_shards_written_anew_by_ray_data_are_those_of_threads(made, tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "_FEW", 0)
     assert generation.generate(DATA, Store(str(tmp_path)), tick=lambda done, of: None, warn=pytest.fail) == made[1]
