@@ -3,36 +3,21 @@
 A sweep file imports its names from here. Building descriptions imports neither JAX nor Ray.
 """
 
-from raysynth.datasets import Dataset, Split, SyntheticTask, T5Vocabulary, TextCorpus, TextDataset, TrainedVocabulary
-from raysynth.downstream import downstream_tasks, natural_source, paper_tasks
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
-from raysynth.mixture import Mixture
-from raysynth.ragged import Ragged
-from raysynth.recipes import (
-    T5_BASE,
-    T5_SMALL,
-    T5_V1_1_SMALL,
-    AtStep,
-    Best,
-    Constant,
-    FirstAbove,
-    InverseSquareRoot,
-    T5Config,
-)
-from raysynth.schemes import (
-    ComposedInit,
-    ConstantInit,
-    FullInit,
-    Pretrain,
-    Pretrained,
-    RandomInit,
-    StatisticInit,
-    pretrained,
-)
-from raysynth.specs import DownstreamTask, Finetune
+from raysynth.specs.catalog import downstream_tasks, natural_source, paper_tasks, text_corpora
+from raysynth.specs.datasets import Dataset, T5Vocabulary, TextCorpus, TextDataset, TrainedVocabulary
+from raysynth.specs.finetuning import DownstreamTask, Finetune
+from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, RandomInit, StatisticInit
+from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
+from raysynth.specs.pretraining import Pretrain, Pretrained, pretrained
+from raysynth.specs.recipes import AtStep, Best, Constant, FirstAbove, InverseSquareRoot
 from raysynth.sweep import Sweep
-from raysynth.tasks import synthetic_tasks, text_corpora
-from raysynth.tokens import TokenSpace, token_space
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.synthetic.catalog import synthetic_tasks
+from raysynth.synthetic.mixture import Mixture
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import TokenSpace, token_space
 
 __all__ = [
     "T5_BASE",

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.tokens import EOS, PAD
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import EOS, PAD
 
 SHORTEST = 32
 """Padding below this length costs less than compiling another shape."""

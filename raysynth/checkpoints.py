@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from raysynth.errors import InputError
-from raysynth.recipes import Selection
+from raysynth.specs.recipes import Selection
 
 Evaluations = dict[int, dict[str, float]]
 

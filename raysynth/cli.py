@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from raysynth import cluster, examples, figures, report, shards
-from raysynth.datasets import Dataset, SyntheticTask, TextCorpus, TextDataset
-from raysynth.downstream import downstream_tasks
+from raysynth.downstream.fetch import fetch, publishers
+from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
-from raysynth.fetch import fetch, publishers
-from raysynth.files import BadRows
 from raysynth.moments import attention_norm_means, moments, spreadsheet, table
-from raysynth.recipes import Dtype, T5Config
-from raysynth.schemes import GroupBy, Pretrained, pretrained, published_models
-from raysynth.specs import describe, name
+from raysynth.specs.catalog import downstream_tasks, text_corpora
+from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
+from raysynth.specs.identity import describe, name
+from raysynth.specs.init_schemes import GroupBy
+from raysynth.specs.models import Dtype, T5Config
+from raysynth.specs.pretraining import Pretrained, pretrained, published_models
 from raysynth.store import State, Store, differences, provenance
 from raysynth.sweep import locations
-from raysynth.tasks import synthetic_tasks, text_corpora
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.synthetic.catalog import synthetic_tasks
 
 TASKS = (*synthetic_tasks, *text_corpora, *downstream_tasks)
 """What `show` and `generate` take."""

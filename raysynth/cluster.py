@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from raysynth.errors import InputError, unknown
-from raysynth.spec import spec
+from raysynth.fields import spec
 
 LABEL = "ray-cluster-name"
 """The label that Ray gives to every machine of a cluster (ray.autoscaler.tags)."""

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysynth.corruption import SpanCorruption
-from raysynth.datasets import TextCorpus, TrainedVocabulary
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
+from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.span_corruption import SpanCorruption
+from raysynth.tokens.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 
 SPLITS = ("train", "validation")
 """The splits of a corpus, in the order that seeds their draws."""

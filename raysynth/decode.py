@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from raysynth.t5 import T5
-from raysynth.tokens import EOS, PAD
+from raysynth.tokens.token_space import EOS, PAD
 
 Params = dict[str, Any]
 

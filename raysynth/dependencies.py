@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from raysynth.specs import Artifact, blockers, name
+from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store
 
 MAX_RETRIES = 2

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import ray
 
 from raysynth import generation, shards
-from raysynth.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.display import Display
+from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, WorkerError
-from raysynth.files import BadRows
 from raysynth.session import session
-from raysynth.specs import Artifact, name
+from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
+from raysynth.specs.identity import Artifact, name
 from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store, provenance
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from raysynth import corpus as corpora
-from raysynth import downstream
-from raysynth.datasets import SyntheticTask, TextCorpus, TextDataset
+from raysynth.data.locations import location
+from raysynth.data.text_pairs import encode
 from raysynth.errors import InputError
+from raysynth.specs.datasets import TextCorpus, TextDataset
+from raysynth.synthetic.base import SyntheticTask
 
 
 def of_task(task: SyntheticTask, *, num_examples: int, seed: int) -> str:
@@ -38,7 +40,7 @@ def of_corpus(corpus: TextCorpus, location: str, *, num_examples: int, seed: int
 def of_texts(dataset: TextDataset, places: dict[str, str], *, num_examples: int, seed: int) -> str:
     """Random training examples of a downstream data set, whose files `places` or the environment tell."""
     _check(num_examples)
-    _, ids, texts = downstream.encode(dataset, downstream.location(dataset.name, places))
+    _, ids, texts = encode(dataset, location(dataset.name, places))
     pairs = texts["train"]
     rows = np.random.default_rng(seed).permutation(len(pairs))[:num_examples]
     sources, targets = ids["train"]

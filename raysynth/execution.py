@@ -14,14 +14,14 @@ from ray.tune.stopper import Stopper
 
 from raysynth import shards
 from raysynth.cluster import promised
-from raysynth.datasets import Dataset, TextDataset
 from raysynth.dependencies import Dependencies
 from raysynth.display import Display
+from raysynth.downstream.rows import BadRows
 from raysynth.drawing import draw, write_texts
 from raysynth.errors import InputError
-from raysynth.files import BadRows
 from raysynth.session import training_session
-from raysynth.specs import Artifact, name
+from raysynth.specs.datasets import Dataset, TextDataset
+from raysynth.specs.identity import Artifact, name
 from raysynth.store import Driver, Outcome, Store
 from raysynth.trial import trial
 

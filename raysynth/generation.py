@@ -23,17 +23,18 @@ import numpy as np
 import pyarrow as pa
 
 from raysynth.batches import ragged
-from raysynth.compiled import compiled
 from raysynth.corpus import corpus_location, draw_shard
 from raysynth.corpus import encode as encode_corpus
-from raysynth.datasets import Dataset, SyntheticTask, TextCorpus
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
 from raysynth.session import spread
 from raysynth.shards import MANIFEST, content_of, damaged, list_files, parquet, table_bytes, table_of, write
-from raysynth.specs import name
+from raysynth.specs.datasets import Dataset, TextCorpus
+from raysynth.specs.identity import name
 from raysynth.store import Store
-from raysynth.tokens import EOS, PAD
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.compiled import compiled
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import EOS, PAD
 
 Tick = Callable[[int, int], None]
 """Called with the examples drawn and the examples to draw."""

@@ -11,17 +11,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth.errors import InputError
 from raysynth.moments import mean_and_sd
-from raysynth.parameters import Kind, parse, paths, statistics_of, touched
-from raysynth.schemes import (
+from raysynth.specs.init_schemes import (
     ComposedInit,
     ConstantInit,
     FullInit,
     InitScheme,
     RandomInit,
-    Source,
     Statistic,
     StatisticInit,
 )
+from raysynth.specs.parameters import Kind, parse, paths, statistics_of, touched
+from raysynth.specs.pretraining import Source
 
 Params = dict[str, Any]
 

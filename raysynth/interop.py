@@ -25,8 +25,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from raysynth.errors import InputError
-from raysynth.parameters import parse, paths
-from raysynth.recipes import T5Config
+from raysynth.specs.models import T5Config
+from raysynth.specs.parameters import parse, paths
 
 Params = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]

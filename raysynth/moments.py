@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysynth.parameters import parse
-from raysynth.schemes import Family, GroupBy
+from raysynth.specs.init_schemes import Family, GroupBy
+from raysynth.specs.parameters import parse
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from raysynth.recipes import Constant, InverseSquareRoot, Schedule
+from raysynth.specs.recipes import Constant, InverseSquareRoot, Schedule
 
 Params = dict[str, Any]
 State = optax.FactoredState

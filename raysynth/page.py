@@ -13,7 +13,8 @@ from raysynth.outlook import remaining
 from raysynth.paper import printed
 from raysynth.report import PAPER, Line, Point, Table
 from raysynth.seeds import Outlook
-from raysynth.specs import Artifact, Finetune, blockers, name
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store import State, Status, Store
 
 

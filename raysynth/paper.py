@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-from raysynth.datasets import Dataset
-from raysynth.downstream import downstream_tasks, natural_source
 from raysynth.errors import InputError, Named
-from raysynth.recipes import T5_BASE, T5_SMALL, T5Config
-from raysynth.schemes import ConstantInit, FullInit, InitScheme, Pretrain, RandomInit, Source, StatisticInit, pretrained
-from raysynth.specs import DownstreamTask, Finetune
-from raysynth.tasks import synthetic_tasks, text_corpora
+from raysynth.specs.catalog import downstream_tasks, natural_source, text_corpora
+from raysynth.specs.datasets import Dataset
+from raysynth.specs.finetuning import DownstreamTask, Finetune
+from raysynth.specs.init_schemes import ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
+from raysynth.specs.models import T5_BASE, T5_SMALL, T5Config
+from raysynth.specs.pretraining import Pretrain, Source, pretrained
+from raysynth.synthetic.catalog import synthetic_tasks
 
 TASKS: dict[str, DownstreamTask] = {
     "CNNDM-10K": downstream_tasks["cnndm_10k"],

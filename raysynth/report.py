@@ -12,7 +12,8 @@ from rich.table import Table as TerminalTable
 
 from raysynth.errors import InputError, unknown
 from raysynth.paper import Printed, printed
-from raysynth.specs import Finetune, in_order
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import in_order
 from raysynth.store import State, Status
 
 

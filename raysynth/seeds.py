@@ -9,7 +9,8 @@ from raysynth.errors import InputError
 from raysynth.evidence import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
 from raysynth.outlook import Cost, cost, speeds
 from raysynth.report import Line, Point, Table
-from raysynth.specs import Artifact, Finetune, in_order
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import Artifact, in_order
 from raysynth.store import State, Status, Store
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysynth.datasets import Dataset, TextDataset
-from raysynth.downstream import encode, location
+from raysynth.data.locations import location
+from raysynth.data.text_pairs import encode
+from raysynth.downstream.rows import BadRows, refuse
 from raysynth.errors import InputError
-from raysynth.files import BadRows, refuse
-from raysynth.ragged import Ragged
-from raysynth.specs import name
+from raysynth.specs.datasets import Dataset, TextDataset
+from raysynth.specs.identity import name
 from raysynth.store import Store
+from raysynth.tokens.ragged import Ragged
 
 MANIFEST = "manifest.json"
 

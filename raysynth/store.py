@@ -25,7 +25,7 @@ from typing import Any
 from pyarrow import fs
 
 from raysynth.errors import InputError
-from raysynth.specs import Artifact, describe, name
+from raysynth.specs.identity import Artifact, describe, name
 
 ALIVE_SECONDS = 120
 """A run or trial on another host that has shown no sign of life for this long counts as gone."""

@@ -16,13 +16,16 @@ from typing import Any
 
 from rich.console import Console
 
-from raysynth import figures, page, rehearsal, report, seeds
-from raysynth.downstream import check_locations
+from raysynth import figures, page, report, seeds
+from raysynth.data.locations import check_locations
+from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
-from raysynth.files import BadRows
-from raysynth.outlook import import_command, measure, print_failures, print_plan, print_status
-from raysynth.schemes import Pretrained
-from raysynth.specs import Artifact, Finetune, in_order, name
+from raysynth.outlook import import_command, print_failures, print_plan, print_status
+from raysynth.run.measure import measure
+from raysynth.specs import tiny
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import Artifact, in_order, name
+from raysynth.specs.pretraining import Pretrained
 from raysynth.store import State, Status, Store
 
 DEFAULT_STORE = "results"
@@ -93,7 +96,7 @@ class Sweep:
         self.tables.append(report.Table(**layout))
 
     def cells(self, *, size: Callable[[Finetune], Finetune] = lambda artifact: artifact) -> list[Cell]:
-        """All points of the grid, each fine-tuning put through `size` (`rehearsal.tiny` for the tiny sweep)."""
+        """All points of the grid, each fine-tuning put through `size` (`tiny.tiny` for the tiny sweep)."""
         cells = []
         for trial, axes in self.grids:
             for combination in itertools.product(*map(_named, axes.values())):
@@ -152,7 +155,7 @@ def main(sweep: Sweep, arguments: list[str]) -> int:
 
 
 def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
-    cells = sweep.cells(size=rehearsal.tiny if options.tiny else lambda artifact: artifact)
+    cells = sweep.cells(size=tiny.tiny if options.tiny else lambda artifact: artifact)
     store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
     if options.tiny:
         cells = _rehearsed(cells, store)

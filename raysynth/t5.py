@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import normal, ones, variance_scaling
 
-from raysynth.recipes import Dtype, T5Config
-from raysynth.tokens import PAD
+from raysynth.specs.models import Dtype, T5Config
+from raysynth.tokens.token_space import PAD
 
 Params = dict[str, Any]
 

@@ -24,17 +24,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from raysynth import batches, metrics, optimizer
+from raysynth import batches, optimizer
 from raysynth.batches import Block, Examples, PadToLongest, StoredSplit, Stream
 from raysynth.checkpoints import Checkpoints, Evaluations, keep_only, read_params
 from raysynth.decode import generate
+from raysynth.downstream import metrics
 from raysynth.errors import Diverged, InputError
 from raysynth.initialize import initialize
-from raysynth.recipes import Best, FirstAbove, Recipe, T5Config
-from raysynth.schemes import Pretrain, Source
-from raysynth.specs import DownstreamTask, Finetune
+from raysynth.specs.finetuning import DownstreamTask, Finetune
+from raysynth.specs.models import T5Config
+from raysynth.specs.pretraining import Pretrain, Source
+from raysynth.specs.recipes import Best, FirstAbove, Recipe
 from raysynth.t5 import T5, init_params, loss_and_counts
-from raysynth.vocabulary import Vocabulary
+from raysynth.tokens.vocabulary import Vocabulary
 
 Params = dict[str, Any]
 

@@ -11,9 +11,11 @@ from ray import tune
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams as hparams_summary
 
+from raysynth.downstream.metrics import METRICS
 from raysynth.errors import Diverged, InputError
-from raysynth.schemes import Pretrain
-from raysynth.specs import METRICS, Artifact, Finetune, name
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import Artifact, name
+from raysynth.specs.pretraining import Pretrain
 from raysynth.store import Outcome, Store, Workspace, provenance
 
 REPORT_SECONDS = 1.0

@@ -12,9 +12,9 @@ import pytest
 
 from raysynth import InputError
 from raysynth.batches import Examples, Order, PadToLongest, StoredSplit, Stream, evaluation_batches, ragged
-from raysynth.ragged import Ragged
 from raysynth.shards import _bytes_of, parquet
-from raysynth.tokens import EOS
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import EOS
 
 
 def examples(count, *, longest=20, prefix=()):

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from raysynth.checkpoints import Checkpoints
-from raysynth.recipes import Best
+from raysynth.specs.recipes import Best
 
 
 @partial(jax.jit, donate_argnums=0)

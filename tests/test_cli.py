@@ -27,9 +27,9 @@ from raysynth import (
 )
 from raysynth.cli import _model, main
 from raysynth.examples import of_task
-from raysynth.specs import describe, name
+from raysynth.specs.identity import describe, name
 from raysynth.store import State, Store
-from raysynth.synthetic import simple_tasks
+from raysynth.synthetic.simple import simple_tasks
 
 
 @pytest.mark.parametrize("task", simple_tasks)

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.corpus import SPLITS, documents, draw_shard, encode, num_segments, readable, segments
-from raysynth.corruption import SpanCorruption
-from raysynth.datasets import Dataset, TextCorpus, TrainedVocabulary
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.specs import describe, name
-from raysynth.tasks import text_corpora
+from raysynth.specs.catalog import text_corpora
+from raysynth.specs.datasets import Dataset, TextCorpus, TrainedVocabulary
+from raysynth.specs.identity import describe, name
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.span_corruption import SpanCorruption
 
 TEXTS = [f"article {n} tells of {'abcdefgh'[n % 8]} and {n * n} and then {n % 13} more." for n in range(60)]
 CORPUS = TextCorpus(

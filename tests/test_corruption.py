@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysynth.corruption import SpanCorruption, corrupted
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.span_corruption import SpanCorruption, corrupted
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's masks and is absent")

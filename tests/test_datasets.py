@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from raysynth import Dataset, InputError, SyntheticTask, synthetic_tasks
-from raysynth.specs import fingerprint, name
-from raysynth.synthetic import UniformTask
+from raysynth.specs.identity import fingerprint, name
+from raysynth.synthetic.simple import UniformTask
 
 
 def test_the_example_of_the_readme_is_a_task():
@@ -63,7 +63,7 @@ def test_a_name_is_there_is_its_own_and_is_no_other_tasks():
     for task, line in (
         (Nameless, "there is none"),
         (Inherits, "it inherits 'set'"),
-        (Taken, "no other task has, got 'set' of raysynth.synthetic.Set"),
+        (Taken, "no other task has, got 'set' of raysynth.synthetic.simple.Set"),
     ):
         with pytest.raises(InputError, match=line) as caught:
             Dataset(task=task())

@@ -10,9 +10,9 @@ from flax.traverse_util import unflatten_dict
 
 from raysynth import decode
 from raysynth.decode import beam_search, brevity, generate, greedy_search
-from raysynth.recipes import T5Config
+from raysynth.specs.models import T5Config
 from raysynth.t5 import T5, init_params
-from raysynth.tokens import EOS, PAD
+from raysynth.tokens.token_space import EOS, PAD
 
 TINY = T5Config(
     vocab_size=30,

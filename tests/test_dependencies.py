@@ -17,7 +17,7 @@ from raysynth import (
     synthetic_tasks,
 )
 from raysynth.dependencies import MAX_DEATHS, MAX_RETRIES, Dependencies
-from raysynth.specs import in_order, name
+from raysynth.specs.identity import in_order, name
 from raysynth.store import Outcome, State, Store
 
 TASK = downstream_tasks["code_translation"]

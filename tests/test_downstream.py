@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from raysynth.datasets import Split, T5Vocabulary, TextDataset, TrainedVocabulary
-from raysynth.downstream import downstream_tasks, encode, location, natural_source, paper_tasks
+from raysynth.data.locations import location
+from raysynth.data.text_pairs import encode
+from raysynth.downstream.python_ast import PythonAST
+from raysynth.downstream.retrosynthesis import USPTO50K
+from raysynth.downstream.rows import SPLITS, Split
 from raysynth.errors import InputError
-from raysynth.files import SPLITS
-from raysynth.python_ast import PythonAST
-from raysynth.recipes import AtStep, Best, Constant
-from raysynth.schemes import FullInit, pretrained
-from raysynth.sources import USPTO50K
-from raysynth.specs import Finetune, fingerprint
+from raysynth.specs.catalog import downstream_tasks, natural_source, paper_tasks
+from raysynth.specs.datasets import T5Vocabulary, TextDataset, TrainedVocabulary
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import fingerprint
+from raysynth.specs.init_schemes import FullInit
+from raysynth.specs.pretraining import pretrained
+from raysynth.specs.recipes import AtStep, Best, Constant
 
 
 @pytest.fixture(scope="module")

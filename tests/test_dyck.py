@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from raysynth.corruption import SpanCorruption
-from raysynth.dyck import Dyck, Frequency
 from raysynth.errors import InputError
 from raysynth.examples import of_task
-from raysynth.tokens import token_space
+from raysynth.synthetic.dyck import Dyck, Frequency
+from raysynth.tokens.span_corruption import SpanCorruption
+from raysynth.tokens.token_space import token_space
 
 SENTINELS = range(32_072, 32_100)
 

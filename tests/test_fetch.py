@@ -11,9 +11,9 @@ import zipfile
 import pytest
 
 from raysynth import cli
-from raysynth.downstream import downstream_tasks
+from raysynth.downstream.fetch import SUMS, Download, Publisher, fetch, publishers
 from raysynth.errors import InputError, Named
-from raysynth.fetch import SUMS, Download, Publisher, fetch, publishers
+from raysynth.specs.catalog import downstream_tasks
 
 CONTENT = bytes(range(256)) * 2_000
 

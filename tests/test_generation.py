@@ -18,12 +18,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 from raysynth import Dataset, InputError, Mixture, batches, generation, session, shards, synthetic_tasks, token_space
-from raysynth.corruption import SpanCorruption
-from raysynth.datasets import SyntheticTask, TextCorpus, TrainedVocabulary
 from raysynth.errors import WorkerError
-from raysynth.ragged import Ragged
-from raysynth.specs import name
+from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
+from raysynth.specs.identity import name
 from raysynth.store import Store
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.span_corruption import SpanCorruption
 
 SMALL = dataclasses.replace(
     synthetic_tasks["set"], min_length=3, max_length=8, tokens=token_space(num_pieces=30, num_sentinels=8)

@@ -9,26 +9,26 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from test_parameters import SCHEMES
 
-from raysynth.datasets import Dataset
 from raysynth.errors import InputError
 from raysynth.initialize import initialize
 from raysynth.moments import mean_and_sd
-from raysynth.parameters import Kind, groups, parse, paths, touched
-from raysynth.recipes import T5Config
-from raysynth.schemes import (
+from raysynth.specs.datasets import Dataset
+from raysynth.specs.init_schemes import (
     ComposedInit,
     ConstantInit,
     Embeddings,
     Family,
     FullInit,
     GroupBy,
-    Pretrain,
     RandomInit,
     Statistic,
     StatisticInit,
 )
-from raysynth.tasks import synthetic_tasks
-from raysynth.tokens import token_space
+from raysynth.specs.models import T5Config
+from raysynth.specs.parameters import Kind, groups, parse, paths, touched
+from raysynth.specs.pretraining import Pretrain
+from raysynth.synthetic.catalog import synthetic_tasks
+from raysynth.tokens.token_space import token_space
 
 KEY = jax.random.key(3)
 # The toy checkpoint's shape, with a vocabulary large enough for a description.

@@ -18,27 +18,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 from test_train import MODEL, TASK
 
-from raysynth import (
-    Finetune,
-    FullInit,
-    InputError,
-    StatisticInit,
-    Sweep,
-    T5Config,
-    pretrained,
-    recipes,
-    rehearsal,
-    specs,
-)
+from raysynth import Finetune, FullInit, InputError, StatisticInit, Sweep, T5Config, pretrained
 from raysynth.checkpoints import read_params
 from raysynth.cli import main
 from raysynth.decode import generate
 from raysynth.interop import Format, detect, read, write_hugging_face, write_t5x
 from raysynth.moments import mean_and_sd
-from raysynth.parameters import Kind, parse, paths
-from raysynth.recipes import Dtype
 from raysynth.shards import generate_text, manifest_digest
-from raysynth.specs import name
+from raysynth.specs import identity, tiny
+from raysynth.specs.identity import name
+from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, Dtype
+from raysynth.specs.parameters import Kind, parse, paths
 from raysynth.store import State, Store
 from raysynth.t5 import T5
 from raysynth.trial import make
@@ -543,7 +533,7 @@ def test_a_directory_above_the_checkpoints_names_them(tmp_path):
 def test_embeddings_come_from_a_natural_source_unless_told_otherwise():
     source = pretrained("t5-small")
     assert FullInit(source) == FullInit(source, embeddings="source") != FullInit(source, embeddings="random")
-    assert specs.describe(FullInit(source)) != specs.describe(FullInit(source, embeddings="random"))
+    assert identity.describe(FullInit(source)) != identity.describe(FullInit(source, embeddings="random"))
     run = Finetune(task=TASK, init=FullInit(source))
     assert name(source).startswith("pretrained/t5-small-")
     assert run.label.startswith("python_ast.t5-small.")
@@ -551,9 +541,9 @@ def test_embeddings_come_from_a_natural_source_unless_told_otherwise():
 
 
 def test_published_shapes_are_known_by_name():
-    assert pretrained("t5-small").model == recipes.T5_SMALL
-    assert pretrained("t5-base").model == recipes.T5_BASE
-    assert pretrained("t5-v1_1-small").model == recipes.T5_V1_1_SMALL
+    assert pretrained("t5-small").model == T5_SMALL
+    assert pretrained("t5-base").model == T5_BASE
+    assert pretrained("t5-v1_1-small").model == T5_V1_1_SMALL
     assert pretrained("my-own", model=MODEL).model == MODEL
     with pytest.raises(InputError, match=r"unknown pretrained model 't5-smal' \(did you mean 't5-small'\?\)"):
         pretrained("t5-smal")
@@ -564,7 +554,7 @@ def test_published_shapes_are_known_by_name():
 def test_the_tiny_sweep_keeps_a_pretrained_model_whole():
     source = pretrained("my-own", model=MODEL)
     init = StatisticInit(source, group_by="parameter", statistic="scale")
-    assert rehearsal.tiny(Finetune(task=TASK, init=init)).init == init
+    assert tiny.tiny(Finetune(task=TASK, init=init)).init == init
 
 
 def sweep_of(*inits):

@@ -10,9 +10,9 @@ import pytest
 
 from raysynth.errors import InputError
 from raysynth.examples import of_task
-from raysynth.lime import LIME, Mode
-from raysynth.ragged import Ragged
-from raysynth.tokens import token_space
+from raysynth.synthetic.lime import LIME, Mode
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import token_space
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")

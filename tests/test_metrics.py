@@ -8,11 +8,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from raysynth.chemistry import canonical_smiles
+from raysynth.downstream.chemistry import canonical_smiles
+from raysynth.downstream.cnn_dailymail import CNNDailyMail
+from raysynth.downstream.metrics import METRICS, exact_match, metrics, same, squad_normalized, token_accuracy
+from raysynth.downstream.mtop import MTOP
+from raysynth.downstream.retrosynthesis import USPTO50K
+from raysynth.downstream.squad import SQuAD
 from raysynth.errors import InputError
-from raysynth.metrics import exact_match, metrics, same, squad_normalized, token_accuracy
-from raysynth.sources import MTOP, USPTO50K, CNNDailyMail, SQuAD
-from raysynth.specs import METRICS
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 
 from raysynth import Dataset, InputError, Mixture, synthetic_tasks, token_space
 from raysynth.examples import of_task
-from raysynth.ragged import Ragged
-from raysynth.specs import describe, fingerprint, name
-from raysynth.synthetic import simple_tasks
+from raysynth.specs.identity import describe, fingerprint, name
+from raysynth.synthetic.simple import simple_tasks
+from raysynth.tokens.ragged import Ragged
 
 SET, IDENTITY = synthetic_tasks["set"], synthetic_tasks["identity"]
 HALVES = Mixture(tasks=(SET, IDENTITY))

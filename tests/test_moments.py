@@ -8,9 +8,9 @@ import pytest
 
 from raysynth import T5_BASE, T5_SMALL, T5_V1_1_SMALL, InputError, T5Config
 from raysynth.moments import attention_norm_means, moments, spreadsheet, table
-from raysynth.parameters import groups, paths
 from raysynth.report import comma_separated
-from raysynth.schemes import Family, GroupBy
+from raysynth.specs.init_schemes import Family, GroupBy
+from raysynth.specs.parameters import groups, paths
 
 BY_HAND = {
     "encoder/layers_0/attention/query/kernel": np.array([[1, 3], [5, 7]], np.float32),

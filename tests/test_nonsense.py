@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysynth import nonsense
 from raysynth.cli import main
 from raysynth.errors import InputError
 from raysynth.examples import of_task
-from raysynth.nonsense import NonsenseSummary, OneTokenPerWord, Operation, lexicon, summary
-from raysynth.vocabulary import Vocabulary
+from raysynth.synthetic import nonsense_summary
+from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord, Operation, lexicon, summary
+from raysynth.tokens.vocabulary import Vocabulary
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the authors' pairs and is absent")
@@ -310,7 +310,7 @@ def test_words_are_spelled_as_t5_spells_the_whole_text(t5):
 
 def test_without_t5s_vocabulary_one_line_says_what_to_do(monkeypatch, capsys):
     monkeypatch.delenv("RAYSYNTH_T5_VOCABULARY", raising=False)
-    nonsense._t5_table.cache_clear()
+    nonsense_summary._t5_table.cache_clear()
     assert main(["show", "nonsense_summary"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY")

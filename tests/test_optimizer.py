@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth import optimizer
-from raysynth.recipes import Constant, InverseSquareRoot
+from raysynth.specs.recipes import Constant, InverseSquareRoot
 from raysynth.t5 import T5, loss_and_counts
 
 

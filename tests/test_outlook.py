@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from raysynth import Dataset, Finetune, FullInit, Pretrain, RandomInit, T5Config, downstream_tasks, synthetic_tasks
-from raysynth.outlook import measure, print_plan, print_status, remaining, speeds
-from raysynth.specs import in_order, name
+from raysynth.outlook import print_plan, print_status, remaining, speeds
+from raysynth.run.measure import measure
+from raysynth.specs.identity import in_order, name
 from raysynth.store import Outcome, Store
 
 MODEL = T5Config(vocab_size=512, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1)

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import pytest
 from test_seeds import VALUES, grid, record, trial
 
-from raysynth.specs import in_order, name
+from raysynth.specs.identity import in_order, name
 from raysynth.store import Outcome, State, Store
 from raysynth.sweep import main
 

@@ -12,10 +12,11 @@ import pytest
 
 from raysynth import InputError
 from raysynth.paper import SCHEMES, TASKS, initialization, pretraining, printed
-from raysynth.recipes import AtStep, Best, FirstAbove
 from raysynth.report import markdown, rendered
-from raysynth.schemes import Pretrain
-from raysynth.specs import Finetune, fingerprint, in_order
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import fingerprint, in_order
+from raysynth.specs.pretraining import Pretrain
+from raysynth.specs.recipes import AtStep, Best, FirstAbove
 from raysynth.store import State, Status
 
 ROOT = Path(__file__).parents[1]

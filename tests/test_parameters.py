@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from raysynth.datasets import Dataset
 from raysynth.errors import InputError
-from raysynth.parameters import Kind, groups, parse, paths, touched
-from raysynth.recipes import T5_BASE, T5_SMALL, T5_V1_1_SMALL
-from raysynth.schemes import (
+from raysynth.specs.datasets import Dataset
+from raysynth.specs.init_schemes import (
     ConstantInit,
     Embeddings,
     Family,
     FullInit,
     GroupBy,
-    Pretrain,
     RandomInit,
     Statistic,
     StatisticInit,
 )
-from raysynth.tasks import synthetic_tasks
+from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL
+from raysynth.specs.parameters import Kind, groups, parse, paths, touched
+from raysynth.specs.pretraining import Pretrain
+from raysynth.synthetic.catalog import synthetic_tasks
 
 EMBEDDING = "token_embedder/embedding"
 OUTPUT = "decoder/logits_dense/kernel"

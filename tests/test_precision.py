@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from raysynth import optimizer, train
 from raysynth.batches import Block
 from raysynth.decode import generate
-from raysynth.recipes import Dtype, T5Config
+from raysynth.specs.models import Dtype, T5Config
 from raysynth.t5 import T5, activation_dtype, init_params, loss_and_counts
 
 LARGER = T5Config(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from raysynth.downstream.python_ast import OPTIONAL, PythonAST, s_expression, standard_library
+from raysynth.downstream.rows import SPLITS
 from raysynth.errors import InputError
-from raysynth.files import SPLITS
-from raysynth.python_ast import OPTIONAL, PythonAST, s_expression, standard_library
 
 # ---------------------------------------------------------------------------------------------- a reader of the targets
 

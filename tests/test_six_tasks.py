@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from raysynth import T5_SMALL, Finetune, RandomInit, batches, metrics
-from raysynth.datasets import Split
-from raysynth.downstream import downstream_tasks, paper_tasks
-from raysynth.files import BadRows
-from raysynth.recipes import AtStep, Best
-from raysynth.rehearsal import tiny
+from raysynth import T5_SMALL, Finetune, RandomInit, batches
+from raysynth.downstream import metrics
+from raysynth.downstream.rows import BadRows, Split
 from raysynth.shards import generate_text
-from raysynth.specs import name
+from raysynth.specs.catalog import downstream_tasks, paper_tasks
+from raysynth.specs.identity import name
+from raysynth.specs.recipes import AtStep, Best
+from raysynth.specs.tiny import tiny
 from raysynth.store import State, Store
 from raysynth.trial import make
 

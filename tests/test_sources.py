@@ -12,22 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysynth.chemistry import rdkit
-from raysynth.datasets import TextDataset, TrainedVocabulary
+from raysynth.downstream.chemistry import rdkit
+from raysynth.downstream.cnn_dailymail import CNNDailyMail, LetterCase
+from raysynth.downstream.code_translation import CodeXGLUE
+from raysynth.downstream.mtop import MTOP, MTOP_INTENTS, mtop_words
+from raysynth.downstream.retrosynthesis import USPTO50K
+from raysynth.downstream.rows import BadRows, Pair
+from raysynth.downstream.squad import SQuAD
+from raysynth.downstream.webqsp import WebQSP
 from raysynth.errors import InputError
-from raysynth.files import BadRows, Pair
 from raysynth.shards import generate_text
-from raysynth.sources import (
-    MTOP,
-    MTOP_INTENTS,
-    USPTO50K,
-    CNNDailyMail,
-    CodeXGLUE,
-    LetterCase,
-    SQuAD,
-    WebQSP,
-    mtop_words,
-)
+from raysynth.specs.datasets import TextDataset, TrainedVocabulary
 from raysynth.store import Store
 
 READERS = {

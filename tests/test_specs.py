@@ -30,8 +30,8 @@ from raysynth import (
     synthetic_tasks,
     token_space,
 )
-from raysynth.rehearsal import tiny
-from raysynth.specs import describe, fingerprint, in_order, name
+from raysynth.specs.identity import describe, fingerprint, in_order, name
+from raysynth.specs.tiny import tiny
 
 SET = synthetic_tasks["set"]
 MTOP_LIKE = downstream_tasks["code_translation"]

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import fs
 
 from raysynth import T5_SMALL, Dataset, InputError, Pretrain, synthetic_tasks
-from raysynth.specs import name
+from raysynth.specs.identity import name
 from raysynth.store import Outcome, State, Store, alive, differences, here
 
 DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)

@@ -18,16 +18,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from raysynth import (
-    Finetune,
-    InputError,
-    RandomInit,
-    Sweep,
-    T5Config,
-    downstream_tasks,
-)
+from raysynth import Finetune, InputError, RandomInit, Sweep, T5Config, downstream_tasks
 from raysynth.checkpoints import read_params
-from raysynth.specs import name
+from raysynth.specs.identity import name
 from raysynth.store import Store
 from raysynth.train import params_digest
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.synthetic import LongestWordAnswer, simple_tasks
-from raysynth.tokens import T5_TOKENS, TokenSpace
+from raysynth.synthetic.simple import LongestWordAnswer, simple_tasks
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import T5_TOKENS, TokenSpace
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")

@@ -11,8 +11,8 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from raysynth.parameters import parse, paths
-from raysynth.recipes import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
+from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
+from raysynth.specs.parameters import parse, paths
 from raysynth.t5 import T5, Attention, init_params, loss_and_counts, relative_buckets
 
 TINY = T5Config(

@@ -16,12 +16,12 @@ from raysynth import (
     synthetic_tasks,
     text_corpora,
 )
-from raysynth.dyck import Dyck
-from raysynth.lime import LIME
-from raysynth.nonsense import NonsenseSummary, OneTokenPerWord
-from raysynth.rehearsal import tiny
-from raysynth.specs import describe, name
-from raysynth.synthetic import simple_tasks
+from raysynth.specs.identity import describe, name
+from raysynth.specs.tiny import tiny
+from raysynth.synthetic.dyck import Dyck
+from raysynth.synthetic.lime import LIME
+from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord
+from raysynth.synthetic.simple import simple_tasks
 
 PREVIOUS = {"lime": LIME(), "dyck": Dyck(), "nonsense_summary": NonsenseSummary(spelling=OneTokenPerWord())}
 """The tasks of Appendix E, without the need for T5's vocabulary."""

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from raysynth.vocabulary import Vocabulary
+from raysynth.tokens.vocabulary import Vocabulary
 
 transformers = pytest.importorskip("transformers", reason="transformers is absent: pip install 'raysynth[parity]'")
 

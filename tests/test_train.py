@@ -31,13 +31,13 @@ from raysynth import (
 )
 from raysynth.batches import Block, PadToLongest
 from raysynth.checkpoints import read_params
-from raysynth.python_ast import PythonAST
-from raysynth.ragged import Ragged
+from raysynth.downstream.python_ast import PythonAST
 from raysynth.shards import generate_text
-from raysynth.specs import name
+from raysynth.specs.identity import name
 from raysynth.store import Store
 from raysynth.t5 import T5, init_params
-from raysynth.vocabulary import Vocabulary
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.vocabulary import Vocabulary
 
 TOKENS = token_space(num_pieces=156)
 MODEL = T5Config(

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from raysynth.downstream.code_translation import CodeXGLUE
 from raysynth.errors import InputError
-from raysynth.sources import CodeXGLUE
-from raysynth.tokens import T5_NUMBERS
-from raysynth.vocabulary import Vocabulary, t5_vocabulary_bytes
+from raysynth.tokens.token_space import T5_NUMBERS
+from raysynth.tokens.vocabulary import Vocabulary, t5_vocabulary_bytes
 
 TEXTS = [f"value_{n} = self.read({n % 7}, '{'abcdefgh'[n % 8]}')  +  {n * n}" for n in range(400)]
 

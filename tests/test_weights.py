@@ -14,10 +14,10 @@ from flax.traverse_util import unflatten_dict
 from raysynth import T5Config, pretrained, synthetic_tasks
 from raysynth.checkpoints import write_params
 from raysynth.cli import main
-from raysynth.datasets import Dataset
 from raysynth.moments import attention_norm_means
-from raysynth.parameters import paths
-from raysynth.specs import name
+from raysynth.specs.datasets import Dataset
+from raysynth.specs.identity import name
+from raysynth.specs.parameters import paths
 from raysynth.store import Store
 from raysynth.train import params_digest
 from raysynth.weights import selected

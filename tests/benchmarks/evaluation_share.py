@@ -27,11 +27,13 @@ import numpy as np
 
 from raysynth import optimizer, train
 from raysynth.batches import Block, Examples, PadToLongest, evaluation_batches
-from raysynth.datasets import Split
+from raysynth.data.text_pairs import encode
 from raysynth.decode import generate
-from raysynth.downstream import encode, paper_tasks
-from raysynth.recipes import T5_SMALL, AtStep, T5Config
-from raysynth.specs import DownstreamTask
+from raysynth.downstream.rows import Split
+from raysynth.specs.catalog import paper_tasks
+from raysynth.specs.finetuning import DownstreamTask
+from raysynth.specs.models import T5_SMALL, T5Config
+from raysynth.specs.recipes import AtStep
 from raysynth.t5 import T5, init_params
 
 EXAMPLES = {

@@ -30,7 +30,7 @@ from test_synthetic import brute
 from raysynth import InputError, synthetic_tasks
 from raysynth.generation import row_hashes
 from raysynth.shards import parquet
-from raysynth.synthetic import simple_tasks
+from raysynth.synthetic.simple import simple_tasks
 
 PAPER = {
     "identity": 21_825,

@@ -24,8 +24,8 @@ import jax
 
 from raysynth import Dataset, optimizer, synthetic_tasks, train
 from raysynth.batches import PadToLongest, StoredSplit, Stream
-from raysynth.recipes import T5_SMALL
 from raysynth.shards import parquet
+from raysynth.specs.models import T5_SMALL
 from raysynth.t5 import T5, init_params
 
 LAYOUT = PadToLongest(input_length=512, target_length=512)

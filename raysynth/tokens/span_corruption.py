@@ -9,11 +9,11 @@ from functools import cache
 
 import numpy as np
 
-from raysynth.compiled import compiled
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.spec import positive, share, spec, whole
-from raysynth.tokens import LARGEST_ID
+from raysynth.fields import positive, share, spec, whole
+from raysynth.tokens.compiled import compiled
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import LARGEST_ID
 
 
 @spec

@@ -21,12 +21,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from raysynth.compiled import compiled
-from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, unknown
-from raysynth.ragged import Ragged
-from raysynth.spec import spec, whole
-from raysynth.tokens import LARGEST_ID
+from raysynth.fields import spec, whole
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.compiled import compiled
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import LARGEST_ID
 
 _COLON, _SEPARATOR, _RULE, _OPEN, _LOWER, _MATH, _CLOSE = range(7)
 """The marks, counted from `LIME.first_mark`; in the order of the ids that the paper's code gave them."""

@@ -5,7 +5,7 @@ keeps the same roles (sentinels counted down from the top).
 """
 
 from raysynth.errors import InputError
-from raysynth.spec import spec
+from raysynth.fields import spec
 
 PAD = 0
 EOS = 1

@@ -1,64 +1,10 @@
 """How a model is shaped, trained, evaluated and selected."""
 
 from dataclasses import field
-from enum import StrEnum
 from typing import Protocol
 
 from raysynth.errors import InputError, unknown
-from raysynth.spec import choose, instance, positive, share, spec, whole
-
-
-class Dtype(StrEnum):
-    """The type of activations; parameters, softmax, norms and the loss are float32 always."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    DEVICE = "device"
-    """bfloat16 on TPU and GPU, float32 on CPU."""
-
-
-@spec
-class T5Config:
-    """The shape of a T5 encoder-decoder; field names as in T5X's network."""
-
-    vocab_size: int = 32_128
-    emb_dim: int = 512
-    num_heads: int = 8
-    head_dim: int = 64
-    num_encoder_layers: int = 6
-    num_decoder_layers: int = 6
-    mlp_dim: int = 2048
-    mlp_activations: tuple[str, ...] = ("relu",)
-    """("relu",) for T5 1.0; ("gelu", "linear") for the gated T5 1.1 (Appendix C)."""
-    logits_via_embedding: bool = True
-    """T5 1.0 shares the embedding with the output layer; 1.1 does not (Appendix C)."""
-    num_buckets: int = 32
-    max_distance: int = 128
-    dtype: Dtype = Dtype.DEVICE
-
-    def __post_init__(self) -> None:
-        whole(self, "vocab_size", "emb_dim", "num_heads", "head_dim", "num_encoder_layers", "num_decoder_layers")
-        whole(self, "mlp_dim", "num_buckets", "max_distance")
-        for name in self.mlp_activations:
-            if name not in ("relu", "gelu", "linear"):
-                raise unknown("mlp_activations entry", name, ("relu", "gelu", "linear"))
-        choose(self, "dtype", Dtype)
-
-
-T5_SMALL = T5Config()
-
-T5_BASE = T5Config(
-    emb_dim=768, num_heads=12, num_encoder_layers=12, num_decoder_layers=12, mlp_dim=3072
-)  # 220 M parameters, Appendix J
-
-T5_V1_1_SMALL = T5Config(
-    num_heads=6,
-    num_encoder_layers=8,
-    num_decoder_layers=8,
-    mlp_dim=1024,
-    mlp_activations=("gelu", "linear"),
-    logits_via_embedding=False,
-)
+from raysynth.fields import instance, positive, share, spec, whole
 
 
 @spec

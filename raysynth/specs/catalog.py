@@ -5,22 +5,20 @@ length penalty are T5X's, as in the authors' configuration.
 """
 
 import dataclasses
-import os
-from collections.abc import Mapping
 
-import numpy as np
-
-from raysynth.datasets import Split, TextDataset, TrainedVocabulary
-from raysynth.errors import InputError, Named, unknown
-from raysynth.files import SPLITS, BadRow, Pair, refuse
-from raysynth.python_ast import PythonAST
-from raysynth.ragged import Ragged
-from raysynth.recipes import AtStep, Best
-from raysynth.schemes import Pretrained, pretrained
-from raysynth.sources import MTOP, USPTO50K, CNNDailyMail, CodeXGLUE, SQuAD, WebQSP
-from raysynth.specs import DownstreamTask
-from raysynth.tasks import text_corpora
-from raysynth.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
+from raysynth.downstream.cnn_dailymail import CNNDailyMail
+from raysynth.downstream.code_translation import CodeXGLUE
+from raysynth.downstream.mtop import MTOP
+from raysynth.downstream.python_ast import PythonAST
+from raysynth.downstream.retrosynthesis import USPTO50K
+from raysynth.downstream.rows import Split
+from raysynth.downstream.squad import SQuAD
+from raysynth.downstream.webqsp import WebQSP
+from raysynth.errors import Named
+from raysynth.specs.datasets import TextCorpus, TextDataset, TrainedVocabulary
+from raysynth.specs.finetuning import DownstreamTask
+from raysynth.specs.pretraining import Pretrained, pretrained
+from raysynth.specs.recipes import AtStep, Best
 
 # Not in the paper: data that every machine has, and settings that show the paper's effect within minutes.
 # Without dropout, as T5 1.1 was pre-trained: it slows learning down and a few hundred steps cannot overfit.
@@ -171,78 +169,5 @@ def natural_source(task: DownstreamTask) -> Pretrained:
     return pretrained("t5-v1_1-small" if isinstance(task.data.texts, CNNDailyMail) else "t5-small")
 
 
-def location(data_name: str, given: Mapping[str, str]) -> str | None:
-    """Where the files of a data set are: from `given`, else from RAYSYNTH_DATA_<NAME>, else None.
-
-    The name is that of the data set or of any task on it, such as `cnndm` or `cnndm_10k`. Raises `InputError` where
-    `given` has another name.
-    """
-    check_locations(given)
-    tasks = [name for name, task in downstream_tasks.items() if task.data.name == data_name]
-    names = dict.fromkeys([data_name, *tasks])
-    places = [given.get(name) for name in names] + [os.environ.get(f"RAYSYNTH_DATA_{name.upper()}") for name in names]
-    return next(filter(None, places), None)
-
-
-def check_locations(given: Mapping[str, str]) -> dict[str, str]:
-    """The same places; raises `InputError` for a name that is none of a task, a data set or a text corpus."""
-    known = {*downstream_tasks, *(task.data.name for task in downstream_tasks.values()), *text_corpora}
-    for name in given:
-        if name not in known:
-            raise unknown("task of --data", name, known)
-    return dict(given)
-
-
-Ids = dict[str, tuple[Ragged, Ragged]]
-"""Sources and targets by split."""
-Texts = dict[str, list[Pair]]
-"""Pairs by split."""
-
-
-def encode(dataset: TextDataset, location: str | None, bad_row: BadRow = refuse) -> tuple[Vocabulary, Ids, Texts]:
-    """A text data set's vocabulary, the token ids of its splits and the texts that they come from.
-
-    The ids are without end of sequence. A trained vocabulary sees the training subset alone. Raises `InputError` for
-    missing or broken files and for subsets larger than their split.
-    """
-    texts = _chosen(dataset, dataset.texts.read(location, bad_row), location)
-    if isinstance(dataset.vocabulary, TrainedVocabulary):
-        learnt = (text for pair in texts["train"] for text in (pair.source, pair.target))
-        vocabulary = Vocabulary.train(learnt, dataset.vocabulary.num_pieces, dataset.vocabulary.num_sentinels)
-    else:
-        vocabulary = Vocabulary.load(t5_vocabulary_bytes(), T5_SENTINELS)
-    ids = {
-        split: (
-            vocabulary.encode_many([pair.source for pair in pairs]),
-            vocabulary.encode_many([pair.target for pair in pairs]),
-        )
-        for split, pairs in texts.items()
-    }
-    return vocabulary, ids, texts
-
-
-def _chosen(dataset: TextDataset, splits: Texts, location: str | None) -> Texts:
-    """The subsets that the description asks for of what the files hold."""
-    if "validation" not in splits and "train" in splits and dataset.num_held_out is not None:
-        pairs = _shuffled(splits["train"], [dataset.seed, len(SPLITS)])
-        if dataset.num_held_out >= len(pairs):
-            raise InputError(
-                f"{dataset.name} train has {len(pairs)} examples, {dataset.num_held_out} were to be held out"
-            )
-        splits = splits | {"validation": pairs[: dataset.num_held_out], "train": pairs[dataset.num_held_out :]}
-    sizes = {"train": dataset.num_train, "validation": dataset.num_validation, "test": dataset.num_test}
-    needed = SPLITS if dataset.scored is Split.TEST else ("train", "validation")
-    texts = {}
-    for index, split in enumerate(needed):
-        if split not in splits:
-            raise InputError(f"{dataset.name} needs a {split} split; {location} has {', '.join(splits)}")
-        size, pairs = sizes[split], splits[split]
-        if size is not None and size > len(pairs):
-            raise InputError(f"{dataset.name} {split} has {len(pairs)} examples, {size} were asked for")
-        texts[split] = pairs if size is None else _shuffled(pairs, [dataset.seed, index])[:size]
-    return texts | {"test": texts[dataset.scored]}
-
-
-def _shuffled(pairs: list[Pair], entropy: list[int]) -> list[Pair]:
-    """A shuffle that depends on `entropy` alone, so that its beginnings are nested subsets."""
-    return [pairs[row] for row in np.random.default_rng(entropy).permutation(len(pairs))]
+text_corpora: Named[TextCorpus] = Named("text corpus", {"wiki_10k": TextCorpus(name="wiki_10k", num_documents=10_000)})
+"""The paper's natural baseline on little data: 10,000 articles of Wikipedia, wherever they lie."""

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.spec import spec
-from raysynth.tokens import T5_TOKENS
+from raysynth.fields import spec
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import T5_TOKENS
 
 
 @spec

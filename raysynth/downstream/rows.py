@@ -6,12 +6,34 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysynth.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+class TextSource(Protocol):
+    """Where the text pairs of a downstream task come from."""
+
+    def read(self, location: str | None, bad_row: "BadRow") -> "dict[str, list[Pair]]":
+        """The pairs of the splits ("train", "validation", "test") that are there.
+
+        Raises `InputError` for missing or broken files; a row that cannot be read is handed to `bad_row`.
+        """
+
+
+class Split(StrEnum):
+    """A part of a text data set."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
 
 SPLITS = ("train", "validation", "test")
 """The splits of a text data set."""

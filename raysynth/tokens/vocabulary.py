@@ -11,8 +11,8 @@ import numpy as np
 import sentencepiece
 
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.tokens import EOS, PAD, UNKNOWN
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import EOS, PAD, UNKNOWN
 
 T5_PIECES = 32_000
 T5_SENTINELS = 100

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from raysynth.errors import unknown
-from raysynth.recipes import T5Config
-from raysynth.schemes import (
+from raysynth.specs.init_schemes import (
     ComposedInit,
     ConstantInit,
     Embeddings,
@@ -20,6 +19,7 @@ from raysynth.schemes import (
     RandomInit,
     StatisticInit,
 )
+from raysynth.specs.models import T5Config
 
 
 class Kind(StrEnum):

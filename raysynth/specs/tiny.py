@@ -2,10 +2,13 @@
 
 import dataclasses
 
-from raysynth.datasets import Split, TrainedVocabulary
-from raysynth.recipes import AtStep, Best, T5Config
-from raysynth.schemes import ComposedInit, ConstantInit, InitScheme, Pretrained, RandomInit, Source, StatisticInit
-from raysynth.specs import Finetune
+from raysynth.downstream.rows import Split
+from raysynth.specs.datasets import TrainedVocabulary
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.init_schemes import ComposedInit, ConstantInit, InitScheme, RandomInit, StatisticInit
+from raysynth.specs.models import T5Config
+from raysynth.specs.pretraining import Pretrained, Source
+from raysynth.specs.recipes import AtStep, Best
 
 
 def tiny(artifact: Finetune) -> Finetune:

@@ -18,12 +18,12 @@ from typing import Any, ClassVar, overload
 
 import numpy as np
 
-from raysynth.compiled import compiled
-from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, Named
-from raysynth.ragged import Ragged
-from raysynth.spec import choose, share, spec, whole
-from raysynth.tokens import LARGEST_ID, TokenSpace
+from raysynth.fields import choose, share, spec, whole
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.compiled import compiled
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import LARGEST_ID, TokenSpace
 
 _ABSENT_ROUNDS = 50
 """Draws of sequence 2 for one sequence 1 before the lengths are drawn anew."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from raysynth.chemistry import canonical_smiles
+from raysynth.downstream.chemistry import canonical_smiles
 from raysynth.errors import InputError, Named
 
 Target = str | Sequence[str]
@@ -122,3 +122,15 @@ def token_accuracy(correct: float, weight: float) -> float:
     if not weight > 0 or not 0 <= correct <= weight:
         raise InputError(f"token_accuracy needs 0 <= correct <= weight and weight > 0, got {correct} and {weight}")
     return float(correct / weight)
+
+
+METRICS = (
+    "token_accuracy",
+    "exact_match",
+    "token_f1",
+    "squad_exact_match",
+    "squad_f1",
+    "rouge1",
+    "canonical_smiles_match",
+)
+"""Metrics of a downstream task; `token_accuracy` is teacher-forced, the others score decoded text."""

@@ -19,13 +19,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from raysynth.compiled import compiled
-from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError, unknown
-from raysynth.ragged import Ragged
-from raysynth.spec import instance, spec, whole
-from raysynth.tokens import LARGEST_ID
-from raysynth.vocabulary import T5_PIECES, T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
+from raysynth.fields import instance, spec, whole
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.compiled import compiled
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import LARGEST_ID
+from raysynth.tokens.vocabulary import T5_PIECES, T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 
 
 class Operation(StrEnum):

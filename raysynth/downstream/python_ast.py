@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from raysynth.downstream.rows import SPLITS, BadRow, Pair, content, refuse
 from raysynth.errors import InputError
-from raysynth.files import SPLITS, BadRow, Pair, content, refuse
-from raysynth.spec import spec, whole
+from raysynth.fields import spec, whole
 
 
 @spec

@@ -1,83 +1,16 @@
 """Data as descriptions: synthetic tasks and text sources, vocabularies, and the data sets made of them."""
 
 import dataclasses
-from abc import abstractmethod
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
-from raysynth.corruption import SpanCorruption
+from raysynth.downstream.rows import Split, TextSource
 from raysynth.errors import InputError
-from raysynth.spec import choose, instance, share, spec, whole
-from raysynth.tokens import T5_TOKENS, TokenSpace
+from raysynth.fields import choose, instance, share, spec, whole
+from raysynth.synthetic.base import SyntheticTask, check_class
+from raysynth.tokens.span_corruption import SpanCorruption
 
 if TYPE_CHECKING:
-    from raysynth.files import BadRow, Pair
-    from raysynth.ragged import Ragged
-
-
-@spec
-class SyntheticTask:
-    """Examples that are made rather than collected (Appendices E and G); one subclass per task."""
-
-    name: ClassVar[str]
-    revision: ClassVar[int] = 1
-    """Raised when the data that a seed gives change."""
-
-    _owners: ClassVar[dict[str, type]] = {}
-    """The class that first had each name."""
-
-    tokens: TokenSpace = T5_TOKENS
-    prefix: tuple[int, ...] = ()
-    """Ids before every input. The paper's code wrote the task's name and <extra_id_0>; its appendix shows none."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if isinstance(vars(cls).get("name"), str):
-            cls._owners.setdefault(cls.name, cls)
-
-    @abstractmethod
-    def sample(self, rng: Any, count: int) -> "Ragged":
-        """`count` random inputs, without prefix and end of sequence; `rng` is a `numpy.random.Generator`."""
-
-    def solve(self, sources: "Ragged") -> "Ragged":
-        """The target of each input, without end of sequence; `InputError` where an input does not determine it."""
-        raise InputError(f"{self.name}: an input does not determine its target; draw gives the two together")
-
-    def draw(self, rng: Any, count: int) -> "tuple[Ragged, Ragged]":
-        """`count` random (sources, targets), a function of the generator's state and `count` alone."""
-        sources = self.sample(rng, count)
-        return sources, self.solve(sources)
-
-    def readable(self, source: Any, target: Any) -> tuple[str, str]:
-        """One example, [length] ids each, as a person reads it."""
-        return " ".join(map(str, source)), " ".join(map(str, target))
-
-    def tiny(self) -> "SyntheticTask":
-        """The same task with short inputs, for rehearsals."""
-        return self
-
-    @property
-    def largest_id(self) -> int:
-        """No id that the task writes is above this one."""
-        return max(self.tokens.used)
-
-
-class TextSource(Protocol):
-    """Where the text pairs of a downstream task come from."""
-
-    def read(self, location: str | None, bad_row: "BadRow") -> "dict[str, list[Pair]]":
-        """The pairs of the splits ("train", "validation", "test") that are there.
-
-        Raises `InputError` for missing or broken files; a row that cannot be read is handed to `bad_row`.
-        """
-
-
-class Split(StrEnum):
-    """A part of a text data set."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
+    pass
 
 
 @spec
@@ -203,7 +136,7 @@ class Dataset:
     def __post_init__(self) -> None:
         instance(self, "task", SyntheticTask, TextCorpus)
         if isinstance(self.task, SyntheticTask):
-            _check_class(type(self.task))
+            check_class(type(self.task))
         whole(self, "num_examples", "num_validation", "shard_size")
         whole(self, "seed", minimum=0)
 
@@ -213,29 +146,3 @@ class Dataset:
 
     def inputs(self) -> tuple[()]:
         return ()
-
-
-def _check_class(task: type[SyntheticTask]) -> None:
-    """Raise `InputError` unless the class has a name of its own and all its fields are part of a description."""
-    name = vars(task).get("name")
-    if not isinstance(name, str | property):
-        inherited = getattr(task, "name", None)
-        raise InputError(
-            f'{task.__name__}.name must be a text of the class\'s own, as in name: ClassVar[str] = "my_task"; '
-            + (f"it inherits {inherited!r}" if isinstance(inherited, str) else "there is none")
-        )
-    owner = SyntheticTask._owners.get(name, task) if isinstance(name, str) else task
-    if (owner.__module__, owner.__qualname__) != (task.__module__, task.__qualname__):
-        raise InputError(
-            f"{task.__name__}.name must be one that no other task has, got {name!r} of "
-            f"{owner.__module__}.{owner.__qualname__}"
-        )
-    fields = {field.name for field in dataclasses.fields(task)}
-    for cls in task.__mro__[: task.__mro__.index(SyntheticTask)]:
-        own = {field for field, kind in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(kind)}
-        described = own if "__dataclass_fields__" in vars(cls) else set()
-        if lost := sorted((own | (fields & vars(cls).keys())) - described):
-            raise InputError(
-                f"{cls.__name__}.{lost[0]} would not be part of the description: annotate every field and put "
-                "@dataclass(frozen=True, kw_only=True) above the class"
-            )

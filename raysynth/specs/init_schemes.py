@@ -1,116 +1,15 @@
 """Where a model's initial parameters come from: pre-trained sources, and init schemes made of them."""
 
 import dataclasses
-import re
 from dataclasses import field
 from enum import StrEnum
 from typing import ClassVar
 
-from raysynth.datasets import Dataset, TextCorpus
-from raysynth.errors import InputError, Named
-from raysynth.recipes import (
-    T5_BASE,
-    T5_SMALL,
-    T5_V1_1_SMALL,
-    Constant,
-    FirstAbove,
-    InverseSquareRoot,
-    Recipe,
-    Schedule,
-    Selection,
-    T5Config,
-)
-from raysynth.spec import choose, instance, spec, whole
-
-
-@spec
-class Pretrain(Recipe):
-    """Artifact: a model pre-trained on a synthetic data set (Appendix A)."""
-
-    data: Dataset
-    model: T5Config
-    seed: int = 0
-    num_steps: int = 80_000
-    """The paper's script trained for 80,000 steps; outside Dyck its latest chosen checkpoint was at 30,000."""
-    eval_every: int = 5_000
-    num_eval_examples: int | None = 2_560
-    """20 batches of 128, as in the paper's configuration."""
-    input_length: int = 512
-    target_length: int = 512
-    learning_rate: Schedule = InverseSquareRoot()
-    selection: Selection = FirstAbove("token_accuracy", 0.99)
-    z_loss: float = 0.0
-    """The paper's pre-training configuration set it to zero; its fine-tuning kept T5X's 1e-4."""
-
-    kind: ClassVar[str] = "pretrain"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        instance(self, "data", Dataset)
-        instance(self, "model", T5Config)
-        instance(self, "learning_rate", Constant, InverseSquareRoot)
-        whole(self, "seed", minimum=0)
-        top = self.data.task.largest_id
-        if top >= self.model.vocab_size:
-            raise InputError(f"vocab_size must be above the task's largest id ({top}), got {self.model.vocab_size}")
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.learning_rate
-
-    @property
-    def source_name(self) -> str:
-        """What the model learnt from, in one word."""
-        return self.data.task.name
-
-    @property
-    def label(self) -> str:
-        return f"{self.data.task.name}.seed{self.seed}"
-
-    def inputs(self) -> tuple[Dataset]:
-        return (self.data,)
-
-
-@spec
-class Pretrained:
-    """Artifact: the weights of a T5 that others pre-trained on text; `raysynth import` brings it into a store."""
-
-    name: str = field(kw_only=False)
-    model: T5Config
-
-    kind: ClassVar[str] = "pretrained"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", self.name):
-            raise InputError(
-                f"Pretrained.name must be at most 60 letters, digits, dots, hyphens and underscores, got {self.name!r}"
-            )
-
-    @property
-    def source_name(self) -> str:
-        """What the model learnt from, in one word."""
-        return self.name
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    def inputs(self) -> tuple[()]:
-        return ()
-
-
-published_models: Named[T5Config] = Named(
-    "pretrained model", {"t5-small": T5_SMALL, "t5-base": T5_BASE, "t5-v1_1-small": T5_V1_1_SMALL}
-)
-"""The shapes of the public checkpoints that `pretrained` knows, by name."""
-
-
-def pretrained(name: str, model: T5Config | None = None) -> Pretrained:
-    """The public checkpoint of that name, or one of your own with the shape of `model`.
-
-    Raises `InputError` for a name that is not public and comes without a shape.
-    """
-    return Pretrained(name, model=published_models[name] if model is None else model)
+from raysynth.errors import InputError
+from raysynth.fields import choose, instance, spec
+from raysynth.specs.datasets import TextCorpus
+from raysynth.specs.models import T5Config
+from raysynth.specs.pretraining import Pretrain, Pretrained, Source
 
 
 class GroupBy(StrEnum):
@@ -147,10 +46,6 @@ class Embeddings(StrEnum):
 
     RANDOM = "random"
     SOURCE = "source"
-
-
-Source = Pretrain | Pretrained
-"""Where an init scheme takes parameters from; either has a `model` and a `source_name`."""
 
 
 @spec

@@ -13,12 +13,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from raysynth.compiled import compiled
-from raysynth.corruption import SpanCorruption
-from raysynth.datasets import SyntheticTask
 from raysynth.errors import InputError
-from raysynth.ragged import Ragged
-from raysynth.spec import choose, instance, positive, share, spec, whole
+from raysynth.fields import choose, instance, positive, share, spec, whole
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.compiled import compiled
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.span_corruption import SpanCorruption
 
 
 class Frequency(StrEnum):

@@ -1,0 +1,1 @@
+"""Downstream tasks: their files, one module a data set, and their metrics."""

@@ -1,0 +1,100 @@
+"""MTOP: requests to an assistant to logical forms (Appendix D.2)."""
+
+import json
+import re
+
+from raysynth.downstream.rows import (
+    READY,
+    BadRow,
+    Form,
+    Pair,
+    Row,
+    json_lines,
+    read_splits,
+    ready_columns,
+    ready_record,
+    refuse,
+    tab_separated,
+)
+from raysynth.fields import spec
+
+
+@spec
+class MTOP:
+    """Requests to an assistant and their logical forms (Appendix D.2).
+
+    Read are the official files of eight tab-separated columns (`en/train.txt`), and JSON lines with `question` and
+    `logical_form` (`json/train.json`), with or without `tokenized_question`.
+    """
+
+    def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
+        """Pairs by split; see the module."""
+        tables = [Form(pattern, tab_separated, _mtop_columns) for pattern in ("en/{}.txt", "{}.txt", "{}.tsv")]
+        records = [
+            Form(pattern, json_lines, _mtop_record)
+            for pattern in ("json/{}.json", "{}.json", "json/{}.jsonl", "{}.jsonl")
+        ]
+        return read_splits("mtop", location, [*tables, *records, *READY], bad_row)
+
+
+def _mtop_columns(row: Row) -> Pair | None:
+    if len(row.record) == 2:
+        return ready_columns(row)
+    if len(row.record) != 8:
+        raise row.error(
+            f"has {len(row.record)} tab-separated columns, must have 8 (as MTOP's own files) or 2 (source, target)"
+        )
+    names = ("question", "logical_form", "tokenized_question")
+    columns = (row.record[3], row.record[6], row.record[7])
+    return _mtop_record(Row(row.place, dict(zip(names, columns, strict=True))))
+
+
+def _mtop_record(row: Row) -> Pair:
+    if "source" in row.record:
+        return ready_record(row)
+    utterance = mtop_words(row.text("question"))
+    if "tokenized_question" in row.record:
+        tokens = row.text("tokenized_question")
+        try:
+            utterance = " ".join(json.loads(tokens)["tokens"])
+        except (ValueError, KeyError, TypeError):
+            raise row.error('the tokens must be JSON such as {"tokens": ["Call", "Ann"]}') from None
+    return Pair(f"{utterance} ; structured knowledge: {MTOP_INTENTS}", row.text("logical_form"))
+
+
+def mtop_words(question: str) -> str:
+    """The utterance as MTOP's own tokens with spaces between them, which are what the logical forms quote.
+
+    This rule gives back the published tokens of all 500 test utterances at hand, and words in which all but one of the
+    32,905 innermost phrases in the forms at hand occur.
+    """
+    return " ".join(_MTOP_WORD.findall(question))
+
+
+_MTOP_WORD = re.compile(
+    r"\d+(?=[ap]m\b(?!\.\w))"  # 8pm is two words, 8.15am is one
+    r"|(?<=[^\W\d])['\u2019]s\b"  # news's is two words, don't and 80 are one
+    r"|[\w\u0300-\u036f]+(?:(?:\.|['\u2019](?!s\b))\w+)*"
+    r"|[^\w\s]",
+    re.IGNORECASE,
+)
+
+MTOP_INTENTS = (
+    "IN:GET: MESSAGE, WEATHER, ALARM, INFO_RECIPES, STORIES_NEWS, REMINDER, RECIPES, EVENT, CALL_TIME, LIFE_EVENT, "
+    "INFO_CONTACT, CONTACT, TIMER, REMINDER_DATE_TIME, AGE, SUNRISE, EMPLOYER, EDUCATION_TIME, JOB, AVAILABILITY, "
+    "CATEGORY_EVENT, CALL, EMPLOYMENT_TIME, CALL_CONTACT, LOCATION, TRACK_INFO_MUSIC, SUNSET, MUTUAL_FRIENDS, "
+    "UNDERGRAD, REMINDER_LOCATION, ATTENDEE_EVENT, MESSAGE_CONTACT, REMINDER_AMOUNT, DATE_TIME_EVENT, DETAILS_NEWS, "
+    "EDUCATION_DEGREE, MAJOR, CONTACT_METHOD, LIFE_EVENT_TIME, LYRICS_MUSIC, AIRQUALITY, LANGUAGE, GENDER, GROUP "
+    "| IN:SEND: MESSAGE | IN:SET: UNAVAILABLE, RSVP_YES, AVAILABLE, DEFAULT_PROVIDER_MUSIC, RSVP_INTERESTED, "
+    "DEFAULT_PROVIDER_CALLING, RSVP_NO | IN:DELETE: REMINDER, ALARM, TIMER, PLAYLIST_MUSIC | IN:CREATE: ALARM, "
+    "REMINDER, CALL, PLAYLIST_MUSIC, TIMER | IN:QUESTION: NEWS, MUSIC | IN:PLAY: MUSIC, MEDIA | IN:END: CALL "
+    "| IN:IGNORE: CALL | IN:UPDATE: CALL, REMINDER_DATE_TIME, REMINDER_TODO, TIMER, METHOD_CALL, ALARM, "
+    "REMINDER_LOCATION, REMINDER | IN:PAUSE: MUSIC, TIMER | IN:ANSWER: CALL | IN:SNOOZE: ALARM | IN:IS: TRUE_RECIPES "
+    "| IN:REMOVE: FROM_PLAYLIST_MUSIC | IN:ADD: TIME_TIMER, TO_PLAYLIST_MUSIC | IN:SHARE: EVENT | IN:PREFER: "
+    "| IN:START: SHUFFLE_MUSIC | IN:SILENCE: ALARM | IN:SWITCH: CALL | IN:SUBTRACT: TIME_TIMER | IN:PREVIOUS: "
+    "TRACK_MUSIC | IN:HOLD: CALL | IN:SKIP: TRACK_MUSIC | IN:LIKE: MUSIC | IN:RESTART: TIMER | IN:RESUME: TIMER, CALL, "
+    "MUSIC | IN:MERGE: CALL | IN:REPLAY: MUSIC | IN:LOOP: MUSIC | IN:STOP: MUSIC, SHUFFLE_MUSIC | IN:UNLOOP: MUSIC "
+    "| IN:CANCEL: MESSAGE, CALL | IN:REWIND: MUSIC | IN:REPEAT: ALL_MUSIC, ALL_OFF_MUSIC | IN:FAST: FORWARD_MUSIC "
+    "| IN:DISLIKE: MUSIC | IN:DISPREFER: | IN:HELP: REMINDER | IN:FOLLOW: MUSIC"
+)
+"""D.2's structured knowledge, the same for every example: the outermost intents of the training forms by first word."""

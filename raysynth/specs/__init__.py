@@ -1,0 +1,1 @@
+"""Descriptions of artifacts, and what identifies them."""
