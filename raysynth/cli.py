@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raysynth import cluster, examples, figures, report, shards
+from raysynth import cluster, figures, report
+from raysynth.data import shard_files, show
+from raysynth.data.locations import locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
@@ -19,8 +21,9 @@ from raysynth.specs.identity import describe, name
 from raysynth.specs.init_schemes import GroupBy
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import Pretrained, pretrained, published_models
-from raysynth.store import State, Store, differences, provenance
-from raysynth.sweep import locations
+from raysynth.store import leases
+from raysynth.store.marks import provenance
+from raysynth.store.store import State, Store, differences
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.synthetic.catalog import synthetic_tasks
 
@@ -194,10 +197,10 @@ def _examples(options: argparse.Namespace) -> str:
     if options.task in text_corpora:
         if options.data is None:
             raise InputError(f"{options.task} needs --data, a file or directory of documents")
-        return examples.of_corpus(text_corpora[options.task], path, num_examples=count, seed=seed)
+        return show.of_corpus(text_corpora[options.task], path, num_examples=count, seed=seed)
     if options.task in downstream_tasks:
         places = {} if options.data is None else {downstream_tasks[options.task].data.name: path}
-        return examples.of_texts(downstream_tasks[options.task].data, places, num_examples=count, seed=seed)
+        return show.of_texts(downstream_tasks[options.task].data, places, num_examples=count, seed=seed)
     task = _with_lengths(synthetic_tasks[options.task], options)
     if options.num_letters is not None:
         most = task.tokens.last - task.tokens.first + 1
@@ -205,7 +208,7 @@ def _examples(options: argparse.Namespace) -> str:
             raise InputError(f"--num-letters must be from 2 to {most:,}, got {options.num_letters}")
         tokens = dataclasses.replace(task.tokens, last=task.tokens.first + options.num_letters - 1)
         task = dataclasses.replace(task, tokens=tokens)
-    return examples.of_task(task, num_examples=count, seed=seed)
+    return show.of_task(task, num_examples=count, seed=seed)
 
 
 def _natural(text: str) -> int:
@@ -291,11 +294,11 @@ def generate(
     bad_rows: BadRows = BadRows.REFUSE,
 ) -> int:
     """Write a data set unless it is there whole; returns the exit status."""
-    if store.status(dataset).state is State.DONE and shards.intact(dataset, store):
+    if store.status(dataset).state is State.DONE and shard_files.intact(dataset, store):
         print(f"nothing to do: {name(dataset)} is in {store.uri}")
         return 0
     store.check_writable()
-    with store.driver() as driver:
+    with leases.driver(store) as driver:
         from raysynth.drawing import make_data  # Ray is imported only where something runs
 
         error = make_data(dataset, store, driver, data=data or {}, address=address, bad_rows=bad_rows)

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from ray.tune.search import Searcher
 
 from raysynth.specs.identity import Artifact, blockers, name
-from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store
+from raysynth.store.leases import LOOK_SECONDS, Driver
+from raysynth.store.store import Outcome, State, Store
 
 MAX_RETRIES = 2
 """How often an artifact that raised an exception is tried again in one run."""

@@ -8,14 +8,18 @@ from typing import Any, Protocol
 
 import ray
 
-from raysynth import generation, shards
+from raysynth import generation
+from raysynth.data import shard_files
+from raysynth.data.text_pairs import generate_text
 from raysynth.display import Display
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, WorkerError
 from raysynth.session import session
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.identity import Artifact, name
-from raysynth.store import LOOK_SECONDS, Driver, Outcome, State, Store, provenance
+from raysynth.store.leases import LOOK_SECONDS, Driver
+from raysynth.store.marks import provenance
+from raysynth.store.store import Outcome, State, Store
 
 
 class Ends(Protocol):
@@ -90,7 +94,7 @@ def _write_pairs(
     try:
         if store.status(dataset).state is not State.DONE:
             display.started(name(dataset))
-            manifest = shards.generate_text(dataset, store, data, bad_rows)
+            manifest = generate_text(dataset, store, data, bad_rows)
             _record(dataset, store, manifest, started)
             if manifest["skipped_rows"]:
                 note = f"{manifest['skipped_rows']} bad rows skipped, the first: {manifest['first_skipped'][0]}"
@@ -163,7 +167,7 @@ def _tick(display: Display, driver: Driver, dataset: Dataset) -> generation.Tick
 
 def _record(dataset: Dataset | TextDataset, store: Store, manifest: dict[str, Any], started: float) -> None:
     counts = {split: sum(shard["rows"] for shard in files) for split, files in manifest["splits"].items()}
-    result = {"rows": counts, "sha256": shards.manifest_digest(manifest)}
+    result = {"rows": counts, "sha256": shard_files.manifest_digest(manifest)}
     if "skipped_rows" in manifest:
         result["skipped_rows"] = manifest["skipped_rows"]
     store.record(dataset, result=result, provenance=provenance(started))

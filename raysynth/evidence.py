@@ -18,7 +18,7 @@ import numpy as np
 from raysynth.errors import InputError
 from raysynth.paper import Printed, printed
 from raysynth.report import Line, Point, Table, printed_cell
-from raysynth.store import Status
+from raysynth.store.store import Status
 
 LEVEL = 0.05
 """A difference is settled where the two-sided p of Welch's test is below this."""

@@ -12,8 +12,8 @@ import ray
 from ray import tune
 from ray.tune.stopper import Stopper
 
-from raysynth import shards
 from raysynth.cluster import promised
+from raysynth.data import shard_files
 from raysynth.dependencies import Dependencies
 from raysynth.display import Display
 from raysynth.downstream.rows import BadRows
@@ -22,7 +22,8 @@ from raysynth.errors import InputError
 from raysynth.session import training_session
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.identity import Artifact, name
-from raysynth.store import Driver, Outcome, Store
+from raysynth.store.leases import Driver
+from raysynth.store.store import Outcome, Store
 from raysynth.trial import trial
 
 
@@ -90,7 +91,7 @@ def execute(
     """
     inputs = {needed for artifact in artifacts for needed in artifact.inputs()}
     kept = [artifact for artifact in inputs & done if isinstance(artifact, Dataset)]
-    spoilt = {dataset for dataset in kept if not shards.intact(dataset, store)}
+    spoilt = {dataset for dataset in kept if not shard_files.intact(dataset, store)}
     texts = [artifact for artifact in artifacts if isinstance(artifact, TextDataset)]
     drawn = [artifact for artifact in artifacts if isinstance(artifact, Dataset)] + sorted(spoilt, key=name)
     trained = [artifact for artifact in artifacts if not isinstance(artifact, Dataset | TextDataset)]

@@ -22,17 +22,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raysynth.batches import ragged
-from raysynth.corpus import corpus_location, draw_shard
-from raysynth.corpus import encode as encode_corpus
+from raysynth.data.corpus import draw_shard
+from raysynth.data.corpus import encode as encode_corpus
+from raysynth.data.duplicates import first_of_equals, row_hashes
+from raysynth.data.locations import corpus_location
+from raysynth.data.shard_files import (
+    MANIFEST,
+    content_of,
+    damaged,
+    list_files,
+    parquet,
+    ragged,
+    table_bytes,
+    table_of,
+    write,
+)
 from raysynth.errors import InputError
 from raysynth.session import spread
-from raysynth.shards import MANIFEST, content_of, damaged, list_files, parquet, table_bytes, table_of, write
 from raysynth.specs.datasets import Dataset, TextCorpus
 from raysynth.specs.identity import name
-from raysynth.store import Store
+from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
-from raysynth.tokens.compiled import compiled
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS, PAD
 
@@ -41,8 +51,7 @@ Tick = Callable[[int, int], None]
 Warn = Callable[[str], None]
 """Called with one line."""
 
-_AT_ONCE = 1_000_000
-"""Hashes that are looked up together, so that memory stays near 16 bytes an example."""
+
 _FEW = 64
 """So many shards are written anew in threads here: Ray Data takes seconds to begin."""
 
@@ -114,7 +123,7 @@ def generate(
             shards.append(shard)
             starts.append(starts[-1] + len(hashed))
         hashes = np.concatenate([hashes, *(hashed for _, hashed in answers)])
-        stays = _first_of_equals(hashes)
+        stays = first_of_equals(hashes)
     return _settle(dataset, store, shards, [stays[start:end] for start, end in itertools.pairwise(starts)], drawn)
 
 
@@ -241,50 +250,6 @@ def _rewrite(where: str, store: Store, work: tuple[_Shard, dict[str, np.ndarray]
     for file in shard.files.keys() - written.keys():
         store.delete(f"{where}/{file}")
     return _Shard(number=shard.number, files=written)
-
-
-# -------------------------------------------------------------------------------- duplicates
-
-
-def row_hashes(rows: Ragged) -> np.ndarray:
-    """A 64-bit hash of each row, [rows] uint64."""
-    hashes = np.empty(len(rows), np.uint64)
-    _hash(rows.values, rows.offsets, hashes)
-    return hashes
-
-
-@compiled
-def _hash(values, offsets, hashes):
-    """Four ids at a time, mixed in by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
-    for row in range(len(hashes)):
-        state = np.uint64(offsets[row + 1] - offsets[row])
-        for start in range(offsets[row], offsets[row + 1], 4):
-            word = np.uint64(0)
-            for place in range(start, min(start + 4, offsets[row + 1])):
-                word = (word << np.uint64(16)) | np.uint64(values[place])
-            state = (state ^ word) + np.uint64(0x9E3779B97F4A7C15)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state ^= state >> np.uint64(31)
-        hashes[row] = state
-
-
-def _first_of_equals(hashes: np.ndarray) -> np.ndarray:
-    """Whether each hash, [rows] uint64, stands there for the first time, [rows] bool."""
-    first = np.ones(len(hashes), bool)
-    ordered = np.sort(hashes)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(repeated):
-        return first
-    places = []
-    for start in range(0, len(hashes), _AT_ONCE):
-        part = hashes[start : start + _AT_ONCE]
-        nearest = repeated[np.minimum(np.searchsorted(repeated, part), len(repeated) - 1)]
-        places.append(start + np.flatnonzero(nearest == part))
-    again = np.concatenate(places)
-    first[again] = False
-    first[again[np.unique(hashes[again], return_index=True)[1]]] = True
-    return first
 
 
 # -------------------------------------------------------------------------------- text corpora

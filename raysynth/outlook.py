@@ -17,7 +17,7 @@ from raysynth.specs.identity import Artifact, blockers, describe, name
 from raysynth.specs.models import Dtype
 from raysynth.specs.pretraining import Pretrain, Pretrained, published_models
 from raysynth.specs.recipes import Recipe
-from raysynth.store import State, Status, Store
+from raysynth.store.store import State, Status, Store
 
 # -------------------------------------------------------------------------------- cost
 

@@ -15,7 +15,7 @@ from raysynth.report import PAPER, Line, Point, Table
 from raysynth.seeds import Outlook
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, blockers, name
-from raysynth.store import State, Status, Store
+from raysynth.store.store import State, Status, Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from raysynth.errors import InputError, unknown
 from raysynth.paper import Printed, printed
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import in_order
-from raysynth.store import State, Status
+from raysynth.store.store import State, Status
 
 
 class Point(Protocol):

@@ -11,7 +11,7 @@ from raysynth.outlook import Cost, cost, speeds
 from raysynth.report import Line, Point, Table
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, in_order
-from raysynth.store import State, Status, Store
+from raysynth.store.store import State, Status, Store
 
 
 @dataclass(frozen=True, kw_only=True)

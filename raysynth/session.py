@@ -18,7 +18,7 @@ from typing import Any
 import ray
 
 from raysynth.errors import InputError, WorkerError
-from raysynth.store import Store
+from raysynth.store.store import Store
 
 HOSTS_AT_ONCE = 8
 """So many trials may wait for a host of a cluster."""

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from raysynth import figures, page, report, seeds
-from raysynth.data.locations import check_locations
+from raysynth.data.locations import locations
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
 from raysynth.outlook import import_command, print_failures, print_plan, print_status
@@ -26,7 +25,8 @@ from raysynth.specs import tiny
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
-from raysynth.store import State, Status, Store
+from raysynth.store import leases
+from raysynth.store.store import State, Status, Store
 
 DEFAULT_STORE = "results"
 WIDTH = 160
@@ -255,20 +255,6 @@ def _positive(kind: type) -> Callable[[str], Any]:
     return read
 
 
-def locations(options: list[str]) -> dict[str, str]:
-    """The places in options such as `squad=DIR`, by task; raises `InputError` for what is no task or not there."""
-    places = {}
-    for option in options:
-        task, equals, path = option.partition("=")
-        if not equals or not path:
-            raise InputError(f"--data takes TASK=PATH, got {option!r}")
-        places[task] = path
-    for task, path in check_locations(places).items():
-        if not Path(path).exists():
-            raise InputError(f"--data {task}: {path} does not exist")
-    return places
-
-
 # -------------------------------------------------------------------------------- verbs
 
 
@@ -303,7 +289,7 @@ def run(
         print(f"nothing to do: all {len(done)} artifacts are in {store.uri}")
     else:
         store.check_writable()
-        with store.driver() as driver:
+        with leases.driver(store) as driver:
             for artifact in missing:
                 if statuses[artifact].state is State.FAILED:
                     store.forget_failure(artifact)

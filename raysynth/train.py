@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from raysynth.data.layout import evaluation_batches
+
 os.environ.setdefault("NPROC", "1")  # XLA results on CPU change with the number of threads, so there is one
 
 import jax
@@ -24,9 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from raysynth import batches, optimizer
-from raysynth.batches import Block, Examples, PadToLongest, StoredSplit, Stream
+from raysynth import optimizer
 from raysynth.checkpoints import Checkpoints, Evaluations, keep_only, read_params
+from raysynth.data import batches
+from raysynth.data.batches import Examples, StoredSplit, Stream
+from raysynth.data.layout import Block, PadToLongest
 from raysynth.decode import generate
 from raysynth.downstream import metrics
 from raysynth.errors import Diverged, InputError
@@ -398,7 +402,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Teacher-forced token accuracy and mean loss per token over the given rows."""
     sums: dict[str, float] = {}
-    for _, block in batches.evaluation_batches(examples, rows, recipe.batch_size, layout):
+    for _, block in evaluation_batches(examples, rows, recipe.batch_size, layout):
         counts = eval_step(network, recipe.z_loss, recipe.label_smoothing, params, place((block,))[0])
         for name, value in counts.items():
             sums[name] = sums.get(name, 0.0) + float(value)
@@ -420,7 +424,7 @@ def decode_texts(
     """The decoded prediction for each of the rows, in their order; None decodes all."""
     rows = examples.head(None) if rows is None else rows
     texts: dict[int, str] = {}
-    for part, block in batches.evaluation_batches(examples, rows, task.batch_size, layout):
+    for part, block in evaluation_batches(examples, rows, task.batch_size, layout):
         sequences, _ = generate(
             network,
             params,

@@ -16,7 +16,8 @@ from raysynth.errors import Diverged, InputError
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
-from raysynth.store import Outcome, Store, Workspace, provenance
+from raysynth.store.marks import provenance
+from raysynth.store.store import Outcome, Store, Workspace
 
 REPORT_SECONDS = 1.0
 """At least this long between two reports to the driver."""

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from raysynth.checkpoints import read_params
 from raysynth.errors import InputError, unknown
-from raysynth.store import Store
+from raysynth.store.store import Store
 from raysynth.train import params_digest
 
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from raysynth import InputError
-from raysynth.batches import Examples, Order, PadToLongest, StoredSplit, Stream, evaluation_batches, ragged
-from raysynth.shards import _bytes_of, parquet
+from raysynth.data.batches import Examples, Order, StoredSplit, Stream
+from raysynth.data.layout import PadToLongest, evaluation_batches
+from raysynth.data.shard_files import bytes_of, parquet, ragged
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS
 
@@ -176,7 +177,7 @@ def test_evaluation_visits_every_row_once_in_full_batches():
 @pytest.mark.parametrize("lengths", [[3, 0, 2, 7], [0, 0], []])
 def test_rows_come_back_from_a_column_as_they_went_whatever_part_of_it(lengths):
     rows = Ragged.packed(np.arange(sum(lengths), dtype=np.uint16) * 5, np.array(lengths, np.int64))
-    whole = pa.chunked_array([_bytes_of(rows)])
+    whole = pa.chunked_array([bytes_of(rows)])
     for part, column in (
         (rows, whole),
         (Ragged.chained([rows, rows]), pa.chunked_array([*whole.chunks, *whole.chunks])),

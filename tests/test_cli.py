@@ -20,15 +20,15 @@ from raysynth import (
     Pretrain,
     RandomInit,
     StatisticInit,
-    batches,
     downstream_tasks,
     generation,
     synthetic_tasks,
 )
 from raysynth.cli import _model, main
-from raysynth.examples import of_task
+from raysynth.data import batches
+from raysynth.data.show import of_task
 from raysynth.specs.identity import describe, name
-from raysynth.store import State, Store
+from raysynth.store.store import State, Store
 from raysynth.synthetic.simple import simple_tasks
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysynth.corpus import SPLITS, documents, draw_shard, encode, num_segments, readable, segments
+from raysynth.data.corpus import SPLITS, documents, draw_shard, encode, num_segments, readable, segments
 from raysynth.errors import InputError
 from raysynth.specs.catalog import text_corpora
 from raysynth.specs.datasets import Dataset, TextCorpus, TrainedVocabulary

@@ -18,7 +18,8 @@ from raysynth import (
 )
 from raysynth.dependencies import MAX_DEATHS, MAX_RETRIES, Dependencies
 from raysynth.specs.identity import in_order, name
-from raysynth.store import Outcome, State, Store
+from raysynth.store import leases
+from raysynth.store.store import Outcome, State, Store
 
 TASK = downstream_tasks["code_translation"]
 MODEL = T5Config(emb_dim=16)
@@ -88,7 +89,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path):
     store = Store(str(tmp_path))
-    with store.driver() as driver:
+    with leases.driver(store) as driver:
         yield lambda artifacts, **more: Bench(store, driver, artifacts, **more)
 
 

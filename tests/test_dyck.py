@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from raysynth.data.show import of_task
 from raysynth.errors import InputError
-from raysynth.examples import of_task
 from raysynth.synthetic.dyck import Dyck, Frequency
 from raysynth.tokens.span_corruption import SpanCorruption
 from raysynth.tokens.token_space import token_space

@@ -17,11 +17,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from raysynth import Dataset, InputError, Mixture, batches, generation, session, shards, synthetic_tasks, token_space
+from raysynth import Dataset, InputError, Mixture, generation, session, synthetic_tasks, token_space
+from raysynth.data import batches, shard_files
+from raysynth.data.duplicates import first_of_equals, row_hashes
 from raysynth.errors import WorkerError
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.specs.identity import name
-from raysynth.store import Store
+from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.span_corruption import SpanCorruption
@@ -155,9 +157,9 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
     (directory / "train-00000.parquet").unlink()
     assert (directory / "validation-00000.parquet").exists(), "shard 0 lies in two files"
     warned = []
-    assert not shards.intact(DATA, store)
+    assert not shard_files.intact(DATA, store)
     assert generation.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
-    assert shards.intact(DATA, store)
+    assert shard_files.intact(DATA, store)
     assert [line.split("/")[-1].split()[0] for line in sorted(warned)] == ["train-00000.parquet", "train-00002.parquet"]
     changed = {file for file, time in times(directory).items() if time != before[file]}
     assert changed == {"train-00000.parquet", "validation-00000.parquet", "train-00002.parquet"}
@@ -205,15 +207,15 @@ def test_equals_are_found_in_passes_as_at_once(monkeypatch):
     hashes = np.random.default_rng(0).integers(0, 5_000, 20_000).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     wanted = np.zeros(len(hashes), bool)
     wanted[np.unique(hashes, return_index=True)[1]] = True
-    assert np.array_equal(generation._first_of_equals(hashes), wanted)
+    assert np.array_equal(first_of_equals(hashes), wanted)
     monkeypatch.setattr(generation, "_AT_ONCE", 3_000)
-    assert np.array_equal(generation._first_of_equals(hashes), wanted)
+    assert np.array_equal(first_of_equals(hashes), wanted)
 
 
 def test_seeds_give_other_data(made, tmp_path):
     other = Store(str(tmp_path))
     manifest = generation.generate(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
-    assert shards.manifest_digest(manifest) != shards.manifest_digest(made[1])
+    assert shard_files.manifest_digest(manifest) != shard_files.manifest_digest(made[1])
 
 
 FEW_INPUTS = dataclasses.replace(
@@ -284,7 +286,7 @@ def test_a_damaged_shard_is_one_line(made, tmp_path):
 def test_equal_rows_share_a_hash_and_others_do_not():
     rng = np.random.default_rng(0)
     some = [tuple(rng.integers(2, 6, rng.integers(0, 6)).tolist()) for _ in range(3000)]
-    hashes = generation.row_hashes(Ragged.of([*some, *some])).tolist()
+    hashes = row_hashes(Ragged.of([*some, *some])).tolist()
     assert hashes[:3000] == hashes[3000:]
     assert len(set(hashes)) == len(set(some))
 

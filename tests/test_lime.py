@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raysynth.data.show import of_task
 from raysynth.errors import InputError
-from raysynth.examples import of_task
 from raysynth.synthetic.lime import LIME, Mode
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import token_space

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raysynth import Dataset, InputError, Mixture, synthetic_tasks, token_space
-from raysynth.examples import of_task
+from raysynth.data.show import of_task
 from raysynth.specs.identity import describe, fingerprint, name
 from raysynth.synthetic.simple import simple_tasks
 from raysynth.tokens.ragged import Ragged

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from raysynth.cli import main
+from raysynth.data.show import of_task
 from raysynth.errors import InputError
-from raysynth.examples import of_task
 from raysynth.synthetic import nonsense_summary
 from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord, Operation, lexicon, summary
 from raysynth.tokens.vocabulary import Vocabulary

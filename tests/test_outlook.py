@@ -8,7 +8,7 @@ from raysynth import Dataset, Finetune, FullInit, Pretrain, RandomInit, T5Config
 from raysynth.outlook import print_plan, print_status, remaining, speeds
 from raysynth.run.measure import measure
 from raysynth.specs.identity import in_order, name
-from raysynth.store import Outcome, Store
+from raysynth.store.store import Outcome, Store
 
 MODEL = T5Config(vocab_size=512, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1)
 TASK = dataclasses.replace(downstream_tasks["python_ast"], num_steps=1_000)

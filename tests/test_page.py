@@ -8,7 +8,7 @@ import pytest
 from test_seeds import VALUES, grid, record, trial
 
 from raysynth.specs.identity import in_order, name
-from raysynth.store import Outcome, State, Store
+from raysynth.store.store import Outcome, State, Store
 from raysynth.sweep import main
 
 VOID = {"meta", "img", "br"}

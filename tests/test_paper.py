@@ -17,7 +17,7 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import fingerprint, in_order
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import AtStep, Best, FirstAbove
-from raysynth.store import State, Status
+from raysynth.store.store import State, Status
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(file.stem for file in (ROOT / "sweeps").glob("*.py"))

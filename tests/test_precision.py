@@ -11,7 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth import optimizer, train
-from raysynth.batches import Block
+from raysynth.data.layout import Block
 from raysynth.decode import generate
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.t5 import T5, activation_dtype, init_params, loss_and_counts

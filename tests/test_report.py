@@ -7,7 +7,7 @@ import pytest
 
 from raysynth import InputError
 from raysynth.report import Table, comma_separated, gap_closed, markdown, mean_and_spread, rendered
-from raysynth.store import State, Status
+from raysynth.store.store import State, Status
 
 TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",))
 

@@ -24,7 +24,7 @@ from raysynth import (
 from raysynth.evidence import LEVEL, Origin, comparisons
 from raysynth.seeds import edits, next_seeds, row, summary
 from raysynth.specs.identity import in_order
-from raysynth.store import State, Status, Store
+from raysynth.store.store import State, Status, Store
 
 MODEL = T5Config(vocab_size=512, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1)
 TASK = dataclasses.replace(downstream_tasks["python_ast"], num_steps=1_000)

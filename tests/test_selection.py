@@ -7,18 +7,19 @@ import jax
 import numpy as np
 import pytest
 
-from raysynth import Finetune, RandomInit, T5Config, batches, train
-from raysynth.batches import PadToLongest
+from raysynth import Finetune, RandomInit, T5Config, train
 from raysynth.cli import main
+from raysynth.data import batches
+from raysynth.data.layout import PadToLongest
+from raysynth.data.text_pairs import generate_text
 from raysynth.decode import generate
 from raysynth.downstream import metrics
 from raysynth.errors import InputError
-from raysynth.shards import generate_text
 from raysynth.specs.catalog import downstream_tasks
 from raysynth.specs.datasets import TrainedVocabulary
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best, FirstAbove
-from raysynth.store import Store
+from raysynth.store.store import Store
 from raysynth.sweep import evaluation_share
 from raysynth.t5 import T5, init_params
 from raysynth.trial import make

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysynth.data.text_pairs import generate_text
 from raysynth.downstream.chemistry import rdkit
 from raysynth.downstream.cnn_dailymail import CNNDailyMail, LetterCase
 from raysynth.downstream.code_translation import CodeXGLUE
@@ -21,9 +22,8 @@ from raysynth.downstream.rows import BadRows, Pair
 from raysynth.downstream.squad import SQuAD
 from raysynth.downstream.webqsp import WebQSP
 from raysynth.errors import InputError
-from raysynth.shards import generate_text
 from raysynth.specs.datasets import TextDataset, TrainedVocabulary
-from raysynth.store import Store
+from raysynth.store.store import Store
 
 READERS = {
     "cnndm": CNNDailyMail(),

@@ -14,7 +14,9 @@ from pyarrow import fs
 
 from raysynth import T5_SMALL, Dataset, InputError, Pretrain, synthetic_tasks
 from raysynth.specs.identity import name
-from raysynth.store import Outcome, State, Store, alive, differences, here
+from raysynth.store import leases
+from raysynth.store.marks import alive, here
+from raysynth.store.store import Outcome, State, Store, differences
 
 DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)
 ARTIFACT = Pretrain(data=DATA, model=T5_SMALL)
@@ -97,8 +99,8 @@ def test_a_relative_path_does_not_depend_on_the_working_directory(tmp_path, monk
 def other(store):
     """The pid of another run on the store, which lives until it is killed."""
     code = (
-        "import sys, time; from raysynth.store import Store; from test_store import ARTIFACT\n"
-        "with Store(sys.argv[1]).driver() as driver:\n"
+        "import sys, time; from raysynth.store import Store, leases; from test_store import ARTIFACT\n"
+        "with leases.driver(Store(sys.argv[1])) as driver:\n"
         "    print(driver.lease(ARTIFACT), flush=True)\n"
         "    time.sleep(60)"
     )
@@ -112,7 +114,7 @@ def other(store):
 
 def test_an_artifact_is_leased_to_one_run_until_it_releases_it_or_dies(store, other):
     free = dataclasses.replace(ARTIFACT, seed=17)
-    with store.driver() as driver:
+    with leases.driver(store) as driver:
         assert len(driver.others()) == 1
         assert not driver.lease(ARTIFACT)
         assert driver.lease(free)
@@ -128,7 +130,7 @@ def test_an_artifact_is_leased_to_one_run_until_it_releases_it_or_dies(store, ot
 
 def test_of_two_that_write_a_lease_at_once_the_last_one_has_it(store, other, monkeypatch):
     free = dataclasses.replace(ARTIFACT, seed=17)
-    with store.driver() as driver:
+    with leases.driver(store) as driver:
         rival = f"{name(free)}/lease.json"
         theirs = store.read_json(f"{name(ARTIFACT)}/lease.json")
         monkeypatch.setattr(time, "sleep", lambda seconds: store.write_json(rival, theirs))

@@ -22,19 +22,19 @@ from raysynth import (
     RandomInit,
     StatisticInit,
     T5Config,
-    batches,
     downstream_tasks,
     optimizer,
     synthetic_tasks,
     token_space,
     train,
 )
-from raysynth.batches import Block, PadToLongest
 from raysynth.checkpoints import read_params
+from raysynth.data import batches
+from raysynth.data.layout import Block, PadToLongest
+from raysynth.data.text_pairs import generate_text
 from raysynth.downstream.python_ast import PythonAST
-from raysynth.shards import generate_text
 from raysynth.specs.identity import name
-from raysynth.store import Store
+from raysynth.store.store import Store
 from raysynth.t5 import T5, init_params
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.vocabulary import Vocabulary
@@ -85,7 +85,7 @@ def quiet(progress):
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory):
     """A synthetic data set's directory, written without Ray."""
-    from raysynth.shards import parquet, write
+    from raysynth.data.shard_files import parquet, write
 
     store = Store(str(tmp_path_factory.mktemp("store")))
     sources = DATA.task.sample(np.random.default_rng(0), 248)

@@ -18,7 +18,7 @@ from raysynth.moments import attention_norm_means
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.identity import name
 from raysynth.specs.parameters import paths
-from raysynth.store import Store
+from raysynth.store.store import Store
 from raysynth.train import params_digest
 from raysynth.weights import selected
 

@@ -2,9 +2,37 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
-from raysynth.errors import unknown
+from raysynth.errors import InputError, unknown
 from raysynth.specs.catalog import downstream_tasks, text_corpora
+
+
+def locations(options: list[str]) -> dict[str, str]:
+    """The places in options such as `squad=DIR`, by task; raises `InputError` for what is no task or not there."""
+    places = {}
+    for option in options:
+        task, equals, path = option.partition("=")
+        if not equals or not path:
+            raise InputError(f"--data takes TASK=PATH, got {option!r}")
+        places[task] = path
+    for task, path in check_locations(places).items():
+        if not Path(path).exists():
+            raise InputError(f"--data {task}: {path} does not exist")
+    return places
+
+
+# -------------------------------------------------------------------------------- documents
+
+
+def corpus_location(corpus: str, given: Mapping[str, str]) -> str:
+    """Where a corpus's documents are: from `given`, else from RAYSYNTH_DATA_<NAME>; raises `InputError` for neither."""
+    place = given.get(corpus) or os.environ.get(f"RAYSYNTH_DATA_{corpus.upper()}")
+    if not place:
+        raise InputError(
+            f"{corpus} needs its documents: pass --data {corpus}=PATH or set RAYSYNTH_DATA_{corpus.upper()}"
+        )
+    return place
 
 
 def location(data_name: str, given: Mapping[str, str]) -> str | None:

@@ -1,12 +1,55 @@
 """Downstream data: text pairs to token ids, and their shards."""
 
-import numpy as np
+from typing import Any
 
-from raysynth.downstream.rows import SPLITS, BadRow, Pair, Split, refuse
+import numpy as np
+import pyarrow as pa
+
+from raysynth.data.locations import location
+from raysynth.data.shard_files import MANIFEST, list_files, parquet, write
+from raysynth.downstream.rows import SPLITS, BadRow, BadRows, Pair, Split, refuse
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextDataset, TrainedVocabulary
+from raysynth.specs.identity import name
+from raysynth.store.store import Store
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
+
+
+def generate_text(
+    dataset: TextDataset, store: Store, data: dict[str, str], bad_rows: BadRows = BadRows.REFUSE
+) -> dict[str, Any]:
+    """Read a downstream task's texts, encode them with their vocabulary and write the shards; returns the manifest.
+
+    The manifest counts the rows that were skipped and keeps the first errors. Raises `InputError` for files that cannot
+    be read, and for such a row where they are refused.
+    """
+    skipped: list[InputError] = []
+    bad_row = skipped.append if bad_rows is BadRows.SKIP else refuse
+    vocabulary, ids, texts = encode(dataset, location(dataset.name, data), bad_row)
+    where = name(dataset)
+    splits = {}
+    for split, (sources, targets) in ids.items():
+        columns = {
+            "source_text": pa.array([pair.source for pair in texts[split]]),
+            "target_text": pa.array([pair.target for pair in texts[split]]),
+        }
+        if any(pair.references for pair in texts[split]):
+            columns["references"] = pa.array([pair.references for pair in texts[split]], pa.list_(pa.string()))
+        content = parquet(sources, targets, **columns)
+        splits[split] = [write(store, where, f"{split}-00000.parquet", content, len(sources))]
+    store.write_bytes(f"{where}/spiece.model", vocabulary.model_bytes)
+    manifest = {
+        "splits": splits,
+        "prefix": [],
+        "num_sentinels": vocabulary.num_sentinels,
+        "skipped_rows": len(skipped),
+        "first_skipped": [str(error) for error in skipped[:20]],
+    }
+    store.write_json(f"{where}/{MANIFEST}", manifest)
+    list_files(store, where, manifest, "spiece.model")
+    return manifest
+
 
 Ids = dict[str, tuple[Ragged, Ragged]]
 """Sources and targets by split."""

@@ -7,7 +7,7 @@ from raysynth.outlook import recipe_of, speed_file, speeds
 from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
 from raysynth.specs.recipes import Recipe
-from raysynth.store import State, Status, Store
+from raysynth.store.store import State, Status, Store
 
 
 def measure(statuses: dict[Artifact, Status], store: Store, address: str | None) -> None:

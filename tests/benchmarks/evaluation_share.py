@@ -26,7 +26,8 @@ import jax
 import numpy as np
 
 from raysynth import optimizer, train
-from raysynth.batches import Block, Examples, PadToLongest, evaluation_batches
+from raysynth.data.batches import Examples
+from raysynth.data.layout import Block, PadToLongest, evaluation_batches
 from raysynth.data.text_pairs import encode
 from raysynth.decode import generate
 from raysynth.downstream.rows import Split

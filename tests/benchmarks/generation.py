@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_synthetic import brute
 
 from raysynth import InputError, synthetic_tasks
-from raysynth.generation import row_hashes
-from raysynth.shards import parquet
+from raysynth.data.duplicates import row_hashes
+from raysynth.data.shard_files import parquet
 from raysynth.synthetic.simple import simple_tasks
 
 PAPER = {

@@ -27,7 +27,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth import optimizer, train
-from raysynth.batches import Block
+from raysynth.data.layout import Block
 from raysynth.decode import generate
 from raysynth.specs.models import T5_SMALL, Dtype, T5Config
 from raysynth.t5 import T5, init_params, loss_and_counts

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import jax
 
 from raysynth import Dataset, optimizer, synthetic_tasks, train
-from raysynth.batches import PadToLongest, StoredSplit, Stream
-from raysynth.shards import parquet
+from raysynth.data.batches import StoredSplit, Stream
+from raysynth.data.layout import PadToLongest
+from raysynth.data.shard_files import parquet
 from raysynth.specs.models import T5_SMALL
 from raysynth.t5 import T5, init_params
 

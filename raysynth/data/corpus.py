@@ -7,8 +7,7 @@ ids: 10,000 articles of Wikipedia take some 15 MB.
 """
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +22,6 @@ from raysynth.tokens.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_b
 
 SPLITS = ("train", "validation")
 """The splits of a corpus, in the order that seeds their draws."""
-
-
-# -------------------------------------------------------------------------------- documents
-
-
-def corpus_location(corpus: str, given: Mapping[str, str]) -> str:
-    """Where a corpus's documents are: from `given`, else from RAYSYNTH_DATA_<NAME>; raises `InputError` for neither."""
-    place = given.get(corpus) or os.environ.get(f"RAYSYNTH_DATA_{corpus.upper()}")
-    if not place:
-        raise InputError(
-            f"{corpus} needs its documents: pass --data {corpus}=PATH or set RAYSYNTH_DATA_{corpus.upper()}"
-        )
-    return place
 
 
 def documents(location: str) -> Iterator[str]:

@@ -4,15 +4,11 @@ A store is a local path or any URI that pyarrow's file systems take (`gs://…`,
 remembers what is done: resuming, extending and asking what remains all read the same records.
 """
 
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import shutil
-import socket
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,14 +22,7 @@ from pyarrow import fs
 
 from raysynth.errors import InputError
 from raysynth.specs.identity import Artifact, describe, name
-
-ALIVE_SECONDS = 120
-"""A run or trial on another host that has shown no sign of life for this long counts as gone."""
-
-LOOK_SECONDS = 3.0
-"""At least this long between two looks at an artifact that another run makes."""
-SETTLE_SECONDS = 1.0
-"""A file written this long ago is seen by all."""
+from raysynth.store.marks import alive, here
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 
@@ -267,82 +256,6 @@ class Store:
                 shutil.rmtree(aside)
         return target
 
-    @contextmanager
-    def driver(self) -> Iterator["Driver"]:
-        """Take part in the store's work for one run."""
-        driver = Driver(self)
-        driver.beat()
-        if driver.others():
-            time.sleep(SETTLE_SECONDS)  # a lease that one of them is writing, not knowing of us, is there after this
-        try:
-            yield driver
-        finally:
-            self.delete(driver.file)
-
-
-class Driver:
-    """A run that works on a store, perhaps beside others.
-
-    Each run has a file that it touches now and then. A lease names the run that makes an artifact and holds while that
-    run is alive. File systems have no common way to let only one writer win, so a lease that is contended is written,
-    left for a while and read again: the last writer has it.
-    """
-
-    def __init__(self, store: Store):
-        self._store = store
-        self._name = uuid.uuid4().hex[:8]
-        self._beaten = float("-inf")
-
-    @property
-    def file(self) -> str:
-        return f"drivers/{self._name}.json"
-
-    def beat(self) -> None:
-        """Show a sign of life, at most every ten seconds."""
-        if time.monotonic() - self._beaten > 10:
-            self._store.write_json(self.file, here())
-            self._beaten = time.monotonic()
-
-    def others(self) -> list[dict[str, Any]]:
-        """The marks of the other runs that are alive; those of dead ones are deleted."""
-        marks = []
-        selector = fs.FileSelector(f"{self._store.root}/drivers", allow_not_found=True)
-        for info in self._store.filesystem.get_file_info(selector):
-            file = f"drivers/{info.base_name}"
-            if file == self.file or not file.endswith(".json"):
-                continue
-            mark = self._store.read_json(file)
-            if mark is not None and alive(mark):
-                marks.append(mark)
-            elif mark is not None:
-                self._store.delete(file)
-        return marks
-
-    def lease(self, artifact: Artifact) -> bool:
-        """Whether this run may make the artifact; if so, others may not until it is released."""
-        file = f"{name(artifact)}/lease.json"
-        if (holder := self._holder(file)) is not None:
-            return holder == self._name
-        self._store.write_json(file, {"driver": self._name})
-        if not self.others():
-            return True
-        time.sleep(SETTLE_SECONDS)
-        return self._holder(file) == self._name
-
-    def release(self, artifact: Artifact) -> None:
-        """Let others have the artifact."""
-        self._store.delete(f"{name(artifact)}/lease.json")
-
-    def _holder(self, file: str) -> str | None:
-        """The living run that holds a lease, or None."""
-        lease = self._store.read_json(file)
-        if lease is None:
-            return None
-        if lease["driver"] == self._name:
-            return self._name
-        mark = self._store.read_json(f"drivers/{lease['driver']}.json")
-        return lease["driver"] if mark is not None and alive(mark) else None
-
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
@@ -384,37 +297,6 @@ class Workspace:
             file.write_bytes(content)
             if self.seen is not None:
                 self.seen[relative] = (file.stat().st_size, file.stat().st_mtime_ns)
-
-
-def here() -> dict[str, Any]:
-    """This process, as a mark that others can check."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-
-
-def provenance(started: float) -> dict[str, Any]:
-    """Where, when and with which versions an artifact was made."""
-    packages = ("raysynth", "jax", "flax", "optax", "orbax-checkpoint", "ray", "numpy", "sentencepiece", "pyarrow")
-    return {
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-        "started": started,
-        "seconds": time.time() - started,
-    }
-
-
-def alive(mark: dict[str, Any]) -> bool:
-    """Whether the process that left a mark still runs, as far as can be told from here."""
-    if mark["host"] != socket.gethostname():
-        return time.time() - mark["time"] < ALIVE_SECONDS
-    try:
-        os.kill(mark["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return mark["pid"] != os.getpid()  # in a container an earlier process may have had our own number
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

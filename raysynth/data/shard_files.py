@@ -8,54 +8,32 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysynth.data.locations import location
-from raysynth.data.text_pairs import encode
-from raysynth.downstream.rows import BadRows, refuse
 from raysynth.errors import InputError
-from raysynth.specs.datasets import Dataset, TextDataset
+from raysynth.specs.datasets import Dataset
 from raysynth.specs.identity import name
-from raysynth.store import Store
+from raysynth.store.store import Store
 from raysynth.tokens.ragged import Ragged
 
-MANIFEST = "manifest.json"
 
+def ragged(column: pa.ChunkedArray) -> Ragged:
+    """The rows of a Parquet file's column of ids, each the bytes of its little-endian 16-bit ids.
 
-def generate_text(
-    dataset: TextDataset, store: Store, data: dict[str, str], bad_rows: BadRows = BadRows.REFUSE
-) -> dict[str, Any]:
-    """Read a downstream task's texts, encode them with their vocabulary and write the shards; returns the manifest.
-
-    The manifest counts the rows that were skipped and keeps the first errors. Raises `InputError` for files that cannot
-    be read, and for such a row where they are refused.
+    Raises `InputError` for a column of another type.
     """
-    skipped: list[InputError] = []
-    bad_row = skipped.append if bad_rows is BadRows.SKIP else refuse
-    vocabulary, ids, texts = encode(dataset, location(dataset.name, data), bad_row)
-    where = name(dataset)
-    splits = {}
-    for split, (sources, targets) in ids.items():
-        columns = {
-            "source_text": pa.array([pair.source for pair in texts[split]]),
-            "target_text": pa.array([pair.target for pair in texts[split]]),
-        }
-        if any(pair.references for pair in texts[split]):
-            columns["references"] = pa.array([pair.references for pair in texts[split]], pa.list_(pa.string()))
-        content = parquet(sources, targets, **columns)
-        splits[split] = [write(store, where, f"{split}-00000.parquet", content, len(sources))]
-    store.write_bytes(f"{where}/spiece.model", vocabulary.model_bytes)
-    manifest = {
-        "splits": splits,
-        "prefix": [],
-        "num_sentinels": vocabulary.num_sentinels,
-        "skipped_rows": len(skipped),
-        "first_skipped": [str(error) for error in skipped[:20]],
-    }
-    store.write_json(f"{where}/{MANIFEST}", manifest)
-    list_files(store, where, manifest, "spiece.model")
-    return manifest
+    if column.type != pa.large_binary():
+        raise InputError(f"ids are stored as {column.type}, not as bytes: delete the data set to have it made again")
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    _, starts, ids = array.buffers()
+    offsets = np.frombuffer(starts, np.int64)[array.offset : array.offset + len(array) + 1] // 2
+    values = np.frombuffer(ids or b"", "<u2")[offsets[0] : offsets[-1]] if len(array) else np.zeros(0, np.uint16)
+    return Ragged(values, offsets - offsets[0])
+
+
+MANIFEST = "manifest.json"
 
 
 def intact(dataset: Dataset, store: Store) -> bool:
@@ -98,7 +76,7 @@ def content_of(store: Store, path: str) -> bytes:
 
 def parquet(sources: Ragged, targets: Ragged, **more: pa.Array) -> bytes:
     """A shard's file: the ids of each row's input and target, and further columns, [rows] each."""
-    ids = {"source": _bytes_of(sources), "target": _bytes_of(targets)}
+    ids = {"source": bytes_of(sources), "target": bytes_of(targets)}
     fields = [pa.field(column, values.type, nullable=False) for column, values in ids.items()]
     fields += [pa.field(column, values.type) for column, values in more.items()]
     return table_bytes(pa.Table.from_arrays([*ids.values(), *more.values()], schema=pa.schema(fields)))
@@ -129,7 +107,7 @@ def table_of(content: bytes) -> pa.Table:
     return file.read(columns=["source", "target"], use_threads=False)
 
 
-def _bytes_of(rows: Ragged) -> pa.Array:
+def bytes_of(rows: Ragged) -> pa.Array:
     buffers = [None, pa.py_buffer(2 * rows.offsets), pa.py_buffer(rows.values.astype("<u2", copy=False))]
     return pa.Array.from_buffers(pa.large_binary(), len(rows), buffers)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from raysynth import corpus as corpora
+from raysynth.data import corpus as corpora
 from raysynth.data.locations import location
 from raysynth.data.text_pairs import encode
 from raysynth.errors import InputError
