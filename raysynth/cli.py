@@ -14,7 +14,6 @@ from raysynth.data.locations import locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
-from raysynth.moments import attention_norm_means, moments, spreadsheet, table
 from raysynth.specs.catalog import downstream_tasks, text_corpora
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.identity import describe, name
@@ -26,6 +25,9 @@ from raysynth.store.marks import provenance
 from raysynth.store.store import State, Store, differences
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.synthetic.catalog import synthetic_tasks
+from raysynth.weights.formats import Format, detect, read
+from raysynth.weights.hugging_face import write_hugging_face
+from raysynth.weights.statistics import attention_norm_means, moments, spreadsheet, table
 
 TASKS = (*synthetic_tasks, *text_corpora, *downstream_tasks)
 """What `show` and `generate` take."""
@@ -318,15 +320,13 @@ def import_weights(directory: Path, called: str, expected: str, dtype: Dtype, st
     Raises `InputError` where it is damaged, is not of the `expected` shape ("published", or "found" for any), or where
     the store holds other weights under the same description.
     """
-    from raysynth import interop  # JAX is imported only where weights are read
-    from raysynth.checkpoints import write_params
-    from raysynth.train import params_digest
+    from raysynth.model.checkpoints import params_digest, write_params
 
     if expected == "published" and called not in published_models:
         raise InputError(f"{unknown('pretrained model', called, published_models)}; your own takes --model found")
     published = pretrained(called).model if expected == "published" else None
     started = time.time()
-    found, params = interop.read(directory)
+    found, params = read(directory)
     for field, value in {} if published is None else vars(published).items():
         if field != "dtype" and getattr(found, field) != value:
             raise InputError(f"{directory}: {called} has {field} {value}, found {getattr(found, field)}")
@@ -342,7 +342,7 @@ def import_weights(directory: Path, called: str, expected: str, dtype: Dtype, st
         with store.workspace(artifact) as workspace:
             write_params(workspace.path / "checkpoints", 0, params)
             workspace.push()
-        source = {"imported_from": str(directory.absolute()), "format": str(interop.detect(directory))}
+        source = {"imported_from": str(directory.absolute()), "format": str(detect(directory))}
         result = {"selected_step": 0, "params_sha256": digest}
         store.record(artifact, result=result, provenance={**provenance(started), **source})
         print(where)
@@ -360,14 +360,14 @@ def _call(artifact: Pretrained) -> str:
 
 def export_weights(artifact: str, store: Store, form: str, out: Path) -> None:
     """Write the selected checkpoint of the artifact with that name to the new directory `out`."""
-    from raysynth import interop, weights
+    from raysynth.weights import selected, t5x
 
-    chosen = weights.selected(artifact, store)
+    chosen = selected.selected(artifact, store)
     config = _model(chosen.description)
-    if interop.Format(form) is interop.Format.T5X:
-        interop.write_t5x(out, config, chosen.params, step=chosen.step)
+    if Format(form) is Format.T5X:
+        t5x.write_t5x(out, config, chosen.params, step=chosen.step)
     else:
-        interop.write_hugging_face(out, config, chosen.params)
+        write_hugging_face(out, config, chosen.params)
     print(out)
 
 
@@ -388,7 +388,7 @@ def _fields(model: dict[str, Any]) -> dict[str, Any]:
 
 def draw_norms(artifacts: list[str], store: Store, out: Path) -> None:
     """Write Figure 6 for artifacts, each a name or LABEL=name; the format is that of `out`'s suffix, or PNG and SVG."""
-    from raysynth import weights
+    from raysynth.weights import selected
 
     files = figures.files(out)  # before the weights, which take longer
     chosen = {artifact.strip("/"): label for label, _, artifact in (told.rpartition("=") for told in artifacts)}
@@ -396,7 +396,7 @@ def draw_norms(artifacts: list[str], store: Store, out: Path) -> None:
     for label in labels:
         if [*labels, figures.RANDOM].count(label) > 1:
             raise InputError(f"two lines would be called {label!r}; write LABEL=ARTIFACT for one of them")
-    means = [attention_norm_means(weights.selected(artifact, store).flat) for artifact in chosen]
+    means = [attention_norm_means(selected.selected(artifact, store).flat) for artifact in chosen]
     for file in files:
         content = figures.norms_by_layer(dict(zip(labels, means, strict=True)), form=file.suffix[1:])
         try:
@@ -409,9 +409,9 @@ def draw_norms(artifacts: list[str], store: Store, out: Path) -> None:
 
 def print_statistics(artifact: str, store: Store, group_by: GroupBy, form: str) -> None:
     """Print the moments of the selected checkpoint's parameters by group."""
-    from raysynth import weights
+    from raysynth.weights import selected
 
-    chosen = weights.selected(artifact, store)
+    chosen = selected.selected(artifact, store)
     told = moments(chosen.flat, group_by)
     if form == "csv":
         print(report.comma_separated(*spreadsheet(told, group_by)), end="")

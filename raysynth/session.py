@@ -70,6 +70,8 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        # XLA's results on a CPU change with the number of threads, so there is one unless the user says otherwise.
+        "NPROC": os.environ.get("NPROC", "1"),
         # The same bits in every run on the same kind of GPU.
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip(),
         # glibc gives large arrays back to the system after every step and pays a page fault for each page again:

@@ -13,6 +13,7 @@ from tensorboardX.summary import hparams as hparams_summary
 
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import Diverged, InputError
+from raysynth.model.devices import device
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
@@ -45,7 +46,7 @@ def trial(config: dict[str, str], *, artifacts: dict[str, Artifact], store: Stor
 
 def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[str, Any]], None], node: str) -> None:
     """Train an artifact in its workspace and write its record, on the Ray node of that id."""
-    from raysynth import train  # JAX is imported where a trial runs, never in the driver
+    from raysynth.model import train  # JAX is imported where a trial runs, never in the driver
 
     started = time.time()
     with store.workspace(artifact) as workspace:
@@ -77,7 +78,7 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
         finally:
             board.close()
         workspace.push()
-        told = {**provenance(started), "node": node, "device": train.device(), **outcome.timing}
+        told = {**provenance(started), "node": node, "device": device(), **outcome.timing}
         store.record(artifact, result=outcome.result, provenance=told)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from raysynth.checkpoints import Checkpoints
+from raysynth.model.checkpoints import Checkpoints
 from raysynth.specs.recipes import Best
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from raysynth import decode
-from raysynth.decode import beam_search, brevity, generate, greedy_search
+from raysynth.model import decode
+from raysynth.model.decode import beam_search, brevity, generate, greedy_search
+from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5Config
-from raysynth.t5 import T5, init_params
 from raysynth.tokens.token_space import EOS, PAD
 
 TINY = T5Config(

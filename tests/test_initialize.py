@@ -10,8 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from test_parameters import SCHEMES
 
 from raysynth.errors import InputError
-from raysynth.initialize import initialize
-from raysynth.moments import mean_and_sd
+from raysynth.model.initialize import initialize, mean_and_sd
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.init_schemes import (
     ComposedInit,

@@ -19,20 +19,22 @@ from safetensors.numpy import load_file, save_file
 from test_train import MODEL, TASK
 
 from raysynth import Finetune, FullInit, InputError, StatisticInit, Sweep, T5Config, pretrained
-from raysynth.checkpoints import read_params
 from raysynth.cli import main
 from raysynth.data.shard_files import manifest_digest
 from raysynth.data.text_pairs import generate_text
-from raysynth.decode import generate
-from raysynth.interop import Format, detect, read, write_hugging_face, write_t5x
-from raysynth.moments import mean_and_sd
+from raysynth.model.checkpoints import read_params
+from raysynth.model.decode import generate
+from raysynth.model.initialize import mean_and_sd
+from raysynth.model.t5 import T5
 from raysynth.specs import identity, tiny
 from raysynth.specs.identity import name
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, Dtype
 from raysynth.specs.parameters import Kind, parse, paths
 from raysynth.store.store import State, Store
-from raysynth.t5 import T5
 from raysynth.trial import make
+from raysynth.weights.formats import Format, detect, read
+from raysynth.weights.hugging_face import write_hugging_face
+from raysynth.weights.t5x import write_t5x
 
 ORIGINAL = T5Config(
     vocab_size=90,

@@ -26,8 +26,6 @@ FLOORS = [
 """A package imports packages of earlier floors and itself; those of one floor do not import each other."""
 
 FLAT = {
-    **dict.fromkeys(("t5", "optimizer", "decode", "initialize", "moments", "checkpoints", "train"), "model"),
-    **dict.fromkeys(("interop", "weights"), "weights"),
     **dict.fromkeys(("trial", "dependencies", "session", "generation", "drawing", "execution", "cluster"), "run"),
     **dict.fromkeys(("report", "figures", "evidence", "seeds", "page", "outlook", "display"), "report"),
 }

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from raysynth import T5_BASE, T5_SMALL, T5_V1_1_SMALL, InputError, T5Config
-from raysynth.moments import attention_norm_means, moments, spreadsheet, table
 from raysynth.report import comma_separated
 from raysynth.specs.init_schemes import Family, GroupBy
 from raysynth.specs.parameters import groups, paths
+from raysynth.weights.statistics import attention_norm_means, moments, spreadsheet, table
 
 BY_HAND = {
     "encoder/layers_0/attention/query/kernel": np.array([[1, 3], [5, 7]], np.float32),

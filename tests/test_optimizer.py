@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from raysynth import optimizer
+from raysynth.model import optimizer
+from raysynth.model.t5 import T5, loss_and_counts
 from raysynth.specs.recipes import Constant, InverseSquareRoot
-from raysynth.t5 import T5, loss_and_counts
 
 
 @pytest.fixture(scope="module")

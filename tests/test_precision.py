@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from raysynth import optimizer, train
 from raysynth.data.layout import Block
-from raysynth.decode import generate
+from raysynth.model import optimizer, train
+from raysynth.model.decode import generate
+from raysynth.model.t5 import T5, activation_dtype, init_params, loss_and_counts
 from raysynth.specs.models import Dtype, T5Config
-from raysynth.t5 import T5, activation_dtype, init_params, loss_and_counts
 
 LARGER = T5Config(
     vocab_size=512, emb_dim=128, num_heads=4, head_dim=32, num_encoder_layers=2, num_decoder_layers=2, mlp_dim=256

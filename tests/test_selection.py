@@ -7,21 +7,24 @@ import jax
 import numpy as np
 import pytest
 
-from raysynth import Finetune, RandomInit, T5Config, train
+from raysynth import Finetune, RandomInit, T5Config
 from raysynth.cli import main
 from raysynth.data import batches
 from raysynth.data.layout import PadToLongest
 from raysynth.data.text_pairs import generate_text
-from raysynth.decode import generate
 from raysynth.downstream import metrics
 from raysynth.errors import InputError
+from raysynth.model import train
+from raysynth.model.decode import generate
+from raysynth.model.devices import place, replicated
+from raysynth.model.evaluate import decode_texts
+from raysynth.model.t5 import T5, init_params
 from raysynth.specs.catalog import downstream_tasks
 from raysynth.specs.datasets import TrainedVocabulary
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best, FirstAbove
 from raysynth.store.store import Store
 from raysynth.sweep import evaluation_share
-from raysynth.t5 import T5, init_params
 from raysynth.trial import make
 
 # --------------------------------------------------------------------------------------------------- made-up curves
@@ -171,7 +174,7 @@ def test_a_fixed_step_ends_training_and_decodes_nothing_on_the_way(store, tmp_pa
 
 def test_fewer_validation_examples_may_be_decoded(store, tmp_path, monkeypatch):
     decoded = []
-    decode = train.decode_texts
+    decode = decode_texts
     monkeypatch.setattr(train, "decode_texts", lambda *given: decoded.append(decode(*given)) or decoded[-1])
     fit(finetuning(num_eval_examples=10), store, tmp_path)
     assert [len(texts) for texts in decoded] == [10, 10, 10, 24]
@@ -180,8 +183,8 @@ def test_fewer_validation_examples_may_be_decoded(store, tmp_path, monkeypatch):
 def test_decoding_is_shared_out_among_the_devices(store):
     test = batches.read(store.local_root / name(task().data), "test")
     block = PadToLongest(input_length=24, target_length=12).lay(test.take(np.arange(16)))[0]
-    placed = train.place((block,))[0].encoder_input_tokens
-    network, params = T5(MODEL), jax.device_put(init_params(MODEL, jax.random.key(0)), train._replicated())
+    placed = place((block,))[0].encoder_input_tokens
+    network, params = T5(MODEL), jax.device_put(init_params(MODEL, jax.random.key(0)), replicated())
     sequences, _ = generate(network, params, placed, decode_length=8, num_beams=2)
     assert len(sequences.sharding.device_set) == 8
     assert {shard.data.shape for shard in sequences.addressable_shards} == {(2, 8)}
@@ -205,8 +208,8 @@ def test_predictions_show_source_target_and_what_was_said(store, run, capsys):
     rows = [json.loads(line) for line in (store.local_root / run / "predictions.jsonl").open()]
     starts = [place for place, line in enumerate(lines) if line.startswith("[")]
     assert len(starts) == 24
-    for number, (place, row) in enumerate(zip(starts, rows, strict=True), start=1):
-        assert lines[place : place + 6] == [
+    for number, (position, row) in enumerate(zip(starts, rows, strict=True), start=1):
+        assert lines[position : position + 6] == [
             f"[{number}] {'right' if row['right'] else 'wrong'}",
             f"  source:     {row['source']}",
             f"  target:     {row['target']}",

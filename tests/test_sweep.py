@@ -19,10 +19,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from raysynth import Finetune, InputError, RandomInit, Sweep, T5Config, downstream_tasks
-from raysynth.checkpoints import read_params
+from raysynth.model.checkpoints import params_digest, read_params
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
-from raysynth.train import params_digest
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "sweeps" / "quickstart.py"

@@ -11,9 +11,9 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from raysynth.model.t5 import T5, Attention, init_params, loss_and_counts, relative_buckets
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
 from raysynth.specs.parameters import parse, paths
-from raysynth.t5 import T5, Attention, init_params, loss_and_counts, relative_buckets
 
 TINY = T5Config(
     vocab_size=40, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=24

@@ -23,19 +23,21 @@ from raysynth import (
     StatisticInit,
     T5Config,
     downstream_tasks,
-    optimizer,
     synthetic_tasks,
     token_space,
-    train,
 )
-from raysynth.checkpoints import read_params
 from raysynth.data import batches
 from raysynth.data.layout import Block, PadToLongest
 from raysynth.data.text_pairs import generate_text
 from raysynth.downstream.python_ast import PythonAST
+from raysynth.model import devices as devices_module
+from raysynth.model import optimizer, train
+from raysynth.model.checkpoints import params_digest, read_params
+from raysynth.model.devices import named_key, place, replicated
+from raysynth.model.evaluate import decode_texts
+from raysynth.model.t5 import T5, init_params
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
-from raysynth.t5 import T5, init_params
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.vocabulary import Vocabulary
 
@@ -176,7 +178,7 @@ def test_the_result_tells_what_was_selected(uninterrupted):
     assert result["selected_step"] == Best("token_accuracy").choose(evaluations)
     assert result["validation"] == evaluations[result["selected_step"]]
     params = read_params(uninterrupted[0] / "checkpoints", result["selected_step"])
-    assert result["params_sha256"] == train.params_digest(params)
+    assert result["params_sha256"] == params_digest(params)
 
 
 def test_a_settled_selection_ends_training(synthetic, tmp_path):
@@ -240,7 +242,7 @@ def test_decoded_texts_stand_in_the_order_of_the_examples(texts):
     vocabulary = Vocabulary.load((texts / "spiece.model").read_bytes(), 100)
     params = init_params(MODEL, jax.random.key(0))
     layout = PadToLongest(input_length=16, target_length=24)
-    together = train.decode_texts(T5(MODEL), params, test, TASK, layout, vocabulary)
+    together = decode_texts(T5(MODEL), params, test, TASK, layout, vocabulary)
     for row in (0, 7, 19):
         alone = dataclasses.replace(
             test,
@@ -248,7 +250,7 @@ def test_decoded_texts_stand_in_the_order_of_the_examples(texts):
             targets=test.targets.take(np.array([row])),
             texts=test.texts[row : row + 1],
         )
-        assert train.decode_texts(T5(MODEL), params, alone, TASK, layout, vocabulary) == [together[row]]
+        assert decode_texts(T5(MODEL), params, alone, TASK, layout, vocabulary) == [together[row]]
 
 
 def test_a_finished_run_leaves_no_arrays_behind(synthetic, tmp_path):
@@ -266,10 +268,10 @@ def test_a_finished_run_leaves_no_arrays_behind(synthetic, tmp_path):
 def step_on(blocks, devices, monkeypatch):
     from jax.sharding import Mesh
 
-    monkeypatch.setattr(train, "mesh", lambda: Mesh(np.array(jax.local_devices()[:devices]), ("data",)))
-    params = jax.device_put(init_params(MODEL, jax.random.key(0)), train._replicated())
-    state = jax.device_put(optimizer.init(params), train._replicated())
-    key = train.named_key(0, "dropout")
+    monkeypatch.setattr(devices_module, "mesh", lambda: Mesh(np.array(jax.local_devices()[:devices]), ("data",)))
+    params = jax.device_put(init_params(MODEL, jax.random.key(0)), replicated())
+    state = jax.device_put(optimizer.init(params), replicated())
+    key = named_key(0, "dropout")
     losses = []
     for step in range(3):
         params, state, counts = train.train_step(
@@ -278,7 +280,7 @@ def step_on(blocks, devices, monkeypatch):
             0.0,
             params,
             state,
-            train.place(blocks),
+            place(blocks),
             np.float32(0.01),
             key,
             np.uint32(step),
@@ -308,7 +310,7 @@ def test_eight_devices_give_the_loss_and_parameters_of_one(monkeypatch):
 
 def test_a_batch_that_devices_cannot_share_is_one_line():
     with pytest.raises(InputError, match="batch_size must be a multiple of this host's 8 devices, got 12"):
-        train.place(blocks_of(12))
+        place(blocks_of(12))
 
 
 def test_the_layout_in_several_blocks_gives_the_update_of_one(monkeypatch):
@@ -327,7 +329,7 @@ def test_the_layout_in_several_blocks_gives_the_update_of_one(monkeypatch):
             optimizer.init(params),
             blocks,
             np.float32(0.01),
-            train.named_key(0, "dropout"),
+            named_key(0, "dropout"),
             np.uint32(0),
         )
         updates.append((params, float(counts["loss"])))
@@ -349,7 +351,7 @@ def test_one_compilation_serves_every_learning_rate_step_and_seed():
             optimizer.init(params),
             (block,),
             np.float32(rate),
-            train.named_key(seed, "dropout"),
+            named_key(seed, "dropout"),
             np.uint32(seed),
         )
     assert train.train_step._cache_size() == before + 1

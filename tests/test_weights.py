@@ -12,15 +12,14 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from raysynth import T5Config, pretrained, synthetic_tasks
-from raysynth.checkpoints import write_params
 from raysynth.cli import main
-from raysynth.moments import attention_norm_means
+from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.identity import name
 from raysynth.specs.parameters import paths
 from raysynth.store.store import Store
-from raysynth.train import params_digest
-from raysynth.weights import selected
+from raysynth.weights.selected import selected
+from raysynth.weights.statistics import attention_norm_means
 
 SHALLOW = T5Config(
     vocab_size=40, emb_dim=8, num_heads=2, head_dim=4, mlp_dim=16, num_encoder_layers=1, num_decoder_layers=2

@@ -20,22 +20,25 @@ import sys
 import time
 from pathlib import Path
 
+from raysynth.model.devices import place
+from raysynth.model.evaluate import eval_step
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import jax
 import numpy as np
 
-from raysynth import optimizer, train
 from raysynth.data.batches import Examples
 from raysynth.data.layout import Block, PadToLongest, evaluation_batches
 from raysynth.data.text_pairs import encode
-from raysynth.decode import generate
 from raysynth.downstream.rows import Split
+from raysynth.model import optimizer, train
+from raysynth.model.decode import generate
+from raysynth.model.t5 import T5, init_params
 from raysynth.specs.catalog import paper_tasks
 from raysynth.specs.finetuning import DownstreamTask
 from raysynth.specs.models import T5_SMALL, T5Config
 from raysynth.specs.recipes import AtStep
-from raysynth.t5 import T5, init_params
 
 EXAMPLES = {
     "cnndm_10k": (13_368, 11_490),
@@ -81,7 +84,7 @@ def measured(config: T5Config, batch: int, input_length: int, target_length: int
     """Time a step of each kind, without its compilation."""
     network, params = T5(config), init_params(config, jax.random.key(0))
     rng = np.random.default_rng(0)
-    block = train.place(
+    block = place(
         (Block(*(rng.integers(3, 32_000, (batch, length), np.int32) for length in (input_length, target_length))),)
     )[0]
     task = paper_tasks[0]
@@ -105,7 +108,7 @@ def measured(config: T5Config, batch: int, input_length: int, target_length: int
     held = jax.tree.map(np.array, (params, optimizer.init(params)))  # a step gives its arguments' memory away
     seconds = {
         "train": timed(step, jax.device_put(held)),
-        "score": timed(lambda _: train.eval_step(network, task.z_loss, 0.0, params, block), None),
+        "score": timed(lambda _: eval_step(network, task.z_loss, 0.0, params, block), None),
         "decode": timed(beam_search, None),
     }
     work = {"train": 3 * forward, "score": forward, "decode": searched}

@@ -19,6 +19,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+from raysynth.model.devices import named_key, place, replicated
+
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -26,11 +28,11 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from raysynth import optimizer, train
 from raysynth.data.layout import Block
-from raysynth.decode import generate
+from raysynth.model import optimizer, train
+from raysynth.model.decode import generate
+from raysynth.model.t5 import T5, init_params, loss_and_counts
 from raysynth.specs.models import T5_SMALL, Dtype, T5Config
-from raysynth.t5 import T5, init_params, loss_and_counts
 
 TINY = T5Config(
     vocab_size=256, emb_dim=64, num_heads=2, head_dim=32, num_encoder_layers=2, num_decoder_layers=2, mlp_dim=128
@@ -232,10 +234,10 @@ def measure(
     config: T5Config, batch: int, input_length: int, target_length: int
 ) -> tuple[float, float, tuple[float, float]]:
     """Seconds a step, seconds to compile, and the loss per target before and after."""
-    network, key = T5(config, dropout_rate=0.1), train.named_key(0, "dropout")
-    blocks = train.place((random_block(config, batch, input_length, target_length),))
-    params = jax.device_put(init_params(config, jax.random.key(0)), train._replicated())
-    state = jax.device_put(optimizer.init(params), train._replicated())
+    network, key = T5(config, dropout_rate=0.1), named_key(0, "dropout")
+    blocks = place((random_block(config, batch, input_length, target_length),))
+    params = jax.device_put(init_params(config, jax.random.key(0)), replicated())
+    state = jax.device_put(optimizer.init(params), replicated())
     losses, started = [], time.perf_counter()
     compiling = 0.0
     for step in range(WARM_UP + TIMED):

@@ -18,16 +18,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from raysynth.model.devices import place
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import jax
 
-from raysynth import Dataset, optimizer, synthetic_tasks, train
+from raysynth import Dataset, synthetic_tasks
 from raysynth.data.batches import StoredSplit, Stream
 from raysynth.data.layout import PadToLongest
 from raysynth.data.shard_files import parquet
+from raysynth.model import optimizer, train
+from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5_SMALL
-from raysynth.t5 import T5, init_params
 
 LAYOUT = PadToLongest(input_length=512, target_length=512)
 
@@ -56,7 +59,7 @@ def step_seconds(split: StoredSplit, batch_size: int) -> float:
     params = init_params(T5_SMALL, jax.random.key(0))
     state = optimizer.init(params)
     with Stream(split, batch_size=batch_size, seed=0) as stream:
-        block = train.place(LAYOUT.lay(stream.examples(0)))
+        block = place(LAYOUT.lay(stream.examples(0)))
     for _ in range(2):
         began = time.perf_counter()
         params, state, counts = train.train_step(

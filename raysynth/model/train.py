@@ -4,12 +4,10 @@ Everything random comes from (seed, name) or (seed, step), and an evaluation is 
 step, so a run that is killed anywhere and started again ends with the same bits.
 """
 
-import hashlib
 import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,32 +15,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raysynth.data.layout import evaluation_batches
-
-os.environ.setdefault("NPROC", "1")  # XLA results on CPU change with the number of threads, so there is one
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from raysynth import optimizer
-from raysynth.checkpoints import Checkpoints, Evaluations, keep_only, read_params
 from raysynth.data import batches
-from raysynth.data.batches import Examples, StoredSplit, Stream
-from raysynth.data.layout import Block, PadToLongest
-from raysynth.decode import generate
+from raysynth.data.batches import StoredSplit, Stream
+from raysynth.data.layout import Block
 from raysynth.downstream import metrics
 from raysynth.errors import Diverged, InputError
-from raysynth.initialize import initialize
-from raysynth.specs.finetuning import DownstreamTask, Finetune
+from raysynth.model import optimizer
+from raysynth.model.checkpoints import Checkpoints, Evaluations, keep_only, params_digest, read_params
+from raysynth.model.devices import device, named_key, place, replicated
+from raysynth.model.evaluate import decode_texts, evaluate, layout_of, means, right_answers, scores_of
+from raysynth.model.initialize import initialize
+from raysynth.model.t5 import T5, Params, init_params, loss_and_counts
+from raysynth.specs.finetuning import Finetune
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
-from raysynth.t5 import T5, init_params, loss_and_counts
 from raysynth.tokens.vocabulary import Vocabulary
-
-Params = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +73,7 @@ def pretrain(
 
     def evaluation(params: Params) -> dict[str, float]:
         rows = validation.head(spec.num_eval_examples)
-        return evaluate(T5(spec.model), params, validation, rows, spec, _layout(spec))
+        return evaluate(T5(spec.model), params, validation, rows, spec, layout_of(spec))
 
     run = _fit(spec, spec.model, spec.seed, params, train, evaluation, directory, report, saved)
     keep_only(directory / "checkpoints", run.selected)
@@ -117,21 +109,21 @@ def finetune(
 
     def evaluation(params: Params) -> dict[str, float]:
         rows = validation.head(task.num_eval_examples)
-        scores = evaluate(network, params, validation, rows, task, _layout(task))
+        scores = evaluate(network, params, validation, rows, task, layout_of(task))
         if decoded:
-            predictions = decode_texts(network, params, validation, task, _layout(task), vocabulary, rows)
-            scores |= _means(_scores(task, predictions, right_answers(validation, rows, vocabulary)))
+            predictions = decode_texts(network, params, validation, task, layout_of(task), vocabulary, rows)
+            scores |= means(scores_of(task, predictions, right_answers(validation, rows, vocabulary)))
         return scores
 
     run = _fit(task, spec.model, spec.seed, params, train, evaluation, directory, report, saved)
     started = time.monotonic()
-    params = jax.device_put(read_params(directory / "checkpoints", run.selected), _replicated())
+    params = jax.device_put(read_params(directory / "checkpoints", run.selected), replicated())
     test = batches.read(data, "test")
     rows = test.head(None)
-    scores = evaluate(network, params, test, rows, task, _layout(task))
-    predictions = decode_texts(network, params, test, task, _layout(task), vocabulary)
+    scores = evaluate(network, params, test, rows, task, layout_of(task))
+    predictions = decode_texts(network, params, test, task, layout_of(task), vocabulary)
     answers = right_answers(test, rows, vocabulary)
-    each = _scores(task, predictions, answers)
+    each = scores_of(task, predictions, answers)
     heading = next((metric for metric in task.metrics if metric in each), "exact_match")
     right = each.get(heading) or metrics.exact_match.scores(predictions, answers)
     write_lines(
@@ -150,32 +142,11 @@ def finetune(
             )
         ),
     )
-    scores |= _means(each)
+    scores |= means(each)
     test_metrics = {metric: scores[metric] for metric in task.metrics}
     keep_only(directory / "checkpoints", run.selected)
     timing = {**run.timing, "test_seconds": time.monotonic() - started}
     return Outcome(result={**run.result(), "test": test_metrics, "num_test": len(test)}, timing=timing)
-
-
-def right_answers(examples: Examples, rows: np.ndarray, vocabulary: Vocabulary) -> list[tuple[str, ...]]:
-    """What counts as right for each of the rows: the data set's references, else the target.
-
-    What no sequence of ids can spell counts as its closest spelling: T5's vocabulary has no braces, for one. References
-    stay as they are, as in T5's evaluation of SQuAD.
-    """
-    if examples.references:
-        return [examples.references[row] for row in rows]
-    return [(vocabulary.decode(vocabulary.encode(examples.texts[row][1])),) for row in rows]
-
-
-def _scores(task: DownstreamTask, predictions: list[str], answers: list[tuple[str, ...]]) -> dict[str, list[float]]:
-    """The score of every prediction by each of the task's metrics of decoded text."""
-    names = [metric for metric in task.metrics if metric != "token_accuracy"]
-    return {metric: metrics.metrics[metric].scores(predictions, answers) for metric in names}
-
-
-def _means(scores: dict[str, list[float]]) -> dict[str, float]:
-    return {metric: sum(values) / len(values) for metric, values in scores.items()}
 
 
 # -------------------------------------------------------------------------------- fitting
@@ -210,7 +181,7 @@ def _fit(
     report: Report,
     saved: Callable[[], None],
 ) -> _Run:
-    layout = _layout(recipe)
+    layout = layout_of(recipe)
     network = T5(model, dropout_rate=recipe.dropout_rate)
     key = named_key(seed, "dropout")
     evaluations = read_evaluations(directory / "evaluations")
@@ -221,8 +192,8 @@ def _fit(
         checkpoints.wait()
         write_json(directory / "evaluations" / f"{step}.json", evaluations[step])
 
-    params = jax.device_put(params, _replicated())
-    state = jax.device_put(optimizer.init(params), _replicated())
+    params = jax.device_put(params, replicated())
+    state = jax.device_put(optimizer.init(params), replicated())
     with (
         Checkpoints(
             directory / "checkpoints", selection=recipe.selection, evaluations=evaluations, saved=saved
@@ -265,10 +236,6 @@ def _check_finite(loss: float, step: int) -> None:
     """Raise `Diverged` for a loss that is no number or infinite."""
     if not math.isfinite(loss):
         raise Diverged(f"diverged: the loss is {loss} by step {step:,}; try a lower learning rate")
-
-
-def _layout(recipe: Recipe) -> PadToLongest:
-    return PadToLongest(input_length=recipe.input_length, target_length=recipe.target_length)
 
 
 class _Watch:
@@ -375,8 +342,8 @@ def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[st
         rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.target_length), dtype=np.int32),
     )
     blocks, network, key = place((block,)), T5(model, dropout_rate=recipe.dropout_rate), named_key(0, "dropout")
-    params = jax.device_put(init_params(model, named_key(0, "init")), _replicated())
-    state = jax.device_put(optimizer.init(params), _replicated())
+    params = jax.device_put(init_params(model, named_key(0, "init")), replicated())
+    state = jax.device_put(optimizer.init(params), replicated())
     started = 0.0
     for step in range(num_steps + 2):
         params, state, counts = train_step(
@@ -388,99 +355,6 @@ def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[st
     jax.block_until_ready((params, counts))
     seconds = (time.perf_counter() - started) / num_steps
     return {"seconds_per_step": seconds, "device": device()}
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def eval_step(network: T5, z_loss: float, label_smoothing: float, params: Params, block: Block) -> dict[str, jax.Array]:
-    """Summed loss, right tokens and tokens of one block, without dropout."""
-    logits = network.apply({"params": params}, *block)
-    return loss_and_counts(logits, block.decoder_target_tokens, z_loss=z_loss, label_smoothing=label_smoothing)
-
-
-def evaluate(
-    network: T5, params: Params, examples: Examples, rows: np.ndarray, recipe: Recipe, layout: PadToLongest
-) -> dict[str, float]:
-    """Teacher-forced token accuracy and mean loss per token over the given rows."""
-    sums: dict[str, float] = {}
-    for _, block in evaluation_batches(examples, rows, recipe.batch_size, layout):
-        counts = eval_step(network, recipe.z_loss, recipe.label_smoothing, params, place((block,))[0])
-        for name, value in counts.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return {
-        "token_accuracy": metrics.token_accuracy(sums["correct"], sums["weight"]),
-        "loss": sums["loss"] / sums["weight"],
-    }
-
-
-def decode_texts(
-    network: T5,
-    params: Params,
-    examples: Examples,
-    task: DownstreamTask,
-    layout: PadToLongest,
-    vocabulary: Vocabulary,
-    rows: np.ndarray | None = None,
-) -> list[str]:
-    """The decoded prediction for each of the rows, in their order; None decodes all."""
-    rows = examples.head(None) if rows is None else rows
-    texts: dict[int, str] = {}
-    for part, block in evaluation_batches(examples, rows, task.batch_size, layout):
-        sequences, _ = generate(
-            network,
-            params,
-            place((block,))[0].encoder_input_tokens,
-            decode_length=task.decode_length,
-            num_beams=task.num_beams,
-            length_penalty=task.length_penalty,
-        )
-        for row, ids in zip(part, np.asarray(sequences), strict=False):  # the block may end in padding rows
-            texts[int(row)] = vocabulary.decode(ids.tolist())
-    return [texts[int(row)] for row in rows]
-
-
-# -------------------------------------------------------------------------------- devices
-
-
-def device() -> str:
-    """What this host computes on, such as `8 TPU v3`."""
-    return f"{jax.local_device_count()} {jax.local_devices()[0].device_kind}"
-
-
-def mesh() -> Mesh:
-    """All devices of this host on one axis, "data"."""
-    return Mesh(np.array(jax.local_devices()), ("data",))
-
-
-def _replicated() -> NamedSharding:
-    return NamedSharding(mesh(), PartitionSpec())
-
-
-def place(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-    """Share the rows of each block out to the host's devices; raises `InputError` where they do not divide."""
-    devices = mesh()
-    for block in blocks:
-        if len(block.encoder_input_tokens) % devices.size:
-            raise InputError(
-                f"batch_size must be a multiple of this host's {devices.size} devices, "
-                f"got {len(block.encoder_input_tokens)}"
-            )
-    return jax.device_put(blocks, NamedSharding(devices, PartitionSpec("data")))
-
-
-def named_key(seed: int, name: str) -> jax.Array:
-    """The random key of one purpose."""
-    return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(name.encode())))
-
-
-def params_digest(params: Params) -> str:
-    """SHA-256 over the parameters' paths and bytes: equal where every bit is."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(
-        (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    ):
-        digest.update(path.encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 # -------------------------------------------------------------------------------- files

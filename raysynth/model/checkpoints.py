@@ -1,5 +1,6 @@
 """Orbax checkpoints of one run: the latest, to go on from, and the selected one, to use."""
 
+import hashlib
 import logging
 import shutil
 import sys
@@ -15,6 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from raysynth.errors import InputError
+from raysynth.model.t5 import Params
 from raysynth.specs.recipes import Selection
 
 Evaluations = dict[int, dict[str, float]]
@@ -149,3 +151,14 @@ def _first_failure_only() -> Iterator[None]:
     # Not in a `finally`: after a failure the late ones are still to come.
     sys.unraisablehook = before
     logging.getLogger("asyncio").removeFilter(passes)
+
+
+def params_digest(params: Params) -> str:
+    """SHA-256 over the parameters' paths and bytes: equal where every bit is."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(
+        (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ):
+        digest.update(path.encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

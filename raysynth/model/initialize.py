@@ -1,7 +1,7 @@
 """Applies an init scheme to random parameters: values change; structure, shapes and dtypes do not."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth.errors import InputError
-from raysynth.moments import mean_and_sd
+from raysynth.model.t5 import Params
 from raysynth.specs.init_schemes import (
     ComposedInit,
     ConstantInit,
@@ -22,8 +22,6 @@ from raysynth.specs.init_schemes import (
 )
 from raysynth.specs.parameters import Kind, parse, paths, statistics_of, touched
 from raysynth.specs.pretraining import Source
-
-Params = dict[str, Any]
 
 
 def initialize(
@@ -86,3 +84,9 @@ def _source_value(path: str, shapes: dict[str, tuple[int, ...]], source: dict[st
     if source[path].shape != shapes[path]:
         raise InputError(f"the source's {path!r} must have shape {shapes[path]}, got {source[path].shape}")
     return np.asarray(source[path])
+
+
+def mean_and_sd(arrays: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Mean and population standard deviation of all the arrays' values together."""
+    values = np.concatenate([np.ravel(array) for array in arrays]).astype(np.float64)
+    return float(values.mean()), float(values.std())

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from raysynth.checkpoints import read_params
 from raysynth.errors import InputError, unknown
+from raysynth.model.checkpoints import params_digest, read_params
 from raysynth.store.store import Store
-from raysynth.train import params_digest
 
 
 @dataclass(frozen=True, kw_only=True)

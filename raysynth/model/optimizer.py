@@ -3,16 +3,14 @@
 The learning rate is an argument of `update`, not part of the optimizer, so one compiled step serves a whole grid.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from raysynth.model.t5 import Params
 from raysynth.specs.recipes import Constant, InverseSquareRoot, Schedule
 
-Params = dict[str, Any]
 State = optax.FactoredState
 
 # T5X's settings (Appendices A and B keep them): decay 1 - step^-0.8, factored from 128 x 128 up, no momentum.

@@ -9,16 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysynth.model.initialize import mean_and_sd
 from raysynth.specs.init_schemes import Family, GroupBy
 from raysynth.specs.parameters import parse
 
 Arrays = Mapping[str, np.ndarray]
-
-
-def mean_and_sd(arrays: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Mean and population standard deviation of all the arrays' values together."""
-    values = np.concatenate([np.ravel(array) for array in arrays]).astype(np.float64)
-    return float(values.mean()), float(values.std())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from raysynth.t5 import T5
+from raysynth.model.t5 import T5, Params
 from raysynth.tokens.token_space import EOS, PAD
-
-Params = dict[str, Any]
 
 Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """From tokens [batch, beams], their place (scalar) and a cache: logits [batch, beams, vocab] float32 of the next tokens

@@ -1,0 +1,1 @@
+"""Everything that computes: the T5, its optimizer, training, decoding and checkpoints."""

@@ -1,0 +1,1 @@
+"""T5 weights from and to other programs."""
