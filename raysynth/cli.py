@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raysynth import cluster, figures, report
+from raysynth import cluster
 from raysynth.data import shard_files, show
 from raysynth.data.locations import locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
+from raysynth.report import figures, tables
 from raysynth.specs.catalog import downstream_tasks, text_corpora
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.identity import describe, name
@@ -414,7 +415,7 @@ def print_statistics(artifact: str, store: Store, group_by: GroupBy, form: str) 
     chosen = selected.selected(artifact, store)
     told = moments(chosen.flat, group_by)
     if form == "csv":
-        print(report.comma_separated(*spreadsheet(told, group_by)), end="")
+        print(tables.comma_separated(*spreadsheet(told, group_by)), end="")
         return
     print(f"{artifact.strip('/')}, step {chosen.step:,}\n")
     print(table(told, group_by))

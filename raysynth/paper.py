@@ -1,12 +1,8 @@
 """The paper's experiments by the paper's names: tasks, sources, init schemes, and the numbers that it printed."""
 
-import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.resources import files
 
-from raysynth.errors import InputError, Named
+from raysynth.errors import Named
 from raysynth.specs.catalog import downstream_tasks, natural_source, text_corpora
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.finetuning import DownstreamTask, Finetune
@@ -114,35 +110,3 @@ def layer_norm_trial(value: float | str, task: DownstreamTask, seed: int) -> Fin
     if isinstance(value, str):
         return Finetune(task=task, init=initialization(value, task, seed), seed=seed)
     return Finetune(task=task, init=ConstantInit(T5_SMALL, where="pre_attention_layer_norm", value=value), seed=seed)
-
-
-# -------------------------------------------------------------------------------- printed numbers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Printed:
-    """A cell as the paper prints it, in percent: one value per metric, with SDs over five seeds where it has them."""
-
-    values: tuple[float, ...]
-    spreads: tuple[float, ...] | None
-
-
-def printed(table: str) -> dict[tuple[str, str], Printed]:
-    """The cells of a table by row and column; raises `InputError` for a table that the file does not hold."""
-    tables = json.loads((files("raysynth") / "published.json").read_text())
-    if table not in tables:
-        raise InputError(f"published.json has no table {table!r}; it has {', '.join(tables)}")
-    return {
-        (row, column): _cell(text)
-        for row, cells in tables[table]["rows"].items()
-        for column, text in zip(tables[table]["columns"], cells, strict=True)
-    }
-
-
-def _cell(text: str) -> Printed:
-    """`81.0/95.2 (0.3/2.2)`: values, then SDs."""
-    match = re.fullmatch(r"([\d./]+)(?: \(([\d./]+)\))?", text)
-    if match is None:
-        raise InputError(f"published.json: {text!r} is not a cell such as '81.0/95.2 (0.3/2.2)'")
-    values, spreads = (part and tuple(map(float, part.split("/"))) for part in match.groups())
-    return Printed(values=values, spreads=spreads)

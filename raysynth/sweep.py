@@ -10,37 +10,24 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-
-from raysynth import figures, page, report, seeds
 from raysynth.data.locations import locations
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
-from raysynth.outlook import import_command, print_failures, print_plan, print_status
+from raysynth.report.status import import_command, print_failures, print_plan, print_status
+from raysynth.report.tables import Table
+from raysynth.report.write import print_next, print_report
 from raysynth.run.measure import measure
 from raysynth.specs import tiny
 from raysynth.specs.finetuning import Finetune
+from raysynth.specs.grid import Cell, called, kept_points, named
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store import leases
 from raysynth.store.store import State, Status, Store
 
 DEFAULT_STORE = "results"
-WIDTH = 160
-"""Characters of a line where there is no terminal that tells."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One point of a grid: the fields that name it and the fine-tuning it stands for."""
-
-    fields: dict[str, Any]
-    artifact: Finetune
-    again: Callable[..., Finetune] = field(compare=False)
-    """Makes the fine-tuning at other values of some axes, whether the grid has them or not."""
 
 
 @dataclass
@@ -51,7 +38,7 @@ class Sweep:
     claim: str
     """What the sweep shows, in a few words."""
     grids: list[tuple[Callable[..., Finetune], dict[str, Any]]] = field(default_factory=list)
-    tables: list[report.Table] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
 
     def add(self, trial: Callable[..., Finetune], **axes: Iterable[Any] | Mapping[str, Any]) -> None:
         """Call `trial` on the product of the axes; a mapping's keys name its points, its values are passed.
@@ -75,34 +62,34 @@ class Sweep:
         `where` tells them by their names on the other axes. Raises `InputError` for a name that is not there.
         """
         found = [
-            (trial, {**own, **{axis: _kept(own[axis], names) for axis, names in where.items()}, **axes})
+            (trial, {**own, **{axis: kept_points(own[axis], names) for axis, names in where.items()}, **axes})
             for trial, own in self.grids
             if {*where, *axes} <= own.keys()
         ]
         found = [(trial, own) for trial, own in found if all(own[axis] for axis in where)]
         for axis, names in where.items():
-            for missing in set(names) - {label for _, own in found for label, _ in _named(own[axis])}:
+            for missing in set(names) - {label for _, own in found for label, _ in named(own[axis])}:
                 raise InputError(
                     f"sweep {self.name!r} has no point to extend with {axis} {missing!r} and {dict(where)!r}"
                 )
         self.grids += found
 
     def table(self, **layout: Any) -> None:
-        """Print results as a table; the arguments are those of `report.Table`."""
-        known = [entry.name for entry in dataclasses.fields(report.Table)]
+        """Print results as a table; the arguments are those of `Table`."""
+        known = [entry.name for entry in dataclasses.fields(Table)]
         for argument in layout:
             if argument not in known:
                 raise unknown("table argument", argument, known)
-        self.tables.append(report.Table(**layout))
+        self.tables.append(Table(**layout))
 
     def cells(self, *, size: Callable[[Finetune], Finetune] = lambda artifact: artifact) -> list[Cell]:
         """All points of the grid, each fine-tuning put through `size` (`tiny.tiny` for the tiny sweep)."""
         cells = []
         for trial, axes in self.grids:
-            for combination in itertools.product(*map(_named, axes.values())):
+            for combination in itertools.product(*map(named, axes.values())):
                 fields = {axis: label for axis, (label, _) in zip(axes, combination, strict=True)}
                 values = {axis: value for axis, (_, value) in zip(axes, combination, strict=True)}
-                again = functools.partial(_called, trial, values, size)
+                again = functools.partial(called, trial, values, size)
                 told = ", ".join(f"{axis}={label}" for axis, label in fields.items())
                 try:
                     cell = Cell(fields=fields, artifact=again(), again=again)
@@ -123,29 +110,6 @@ class Sweep:
     def main(self, arguments: list[str] | None = None) -> None:
         """Run the verb on the command line and exit with its status."""
         sys.exit(main(self, sys.argv[1:] if arguments is None else arguments))
-
-
-def _called(
-    trial: Callable[..., Finetune], values: dict[str, Any], size: Callable[[Finetune], Finetune], **others: Any
-) -> Finetune:
-    artifact = trial(**{**values, **others})
-    if not isinstance(artifact, Finetune):
-        raise InputError(f"{trial.__name__} must return a Finetune, got {artifact!r}")
-    return size(artifact)
-
-
-def _named(axis: Iterable[Any] | Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """The points of an axis with their names."""
-    return list(axis.items()) if isinstance(axis, Mapping) else [(_label(value), value) for value in axis]
-
-
-def _kept(axis: Iterable[Any] | Mapping[str, Any], names: Sequence[Any]) -> dict[Any, Any]:
-    """The points of those names."""
-    return {name: value for name, value in _named(axis) if name in names}
-
-
-def _label(value: Any) -> Any:
-    return getattr(value, "name", value)
 
 
 def main(sweep: Sweep, arguments: list[str]) -> int:
@@ -191,9 +155,9 @@ def _verb(sweep: Sweep, options: argparse.Namespace) -> int:
             measure(statuses, store, options.address)
         print_plan(statuses, store, num_workers=options.workers, price=options.price)
     elif options.next:
-        print_next(sweep, cells, statuses, store)
+        print_next(sweep.tables, cells, statuses, store)
     else:
-        print_report(sweep, cells, statuses, store)
+        print_report(sweep.name, sweep.claim, sweep.tables, cells, statuses, store)
     return 0
 
 
@@ -310,82 +274,8 @@ def run(
         counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)
         print(f"{counts}, in {store.uri}", file=sys.stderr)
         statuses = store.statuses(statuses)
-    print_report(sweep, cells, statuses, store)
+    print_report(sweep.name, sweep.claim, sweep.tables, cells, statuses, store)
     print_failures(diverged | failed, statuses)
     if diverged or failed:
         print(f"tracebacks: {store.place}/ARTIFACT/failure.json", file=sys.stderr)
     return 1 if diverged or failed else 0
-
-
-def print_report(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status], store: Store) -> None:
-    """Print the tables so far; leave them, the learning curves and the page under `reports/` in the store."""
-    where = f"reports/{sweep.name}"
-    sections = []
-    for number, table in enumerate(sweep.tables, start=1):
-        header, rows = report.rendered(table, cells, statuses)
-        _console().print(report.terminal(table.title, header, rows, text_columns=len(table.rows)))
-        store.write_bytes(f"{where}/table{number}.md", report.markdown(header, rows).encode())
-        store.write_bytes(f"{where}/table{number}.csv", report.comma_separated(header, rows).encode())
-        drawn: dict[str, bytes] = {}
-        if panels := table.curves(cells, statuses):
-            drawn = {
-                form: figures.learning_curves(sweep.claim, panels, ylabel="validation token accuracy", form=form)
-                for form in ("png", "svg")
-            }
-            store.write_bytes(f"{where}/learning_curves{number}.png", drawn["png"])
-        outlook = _outlook(table, cells, statuses, store)
-        sections.append(page.Section(table=table, header=header, rows=rows, curves=drawn.get("svg"), outlook=outlook))
-    told = page.page(sweep.name, sweep.claim, sections, cells, statuses, store, now=datetime.now(UTC))
-    store.write_bytes(f"{where}/report.html", told.encode())
-    if told := evaluation_share(statuses):
-        print(told)
-    print(f"tables and learning curves: {store.place}/{where}/")
-    print(f"all of it as a page: {store.place}/{where}/report.html")
-    print(f"TensorBoard: tensorboard --logdir {store.place}")
-
-
-def _outlook(
-    table: report.Table, cells: list[Cell], statuses: dict[Artifact, Status], store: Store
-) -> seeds.Outlook | str:
-    """What to run next, or in one line why that cannot be told: a report is there without it."""
-    try:
-        return seeds.next_seeds(table, cells, statuses, store)
-    except InputError as error:
-        return str(error)
-
-
-def print_next(sweep: Sweep, cells: list[Cell], statuses: dict[Artifact, Status], store: Store) -> None:
-    """Print the differences that the seeds so far do not settle, and the cheapest seeds that would."""
-    for table in sweep.tables:
-        outlook = seeds.next_seeds(table, cells, statuses, store)
-        print(f"{table.title}: {seeds.summary(outlook)}")
-        if not outlook.proposals:
-            continue
-        rows = [seeds.row(proposal) for proposal in outlook.proposals]
-        _console().print(report.terminal("", seeds.HEADER, rows, text_columns=2))
-        if not any(proposal.add for proposal in outlook.proposals):
-            continue
-        _console().print(seeds.NOTE, style="dim", highlight=False)
-        print(f"all of these seeds: {outlook.cost.told(1, None)}")
-        if lines := seeds.edits(table, outlook):
-            print("seeds that the grid lacks, for the sweep's file, below its other grids:")
-            print("".join(f"    {line}\n" for line in lines), end="")
-
-
-# -------------------------------------------------------------------------------- helpers
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
-
-
-def evaluation_share(statuses: Mapping[Artifact, Status]) -> str:
-    """In one line, how much of the fine-tunings' time went into evaluation and decoding; empty where none is done."""
-    told = [
-        status.record["provenance"]
-        for artifact, status in statuses.items()
-        if isinstance(artifact, Finetune) and status.record is not None
-    ]
-    evaluation = sum(times.get("evaluation_seconds", 0.0) + times.get("test_seconds", 0.0) for times in told)
-    whole = evaluation + sum(times.get("train_seconds", 0.0) for times in told)
-    return f"evaluation: {100 * evaluation / whole:.1f} % of {whole:,.0f} s of fine-tuning" if whole else ""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raysynth.evidence import LEVEL, MOST_SEEDS, Sample, cheapest, difference, pooled
+from raysynth.report.significance import LEVEL, MOST_SEEDS, Sample, cheapest, difference, pooled
 
 
 def sample(mean, spread, size):

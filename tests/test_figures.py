@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raysynth import InputError
-from raysynth.figures import dots, files, learning_curves, legends, norms_by_layer
+from raysynth.report.figures import dots, files, learning_curves, legends, norms_by_layer
 
 MODULES = ("pre_attention_layer_norm", "pre_self_attention_layer_norm", "pre_cross_attention_layer_norm")
 SOURCES = {

@@ -27,7 +27,7 @@ FLOORS = [
 
 FLAT = {
     **dict.fromkeys(("trial", "dependencies", "session", "generation", "drawing", "execution", "cluster"), "run"),
-    **dict.fromkeys(("report", "figures", "evidence", "seeds", "page", "outlook", "display"), "report"),
+    **dict.fromkeys(("display",), "run"),
 }
 """The packages that modules outside any package will move to."""
 

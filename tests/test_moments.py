@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raysynth import T5_BASE, T5_SMALL, T5_V1_1_SMALL, InputError, T5Config
-from raysynth.report import comma_separated
+from raysynth.report.tables import comma_separated
 from raysynth.specs.init_schemes import Family, GroupBy
 from raysynth.specs.parameters import groups, paths
 from raysynth.weights.statistics import attention_norm_means, moments, spreadsheet, table

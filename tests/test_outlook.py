@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from raysynth import Dataset, Finetune, FullInit, Pretrain, RandomInit, T5Config, downstream_tasks, synthetic_tasks
-from raysynth.outlook import print_plan, print_status, remaining, speeds
+from raysynth.report.cost import remaining, speeds
+from raysynth.report.status import print_plan, print_status
 from raysynth.run.measure import measure
 from raysynth.specs.identity import in_order, name
 from raysynth.store.store import Outcome, Store

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from raysynth import InputError
-from raysynth.paper import SCHEMES, TASKS, initialization, pretraining, printed
-from raysynth.report import markdown, rendered
+from raysynth.paper import SCHEMES, TASKS, initialization, pretraining
+from raysynth.report.published import printed
+from raysynth.report.tables import markdown, rendered
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import fingerprint, in_order
 from raysynth.specs.pretraining import Pretrain

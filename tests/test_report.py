@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raysynth import InputError
-from raysynth.report import Table, comma_separated, gap_closed, markdown, mean_and_spread, rendered
+from raysynth.report.tables import Table, comma_separated, gap_closed, markdown, mean_and_spread, rendered
 from raysynth.store.store import State, Status
 
 TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",))

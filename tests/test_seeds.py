@@ -21,8 +21,8 @@ from raysynth import (
     synthetic_tasks,
     token_space,
 )
-from raysynth.evidence import LEVEL, Origin, comparisons
-from raysynth.seeds import edits, next_seeds, row, summary
+from raysynth.report.next_seeds import edits, next_seeds, row, summary
+from raysynth.report.significance import LEVEL, Origin, comparisons
 from raysynth.specs.identity import in_order
 from raysynth.store.store import State, Status, Store
 

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from raysynth import figures, report, seeds
-from raysynth.outlook import remaining
-from raysynth.paper import printed
-from raysynth.report import PAPER, Line, Point, Table
-from raysynth.seeds import Outlook
+from raysynth.report import figures, next_seeds, tables
+from raysynth.report.cost import remaining
+from raysynth.report.next_seeds import Outlook
+from raysynth.report.published import printed
+from raysynth.report.tables import PAPER, Line, Table
 from raysynth.specs.finetuning import Finetune
+from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store.store import State, Status, Store
 
@@ -25,7 +26,7 @@ class Section:
     table: Table
     header: list[str]
     rows: list[list[str]]
-    """As `report.rendered` gives them."""
+    """As `tables.rendered` gives them."""
     curves: bytes | None
     """Learning curves as SVG; None where nothing is done."""
     outlook: Outlook | str
@@ -36,7 +37,7 @@ def page(
     sweep: str,
     claim: str,
     sections: Sequence[Section],
-    cells: Sequence[Point],
+    cells: Sequence[Cell],
     statuses: Mapping[Artifact, Status],
     store: Store,
     *,
@@ -65,7 +66,7 @@ def page(
 def _head(
     sweep: str,
     claim: str,
-    cells: Sequence[Point],
+    cells: Sequence[Cell],
     statuses: Mapping[Artifact, Status],
     store: Store,
     now: datetime,
@@ -84,7 +85,7 @@ def _head(
     )
 
 
-def _section(section: Section, cells: Sequence[Point], statuses: Mapping[Artifact, Status]) -> str:
+def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> str:
     table = section.table
     told = [
         f"<h2>{_text(table.title)}</h2>",
@@ -145,21 +146,21 @@ def _next(section: Section) -> str:
     outlook = section.outlook
     if isinstance(outlook, str):
         return f"{heading}\n<p>{_text(outlook)}</p>"
-    told = [heading, f"<p>{_text(seeds.summary(outlook))}.</p>"]
+    told = [heading, f"<p>{_text(next_seeds.summary(outlook))}.</p>"]
     if outlook.proposals:
-        lines = [_row(seeds.row(proposal), 2) for proposal in outlook.proposals]
-        told.append(_box(seeds.HEADER, lines, 2))
+        lines = [_row(next_seeds.row(proposal), 2) for proposal in outlook.proposals]
+        told.append(_box(next_seeds.HEADER, lines, 2))
     if any(proposal.add for proposal in outlook.proposals):
-        told.append(f"<p class=quiet>{_text(seeds.NOTE)}</p>")
+        told.append(f"<p class=quiet>{_text(next_seeds.NOTE)}</p>")
         told.append(f"<p>All of these seeds: {_text(outlook.cost.told(1, None))}.</p>")
-        if edits := "\n".join(seeds.edits(section.table, outlook)):
+        if edits := "\n".join(next_seeds.edits(section.table, outlook)):
             told.append(
                 "<p>Seeds that the grid lacks, for the sweep's file, below its other grids:</p>\n"
                 f"<pre>{_text(edits)}</pre>"
             )
     if outlook.settled:
-        lines = [_row(seeds.standing(comparison), 1) for comparison in outlook.settled]
-        told.append(_folded(f"{len(outlook.settled)} settled differences", _box(seeds.STANDING, lines, 1)))
+        lines = [_row(next_seeds.standing(comparison), 1) for comparison in outlook.settled]
+        told.append(_folded(f"{len(outlook.settled)} settled differences", _box(next_seeds.STANDING, lines, 1)))
     return "\n".join(told)
 
 
@@ -181,10 +182,10 @@ def _failures(statuses: Mapping[Artifact, Status]) -> str:
     return f"<section>\n<h2>Failures</h2>\n{_box(header, lines, 4)}\n</section>"
 
 
-def _runs(cells: Sequence[Point], statuses: Mapping[Artifact, Status]) -> str:
+def _runs(cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> str:
     """Every cell and every input with its place in the store."""
     told = ["<section>", "<h2>Every run</h2>"]
-    groups: dict[tuple[str, ...], list[Point]] = {}
+    groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         groups.setdefault(tuple(cell.fields), []).append(cell)
     for fields, members in groups.items():
@@ -237,15 +238,15 @@ def _provenance(statuses: Mapping[Artifact, Status]) -> str:
 Panels = dict[str, dict[str, tuple[figures.Interval | None, figures.Interval | None]]]
 
 
-def _dots(table: Table, cells: Sequence[Point], statuses: Mapping[Artifact, Status]) -> tuple[list[str], Panels]:
+def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> tuple[list[str], Panels]:
     """Means and SDs, ours and the printed ones: a panel per column, or per metric in a table without columns."""
     paper = {} if table.published is None else printed(table.published)
     placed = table.cells(cells, dict(statuses))
-    metrics = report.metrics_of_columns(placed)
+    metrics = tables.metrics_of_columns(placed)
     panels: Panels = {}
     for (row, column), line in placed.items():
         shown = line.metrics[:1] if table.columns else line.points[0].artifact.task.metrics
-        there = report.printed_cell(paper, row, column) if table.columns else None
+        there = tables.printed_cell(paper, row, column) if table.columns else None
         theirs = None if there is None else (there.values[0], there.spreads[0] if there.spreads else 0.0)
         for metric in shown:
             told = [_heading(metric)] if not table.columns or len(metrics[column]) == 1 else []
@@ -263,7 +264,7 @@ def _interval(line: Line, metric: str) -> figures.Interval | None:
 
 
 def _heading(metric: str) -> str:
-    return report.HEADINGS.get(metric, metric.replace("_", " "))
+    return tables.HEADINGS.get(metric, metric.replace("_", " "))
 
 
 # -------------------------------------------------------------------------------- HTML

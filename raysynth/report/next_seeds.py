@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysynth.errors import InputError
-from raysynth.evidence import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
-from raysynth.outlook import Cost, cost, speeds
-from raysynth.report import Line, Point, Table
+from raysynth.report.cost import Cost, cost, speeds
+from raysynth.report.significance import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
+from raysynth.report.tables import Line, Table
 from raysynth.specs.finetuning import Finetune
+from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, in_order
 from raysynth.store.store import State, Status, Store
 
@@ -59,7 +60,7 @@ class Outlook:
     """Seeds that the grid lacks."""
 
 
-def next_seeds(table: Table, cells: Sequence[Point], statuses: dict[Artifact, Status], store: Store) -> Outlook:
+def next_seeds(table: Table, cells: Sequence[Cell], statuses: dict[Artifact, Status], store: Store) -> Outlook:
     """Where a table's comparisons stand, and for each that is not settled the seeds that cost the least.
 
     A seed costs its fine-tuning and whatever of its inputs is not in the store, so a new pre-training where the trial

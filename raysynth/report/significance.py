@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from raysynth.errors import InputError
-from raysynth.paper import Printed, printed
-from raysynth.report import Line, Point, Table, printed_cell
+from raysynth.report.published import Printed, printed
+from raysynth.report.tables import Line, Table, printed_cell
+from raysynth.specs.grid import Cell
 from raysynth.store.store import Status
 
 LEVEL = 0.05
@@ -147,7 +148,7 @@ class Comparison:
         return None if one is None or other is None else difference(one, other)
 
 
-def comparisons(table: Table, points: Sequence[Point], statuses: dict[Any, Status]) -> list[Comparison]:
+def comparisons(table: Table, points: Sequence[Cell], statuses: dict[Any, Status]) -> list[Comparison]:
     """The differences that a table claims, in the first metric of each task.
 
     Each row against the baseline and against the ceiling, column by column. A table with neither claims an order: each

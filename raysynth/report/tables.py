@@ -5,27 +5,17 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as TerminalTable
 
 from raysynth.errors import InputError, unknown
-from raysynth.paper import Printed, printed
+from raysynth.report.published import Printed, printed
 from raysynth.specs.finetuning import Finetune
+from raysynth.specs.grid import Cell
 from raysynth.specs.identity import in_order
 from raysynth.store.store import State, Status
-
-
-class Point(Protocol):
-    """A cell of a sweep: its fields and its fine-tuning."""
-
-    fields: dict[str, Any]
-    artifact: Finetune
-
-    def again(self, **fields: Any) -> Finetune:
-        """The fine-tuning of the same cell at other values of some fields."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +41,7 @@ class Table:
     ceiling: tuple[Any, ...] | None = None
     """The row at 100 % of the gap."""
 
-    def check(self, points: Sequence[Point]) -> None:
+    def check(self, points: Sequence[Cell]) -> None:
         """Raise `InputError` unless the fields and rows that the layout names exist."""
         for point in points:
             for name in (*self.where, *self.rows, *self.columns, self.fold, *([self.best_of] if self.best_of else [])):
@@ -67,30 +57,30 @@ class Table:
         if self.published is not None:
             printed(self.published)
 
-    def _chosen(self, points: Sequence[Point]) -> list[Point]:
+    def _chosen(self, points: Sequence[Cell]) -> list[Cell]:
         return [point for point in points if all(point.fields[name] in kept for name, kept in self.where.items())]
 
-    def _row(self, point: Point) -> tuple[Any, ...]:
+    def _row(self, point: Cell) -> tuple[Any, ...]:
         return tuple(point.fields[field] for field in self.rows)
 
-    def lines(self, points: Sequence[Point], statuses: dict[Any, Status]) -> "list[Line]":
+    def lines(self, points: Sequence[Cell], statuses: dict[Any, Status]) -> "list[Line]":
         """The table's rows in the order of the grid; those without any result have no values."""
         points = self._chosen(points)
         keys = dict.fromkeys(self._row(point) for point in points)
         return [self._line(key, [p for p in points if self._row(p) == key], statuses) for key in keys]
 
     def cells(
-        self, points: Sequence[Point], statuses: dict[Any, Status]
+        self, points: Sequence[Cell], statuses: dict[Any, Status]
     ) -> "dict[tuple[tuple[Any, ...], tuple[Any, ...]], Line]":
         """What stands at each row and column that the grid has."""
-        groups: dict[tuple[tuple[Any, ...], tuple[Any, ...]], list[Point]] = {}
+        groups: dict[tuple[tuple[Any, ...], tuple[Any, ...]], list[Cell]] = {}
         for point in self._chosen(points):
             column = tuple(point.fields[name] for name in self.columns)
             groups.setdefault((self._row(point), column), []).append(point)
         return {place: self._line(place[0], here, statuses) for place, here in groups.items()}
 
     def curves(
-        self, points: Sequence[Point], statuses: dict[Any, Status]
+        self, points: Sequence[Cell], statuses: dict[Any, Status]
     ) -> "dict[str, dict[str, list[dict[int, float]]]]":
         """Learning curves by column and row, of those that have results; columns have different tasks."""
         panels: dict[str, dict[str, list[dict[int, float]]]] = {}
@@ -100,7 +90,7 @@ class Table:
                 panel[" ".join(map(str, row))] = line.curves()
         return {column: panel for column, panel in panels.items() if panel}
 
-    def _line(self, key: tuple[Any, ...], here: list[Point], statuses: dict[Any, Status]) -> "Line":
+    def _line(self, key: tuple[Any, ...], here: list[Cell], statuses: dict[Any, Status]) -> "Line":
         """The results of the given points, at the best value of the swept field."""
         values = dict.fromkeys(point.fields[self.best_of] if self.best_of else None for point in here)
         options = []
@@ -136,7 +126,7 @@ class Line:
 
     key: tuple[Any, ...]
     best: Any
-    points: tuple[Point, ...]
+    points: tuple[Cell, ...]
     """Those at the best value, done or not."""
     results: tuple[dict[str, Any], ...]
     waits: str = ""
@@ -208,7 +198,7 @@ def gap_closed(value: float, *, baseline: float, ceiling: float) -> float:
     return (value - baseline) / (ceiling - baseline)
 
 
-def rendered(table: Table, points: Sequence[Point], statuses: dict[Any, Status]) -> tuple[list[str], list[list[str]]]:
+def rendered(table: Table, points: Sequence[Cell], statuses: dict[Any, Status]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table as text; cells may have several lines."""
     if table.columns:
         return _crossed(table, points, statuses)
@@ -250,7 +240,7 @@ HEADINGS = {
 """Metrics as the paper's tables head them."""
 
 
-def _crossed(table: Table, points: Sequence[Point], statuses: dict[Any, Status]) -> tuple[list[str], list[list[str]]]:
+def _crossed(table: Table, points: Sequence[Cell], statuses: dict[Any, Status]) -> tuple[list[str], list[list[str]]]:
     """Rows by columns, with the printed values below ours, the average and how much of the gap a row closes."""
     cells = table.cells(points, statuses)
     paper = {} if table.published is None else printed(table.published)

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from raysynth.outlook import recipe_of, speed_file, speeds
+from raysynth.report.cost import recipe_of, speed_file, speeds
 from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
 from raysynth.specs.recipes import Recipe
