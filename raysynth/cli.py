@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raysynth import cluster
 from raysynth.data import shard_files, show
 from raysynth.data.locations import locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, exit_status, unknown
 from raysynth.report import figures, tables
+from raysynth.run import cluster
 from raysynth.specs.catalog import downstream_tasks, text_corpora
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.identity import describe, name
@@ -302,7 +302,7 @@ def generate(
         return 0
     store.check_writable()
     with leases.driver(store) as driver:
-        from raysynth.drawing import make_data  # Ray is imported only where something runs
+        from raysynth.run.make_data import make_data  # Ray is imported only where something runs
 
         error = make_data(dataset, store, driver, data=data or {}, address=address, bad_rows=bad_rows)
     if error is not None:

@@ -258,7 +258,7 @@ def run(
                 if statuses[artifact].state is State.FAILED:
                     store.forget_failure(artifact)
             print(f"{len(missing)} artifacts to make, {len(done)} done, in {store.uri}", file=sys.stderr)
-            from raysynth.execution import execute  # Ray is imported only where something runs
+            from raysynth.run.execute import execute  # Ray is imported only where something runs
 
             ended = execute(
                 missing,

@@ -21,12 +21,12 @@ from raysynth import (
     RandomInit,
     StatisticInit,
     downstream_tasks,
-    generation,
     synthetic_tasks,
 )
 from raysynth.cli import _model, main
 from raysynth.data import batches
 from raysynth.data.show import of_task
+from raysynth.run import generate as generate_module
 from raysynth.specs.identity import describe, name
 from raysynth.store.store import State, Store
 from raysynth.synthetic.simple import simple_tasks
@@ -119,7 +119,7 @@ def test_a_disk_that_is_full_once_ray_has_ended_is_one_line(tmp_path, capsys, mo
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(generation, "_rewrite", full)
+        patch.setattr(generate_module, "_rewrite", full)
         assert main(arguments) == 1
     assert "OSError: No space left on device" in capsys.readouterr().err
     dataset = Dataset(task=synthetic_tasks["count"], num_examples=300, num_validation=50)

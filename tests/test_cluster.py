@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raysynth import cluster
 from raysynth.cli import delete_leftovers, list_leftovers, main
 from raysynth.errors import InputError
-from raysynth.execution import trial_resources
+from raysynth.run import cluster
+from raysynth.run.execute import trial_resources
 
 pytest.importorskip("googleapiclient", reason="the extra gcp is not installed")
 

@@ -5,18 +5,9 @@ import threading
 import pytest
 from ray.tune.search import Searcher
 
-from raysynth import (
-    Dataset,
-    Finetune,
-    FullInit,
-    Pretrain,
-    RandomInit,
-    T5Config,
-    dependencies,
-    downstream_tasks,
-    synthetic_tasks,
-)
-from raysynth.dependencies import MAX_DEATHS, MAX_RETRIES, Dependencies
+from raysynth import Dataset, Finetune, FullInit, Pretrain, RandomInit, T5Config, downstream_tasks, synthetic_tasks
+from raysynth.run import searcher as searcher_module
+from raysynth.run.searcher import MAX_DEATHS, MAX_RETRIES, Dependencies
 from raysynth.specs.identity import in_order, name
 from raysynth.store import leases
 from raysynth.store.store import Outcome, State, Store
@@ -183,7 +174,7 @@ def test_what_needs_an_input_that_cannot_be_made_never_starts(bench):
 
 @pytest.fixture
 def looks(monkeypatch):
-    monkeypatch.setattr(dependencies, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(searcher_module, "LOOK_SECONDS", 0.0)
 
 
 def test_what_another_run_makes_is_awaited_and_not_made(bench, looks, monkeypatch):

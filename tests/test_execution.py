@@ -3,7 +3,7 @@
 import pytest
 
 from raysynth import InputError
-from raysynth.execution import trial_resources
+from raysynth.run.execute import trial_resources
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from raysynth import Dataset, InputError, Mixture, generation, session, synthetic_tasks, token_space
+from raysynth import Dataset, InputError, Mixture, synthetic_tasks, token_space
 from raysynth.data import batches, shard_files
 from raysynth.data.duplicates import first_of_equals, row_hashes
 from raysynth.errors import WorkerError
+from raysynth.run import generate, session
+from raysynth.run import generate as generate_module
+from raysynth.run.generate_corpus import generate_corpus, write_documents
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
@@ -45,7 +48,7 @@ def one_node():
 @pytest.fixture(scope="module")
 def made(one_node, tmp_path_factory):
     store = Store(str(tmp_path_factory.mktemp("store")))
-    return store, generation.generate(DATA, store, tick=lambda done, of: None, warn=print)
+    return store, generate.generate(DATA, store, tick=lambda done, of: None, warn=print)
 
 
 def rows(store, dataset, split):
@@ -74,7 +77,7 @@ def test_a_mixture_has_no_input_twice_and_may_have_two_answers_to_one(one_node, 
     )
     dataset = Dataset(task=Mixture(tasks=tuple(tasks), tokens=few), num_examples=180, num_validation=60, shard_size=200)
     store = Store(str(tmp_path))
-    manifest = generation.generate(dataset, store, tick=lambda done, of: None, warn=print)
+    manifest = generate.generate(dataset, store, tick=lambda done, of: None, warn=print)
     assert manifest["prefix"] == []
     told = dict(rows(store, dataset, "train") + rows(store, dataset, "validation"))
     assert len(told) == 240
@@ -109,18 +112,18 @@ def test_a_killed_call_keeps_what_it_drew_and_ends_with_the_same_data(made, tmp_
             raise Killed
 
     with pytest.raises(Killed):
-        generation.generate(DATA, store, tick=die, warn=print)
+        generate.generate(DATA, store, tick=die, warn=print)
     kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / name(DATA) / "draws").iterdir()}
     assert len(kept) >= 2
-    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
+    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
 
 
 def test_a_shard_is_drawn_once(one_node, tmp_path):
     store = Store(str(tmp_path))
-    first, hashes = generation._draw(DATA, store, 3)
+    first, hashes = generate._draw(DATA, store, 3)
     file = tmp_path / name(DATA) / "draws" / "00003.parquet"
     before = file.stat().st_mtime_ns
-    again, same = generation._draw(DATA, store, 3)
+    again, same = generate._draw(DATA, store, 3)
     assert first == again
     assert np.array_equal(hashes, same)
     assert file.stat().st_mtime_ns == before
@@ -146,7 +149,7 @@ def times(directory):
 def test_a_whole_data_set_is_left_alone(made, tmp_path):
     store, directory = copy(made, tmp_path)
     before = times(directory)
-    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=pytest.fail) == made[1]
+    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=pytest.fail) == made[1]
     assert times(directory) == before
 
 
@@ -158,7 +161,7 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
     assert (directory / "validation-00000.parquet").exists(), "shard 0 lies in two files"
     warned = []
     assert not shard_files.intact(DATA, store)
-    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
     assert shard_files.intact(DATA, store)
     assert [line.split("/")[-1].split()[0] for line in sorted(warned)] == ["train-00000.parquet", "train-00002.parquet"]
     changed = {file for file, time in times(directory).items() if time != before[file]}
@@ -168,10 +171,10 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
 def test_a_damaged_draw_is_made_again_with_a_warning(made, tmp_path):
     store = Store(str(tmp_path))
     for number in range(3):
-        generation._draw(DATA, store, number)
+        generate._draw(DATA, store, number)
     spoil(tmp_path / name(DATA) / "draws" / "00001.parquet")
     warned = []
-    assert generation.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
     assert warned == [f"{tmp_path}/{name(DATA)}/draws/00001.parquet is damaged and is made again"]
 
 
@@ -182,7 +185,7 @@ SPARSE = Dataset(task=synthetic_tasks["identity"], num_examples=900, num_validat
 @pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "write_json"), (SPARSE, "write_json")])
 def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, monkeypatch, dataset, step):
     whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
-    manifest = generation.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
+    manifest = generate.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
     calls = iter(range(5 if step == "move" else 1))
     going = getattr(Store, step)
 
@@ -193,12 +196,12 @@ def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, mon
 
     monkeypatch.setattr(Store, step, killed)
     with pytest.raises(KeyboardInterrupt):
-        generation.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
+        generate.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
     monkeypatch.undo()
     directory = broken.local_root / name(dataset)
     before = times(directory)
     assert len(before) >= 5
-    assert generation.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail) == manifest
+    assert generate.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail) == manifest
     after = times(directory)
     assert {file: after[file] for file in before} == before
 
@@ -208,13 +211,13 @@ def test_equals_are_found_in_passes_as_at_once(monkeypatch):
     wanted = np.zeros(len(hashes), bool)
     wanted[np.unique(hashes, return_index=True)[1]] = True
     assert np.array_equal(first_of_equals(hashes), wanted)
-    monkeypatch.setattr(generation, "_AT_ONCE", 3_000)
+    monkeypatch.setattr(generate_module, "_AT_ONCE", 3_000)
     assert np.array_equal(first_of_equals(hashes), wanted)
 
 
 def test_seeds_give_other_data(made, tmp_path):
     other = Store(str(tmp_path))
-    manifest = generation.generate(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
+    manifest = generate.generate(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
     assert shard_files.manifest_digest(manifest) != shard_files.manifest_digest(made[1])
 
 
@@ -227,7 +230,7 @@ FEW_INPUTS = dataclasses.replace(
 def test_too_few_distinct_inputs_are_one_line(one_node, tmp_path):
     dataset = Dataset(task=FEW_INPUTS, num_examples=900, num_validation=10, shard_size=500)
     with pytest.raises(InputError) as caught:
-        generation.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
+        generate.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
     assert str(caught.value).startswith("first_token gave only 210 distinct inputs")
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -235,7 +238,7 @@ def test_too_few_distinct_inputs_are_one_line(one_node, tmp_path):
 def test_generation_goes_on_until_the_count_is_reached(one_node, tmp_path):
     dataset = Dataset(task=FEW_INPUTS, num_examples=190, num_validation=10, shard_size=100)
     store = Store(str(tmp_path))
-    manifest = generation.generate(dataset, store, tick=lambda done, of: None, warn=print)
+    manifest = generate.generate(dataset, store, tick=lambda done, of: None, warn=print)
     assert sum(shard["rows"] for shard in manifest["splits"]["train"]) == 190
     assert len({source for source, _ in rows(store, dataset, "train") + rows(store, dataset, "validation")}) == 200
 
@@ -265,7 +268,7 @@ def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(one_node, tmp_path):
     ]:
         dataset = Dataset(task=task_of(kind, drawn), num_examples=100, num_validation=10, shard_size=100)
         with pytest.raises(error, match=line) as caught:
-            generation.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
+            generate.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -323,8 +326,8 @@ def corpus(one_node, tmp_path_factory):
     for n in range(60):
         (texts / f"{n}.txt").write_text(f"article {n} tells of {'abcdefgh'[n % 8]} and {n * n} and then {n % 13} more.")
     store = Store(str(tmp_path_factory.mktemp("corpus")))
-    generation.write_documents(CORPUS, store, {"wiki_10k": str(texts)})
-    return texts, store, generation.generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
+    write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    return texts, store, generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
 
 
 def test_a_corpus_becomes_a_data_set_of_the_counts_asked_for(corpus):
@@ -344,12 +347,12 @@ def test_a_corpus_killed_and_damaged_gives_the_same_data(corpus, tmp_path):
         if of == 900 and done >= 400:
             raise KeyboardInterrupt
 
-    generation.write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    write_documents(CORPUS, store, {"wiki_10k": str(texts)})
     with pytest.raises(KeyboardInterrupt):
-        generation.generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
+        generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
     spoil(tmp_path / name(CORPUS) / "train-00001.parquet")
     warned = []
-    assert generation.generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=warned.append) == manifest
+    assert generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=warned.append) == manifest
     assert len(warned) == 1
     for file in ("spiece.model", "train-00001.parquet", "train-00004.parquet"):
         path = f"{name(CORPUS)}/{file}"
@@ -359,7 +362,7 @@ def test_a_corpus_killed_and_damaged_gives_the_same_data(corpus, tmp_path):
 
 def test_a_corpus_without_a_place_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"^wiki_10k needs its documents: pass --data wiki_10k=PATH or set RAYSYNTH_"):
-        generation.write_documents(CORPUS, Store(str(tmp_path)), {})
+        write_documents(CORPUS, Store(str(tmp_path)), {})
 
 
 @pytest.mark.long
@@ -417,12 +420,12 @@ def test_two_nodes_write_the_rows_of_one(made, tmp_path):
         cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         ray.init(address=cluster.address, log_to_driver=False)
         store = Store(str(tmp_path))
-        assert generation.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
+        assert generate.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
 def test_shards_written_anew_by_ray_data_are_those_of_threads(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(generation, "_FEW", 0)
-    assert generation.generate(DATA, Store(str(tmp_path)), tick=lambda done, of: None, warn=pytest.fail) == made[1]
+    monkeypatch.setattr(generate_module, "_FEW", 0)
+    assert generate.generate(DATA, Store(str(tmp_path)), tick=lambda done, of: None, warn=pytest.fail) == made[1]

@@ -26,12 +26,12 @@ from raysynth.model.checkpoints import read_params
 from raysynth.model.decode import generate
 from raysynth.model.initialize import mean_and_sd
 from raysynth.model.t5 import T5
+from raysynth.run.trial import make
 from raysynth.specs import identity, tiny
 from raysynth.specs.identity import name
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, Dtype
 from raysynth.specs.parameters import Kind, parse, paths
 from raysynth.store.store import State, Store
-from raysynth.trial import make
 from raysynth.weights.formats import Format, detect, read
 from raysynth.weights.hugging_face import write_hugging_face
 from raysynth.weights.t5x import write_t5x

@@ -25,17 +25,10 @@ FLOORS = [
 ]
 """A package imports packages of earlier floors and itself; those of one floor do not import each other."""
 
-FLAT = {
-    **dict.fromkeys(("trial", "dependencies", "session", "generation", "drawing", "execution", "cluster"), "run"),
-    **dict.fromkeys(("display",), "run"),
-}
-"""The packages that modules outside any package will move to."""
-
 
 def package_of(module):
-    """The package of a dotted name below `raysynth`."""
-    first = module.split(".")[0]
-    return FLAT.get(first, first)
+    """The package, or the module outside any, of a dotted name below `raysynth`."""
+    return module.split(".")[0]
 
 
 def imports(file):

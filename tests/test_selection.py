@@ -20,12 +20,12 @@ from raysynth.model.devices import place, replicated
 from raysynth.model.evaluate import decode_texts
 from raysynth.model.t5 import T5, init_params
 from raysynth.report.write import evaluation_share
+from raysynth.run.trial import make
 from raysynth.specs.catalog import downstream_tasks
 from raysynth.specs.datasets import TrainedVocabulary
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best, FirstAbove
 from raysynth.store.store import Store
-from raysynth.trial import make
 
 # --------------------------------------------------------------------------------------------------- made-up curves
 

@@ -10,12 +10,12 @@ from raysynth.data import batches
 from raysynth.data.text_pairs import generate_text
 from raysynth.downstream import metrics
 from raysynth.downstream.rows import BadRows, Split
+from raysynth.run.trial import make
 from raysynth.specs.catalog import downstream_tasks, paper_tasks
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best
 from raysynth.specs.tiny import tiny
 from raysynth.store.store import State, Store
-from raysynth.trial import make
 
 FOLDERS = {
     "cnndm_10k": "cnndm",

@@ -21,8 +21,8 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
         return
     import ray
 
-    from raysynth.execution import trial_resources
-    from raysynth.session import training_session
+    from raysynth.run.execute import trial_resources
+    from raysynth.run.session import training_session
 
     with training_session(address, store):
         resources = trial_resources(ray.nodes())

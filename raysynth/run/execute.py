@@ -12,19 +12,19 @@ import ray
 from ray import tune
 from ray.tune.stopper import Stopper
 
-from raysynth.cluster import promised
 from raysynth.data import shard_files
-from raysynth.dependencies import Dependencies
-from raysynth.display import Display
 from raysynth.downstream.rows import BadRows
-from raysynth.drawing import draw, write_texts
 from raysynth.errors import InputError
-from raysynth.session import training_session
+from raysynth.run.cluster import promised
+from raysynth.run.make_data import draw, write_texts
+from raysynth.run.progress import Display
+from raysynth.run.searcher import Dependencies
+from raysynth.run.session import training_session
+from raysynth.run.trial import trial
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.identity import Artifact, name
 from raysynth.store.leases import Driver
 from raysynth.store.store import Outcome, Store
-from raysynth.trial import trial
 
 
 class _Screen(tune.Callback):

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 import ray
 
-from raysynth import generation
 from raysynth.data import shard_files
 from raysynth.data.text_pairs import generate_text
-from raysynth.display import Display
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, WorkerError
-from raysynth.session import session
+from raysynth.run import generate
+from raysynth.run.generate_corpus import generate_corpus, write_documents
+from raysynth.run.progress import Display
+from raysynth.run.session import session
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.identity import Artifact, name
 from raysynth.store.leases import LOOK_SECONDS, Driver
@@ -43,7 +44,7 @@ def make_data(
         ends = _Shown(driver, display)
         write_texts([dataset], store, driver, display, data, bad_rows)
         if isinstance(dataset, Dataset):
-            with session(address, meanwhile=partial(generation.compile_for, dataset.task)) as end:
+            with session(address, meanwhile=partial(generate.compile_for, dataset.task)) as end:
                 draw([dataset], ends, store, driver, display, drawn=end)
     return ends.error
 
@@ -82,7 +83,7 @@ def write_texts(
         if isinstance(dataset, TextDataset):
             _write_pairs(dataset, store, driver, display, data, bad_rows)
         elif isinstance(dataset.task, TextCorpus) and store.status(dataset).state is not State.DONE:
-            generation.write_documents(dataset, store, data)
+            write_documents(dataset, store, data)
 
 
 def _write_pairs(
@@ -138,7 +139,7 @@ def draw(
         display.started(name(dataset))
         started = time.time()
         try:
-            make = generation.generate_corpus if isinstance(dataset.task, TextCorpus) else generation.generate
+            make = generate_corpus if isinstance(dataset.task, TextCorpus) else generate.generate
             manifest = make(dataset, store, tick=_tick(display, driver, dataset), warn=display.warn, drawn=drawn_one)
             _record(dataset, store, manifest, started)
         except Exception as error:
@@ -153,7 +154,7 @@ def draw(
             ends.made(dataset)
 
 
-def _tick(display: Display, driver: Driver, dataset: Dataset) -> generation.Tick:
+def _tick(display: Display, driver: Driver, dataset: Dataset) -> generate.Tick:
     """Shows how many examples are drawn and how fast."""
     started = time.monotonic()
 
