@@ -25,12 +25,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from test_synthetic import brute
-
 from raysynth import InputError, synthetic_tasks
 from raysynth.data.duplicates import row_hashes
 from raysynth.data.shard_files import parquet
 from raysynth.synthetic.simple import simple_tasks
+from tests.synthetic.test_simple import brute
 
 PAPER = {
     "identity": 21_825,

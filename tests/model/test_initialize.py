@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from test_parameters import SCHEMES
 
 from raysynth.errors import InputError
 from raysynth.model.initialize import initialize, mean_and_sd
@@ -28,6 +27,7 @@ from raysynth.specs.parameters import Kind, groups, parse, paths, touched
 from raysynth.specs.pretraining import Pretrain
 from raysynth.synthetic.catalog import synthetic_tasks
 from raysynth.tokens.token_space import token_space
+from tests.specs.test_parameters import SCHEMES
 
 KEY = jax.random.key(3)
 # The toy checkpoint's shape, with a vocabulary large enough for a description.

@@ -371,11 +371,11 @@ def test_any_number_of_workers_writes_the_same_bytes(made, tmp_path, num_cpus):
     store, manifest = made
     code = (
         "import sys, ray; from raysynth import generation; from raysynth.store import Store;"
-        "import test_generation as t;"
+        "import tests.run.test_generate as t;"
         f"ray.init(address='local', num_cpus={num_cpus}, include_dashboard=False, object_store_memory=100 * 2**20);"
         "generation.generate(t.DATA, Store(sys.argv[1]), tick=lambda done, of: None, warn=print)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
     for split in manifest["splits"].values():
         for shard in split:
             file = f"{name(DATA)}/{shard['file']}"

@@ -15,7 +15,7 @@ from raysynth.synthetic.simple import LongestWordAnswer, simple_tasks
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import T5_TOKENS, TokenSpace
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "tasks"
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")
 
 NAMES = list(simple_tasks)

@@ -14,7 +14,7 @@ from raysynth.synthetic.simple import UniformTask
 
 
 def test_the_example_of_the_readme_is_a_task():
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "README.md").read_text()
     (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "class EverySecond" in block]
     scope = {"__name__": "readme"}
     exec(

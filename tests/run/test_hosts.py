@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hosts import PROJECT, Layer, clean_root, missing, network, registry_variables, tool
+
+from tests.hosts import PROJECT, Layer, clean_root, missing, network, registry_variables, tool
 
 pytestmark = [
     pytest.mark.long,

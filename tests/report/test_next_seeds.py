@@ -6,7 +6,6 @@ import statistics
 import numpy as np
 import pytest
 from scipy import stats
-from test_paper import sweep as paper_sweep
 
 from raysynth import (
     Dataset,
@@ -25,6 +24,7 @@ from raysynth.report.next_seeds import edits, next_seeds, row, summary
 from raysynth.report.significance import LEVEL, Origin, comparisons
 from raysynth.specs.identity import in_order
 from raysynth.store.store import State, Status, Store
+from tests.test_paper import sweep as paper_sweep
 
 MODEL = T5Config(vocab_size=512, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1)
 TASK = dataclasses.replace(downstream_tasks["python_ast"], num_steps=1_000)

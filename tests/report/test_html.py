@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
-from test_seeds import VALUES, grid, record, trial
 
 from raysynth.specs.identity import in_order, name
 from raysynth.store.store import Outcome, State, Store
 from raysynth.sweep import main
+from tests.report.test_next_seeds import VALUES, grid, record, trial
 
 VOID = {"meta", "img", "br"}
 

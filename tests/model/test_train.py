@@ -361,7 +361,8 @@ def test_one_compilation_serves_every_learning_rate_step_and_seed():
 def test_results_do_not_depend_on_the_number_of_cores(synthetic, tmp_path):
     """XLA splits sums by thread, so a process that may use two cores must not do so unasked."""
     script = (
-        "import sys, pathlib; sys.path.insert(0, sys.argv[3]); import test_train as t; from raysynth import train\n"
+        "import sys, pathlib; sys.path.insert(0, sys.argv[3]); import tests.model.test_train as t\n"
+        "from raysynth.model import train\n"
         "data, directory = map(pathlib.Path, sys.argv[1:3])\n"
         "out = train.pretrain(t.PRETRAIN, data=data, directory=directory, report=t.quiet)\n"
         "print(out.result['params_sha256'])\n"

@@ -17,7 +17,7 @@ from raysynth.synthetic import nonsense_summary
 from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord, Operation, lexicon, summary
 from raysynth.tokens.vocabulary import Vocabulary
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "tasks"
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the authors' pairs and is absent")
 
 PLAIN = NonsenseSummary(spelling=OneTokenPerWord())

@@ -16,7 +16,6 @@ import ray
 import tensorstore
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
-from test_train import MODEL, TASK
 
 from raysynth import Finetune, FullInit, InputError, StatisticInit, Sweep, T5Config, pretrained
 from raysynth.cli import main
@@ -35,6 +34,7 @@ from raysynth.store.store import State, Store
 from raysynth.weights.formats import Format, detect, read
 from raysynth.weights.hugging_face import write_hugging_face
 from raysynth.weights.t5x import write_t5x
+from tests.model.test_train import MODEL, TASK
 
 ORIGINAL = T5Config(
     vocab_size=90,

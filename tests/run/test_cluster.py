@@ -14,7 +14,7 @@ from raysynth.run.execute import trial_resources
 
 pytest.importorskip("googleapiclient", reason="the extra gcp is not installed")
 
-FILE = Path(__file__).parents[1] / "cluster.yaml"
+FILE = Path(__file__).parents[2] / "cluster.yaml"
 TPU = "available_node_types.tpu"
 LINES = [line for line in FILE.read_text().splitlines() if re.match(r"  (# )?tpu: \{", line)]
 

@@ -99,13 +99,13 @@ def test_a_relative_path_does_not_depend_on_the_working_directory(tmp_path, monk
 def other(store):
     """The pid of another run on the store, which lives until it is killed."""
     code = (
-        "import sys, time; from raysynth.store import Store, leases; from test_store import ARTIFACT\n"
+        "import sys, time; from raysynth.store import Store, leases; from tests.store.test_store import ARTIFACT\n"
         "with leases.driver(Store(sys.argv[1])) as driver:\n"
         "    print(driver.lease(ARTIFACT), flush=True)\n"
         "    time.sleep(60)"
     )
     arguments = [sys.executable, "-c", code, store.uri]
-    run = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent)
+    run = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     assert run.stdout.readline() == "True\n"
     yield run
     run.kill()
