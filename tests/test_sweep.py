@@ -162,7 +162,7 @@ def test_records_hold_the_digest_of_the_checkpoint(quickstart):
 
 WITHOUT_RAY = """
 import pathlib, runpy, sys
-from raysynth import train
+from raysynth.model import train
 from raysynth.rehearsal import tiny
 from raysynth.schemes import Pretrain
 from raysynth.specs import in_order, name
@@ -226,7 +226,7 @@ def test_adding_a_seed_runs_only_what_is_new(quickstart, tmp_path):
 BROKEN = """
 import dataclasses
 from raysynth import *
-from raysynth.sources import CodeXGLUE
+from raysynth.downstream.code_translation import CodeXGLUE
 
 MODEL = T5Config(emb_dim=8, num_heads=1, head_dim=8, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=8)
 CODE = downstream_tasks["code_translation"]

@@ -19,6 +19,7 @@ from ray.cluster_utils import Cluster
 
 from raysynth import Dataset, InputError, Mixture, synthetic_tasks, token_space
 from raysynth.data import batches, shard_files
+from raysynth.data import duplicates
 from raysynth.data.duplicates import first_of_equals, row_hashes
 from raysynth.errors import WorkerError
 from raysynth.run import generate, session
@@ -211,7 +212,7 @@ def test_equals_are_found_in_passes_as_at_once(monkeypatch):
     wanted = np.zeros(len(hashes), bool)
     wanted[np.unique(hashes, return_index=True)[1]] = True
     assert np.array_equal(first_of_equals(hashes), wanted)
-    monkeypatch.setattr(generate_module, "_AT_ONCE", 3_000)
+    monkeypatch.setattr(duplicates, "_AT_ONCE", 3_000)
     assert np.array_equal(first_of_equals(hashes), wanted)
 
 
@@ -256,7 +257,7 @@ def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(one_node, tmp_path):
 
     ids = Ragged.of([[2, 3]] * 100)
     for kind, drawn, error, line in [
-        ("misspelt", lambda count: nowhere, WorkerError, r"NameError: .*'nowhere'.* \(test_generation.py, line \d+\)"),  # noqa: F821
+        ("misspelt", lambda count: nowhere, WorkerError, r"NameError: .*'nowhere'.* \(test_generate.py, line \d+\)"),  # noqa: F821
         ("lone", lambda count: ids, InputError, "^lone.draw must return a pair of inputs and targets, got Ragged$"),
         ("none", lambda count: None, InputError, "^none.draw must return a pair of inputs and targets, got NoneType$"),
         ("wide", lambda count: (Ragged.of([[65_540]] * 100), ids), InputError, "^token ids must be .* got 65540$"),

@@ -82,7 +82,7 @@ def test_non_ascii_training_text_comes_back():
 
 def test_equal_texts_give_equal_bytes_in_another_process(small):
     program = (
-        "import json, sys, hashlib; from raysynth.vocabulary import Vocabulary; "
+        "import json, sys, hashlib; from raysynth.tokens.vocabulary import Vocabulary; "
         "model = Vocabulary.train(json.load(sys.stdin), 160, num_sentinels=10).model_bytes; "
         "print(hashlib.sha256(model).hexdigest())"
     )
