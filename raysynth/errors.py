@@ -11,11 +11,14 @@ Value = TypeVar("Value")
 
 
 class InputError(ValueError):
-    """Raised for anything a user can mend; its message is one line."""
+    """Raised for any mistake that the user can fix; its message is one line."""
 
 
 class WorkerError(RuntimeError):
-    """Raised here for what a worker raised: its message is one line, `log` the worker's traceback."""
+    """Raised in the driver for an error in a worker; its message is one line, and `log` holds the worker's traceback.
+
+    It survives pickling, unlike some of the errors that it stands for.
+    """
 
     def __init__(self, line: str, log: str):
         super().__init__(line)
@@ -26,30 +29,37 @@ class WorkerError(RuntimeError):
 
     @staticmethod
     def of(error: Exception) -> "WorkerError":
-        """The error with the place where it was raised."""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        first = next(iter(str(error).splitlines()), "no message")
-        line = f"{type(error).__name__}: {first} ({os.path.basename(place.filename)}, line {place.lineno})"
+        """The error's class and first line with the file and line that raised it."""
+        kind, message = type(error).__name__, first_line(error)
+        summary = kind if message == kind else f"{kind}: {message}"
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        line = f"{summary} ({os.path.basename(frame.filename)}, line {frame.lineno})"
         return WorkerError(line, "".join(traceback.format_exception(error)))
 
 
 class Diverged(ArithmeticError):
-    """Raised where a loss is not finite; training again would end the same way."""
+    """Raised if a loss is not finite; another run would diverge in the same way."""
 
 
-_MOST_CHARACTERS = 800
-"""A longer list of names is cut to the nearest ones."""
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class if the message is empty."""
+    message = str(error).strip()
+    return message.splitlines()[0] if message else type(error).__name__
+
+
+_MAX_LIST_CHARACTERS = 800
+"""`unknown` cuts a longer list of allowed values to the nearest ones."""
 
 
 def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
-    """An `InputError` that lists the allowed values, or the nearest of very many, and the nearest one."""
+    """Build an `InputError` that lists the allowed values (only the nearest of very many) and suggests the nearest."""
     names = sorted(str(name) for name in allowed)
     if not names:
         return InputError(f"unknown {what} {str(value)!r}: there is none")
     close = difflib.get_close_matches(str(value), names, n=4)
     near = list(dict.fromkeys([*close, *(name for name in names if str(value) in name)]))[:4]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    if len(", ".join(names)) > _MOST_CHARACTERS:
+    if len(", ".join(names)) > _MAX_LIST_CHARACTERS:
         shown = near or names[:4]
         return InputError(
             f"unknown {what} {str(value)!r}{hint}; such as {', '.join(shown)} and {len(names) - len(shown)} others"

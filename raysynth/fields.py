@@ -1,10 +1,11 @@
-"""`@spec`: a frozen keyword-only dataclass that reports a wrong field in one line."""
+"""`@spec`, a frozen keyword-only dataclass that reports a wrong field in one line, and checks of field values."""
 
 import functools
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, TypeVar, dataclass_transform
+from typing import TypeVar, dataclass_transform
 
 from raysynth.errors import InputError, unknown
 
@@ -14,28 +15,28 @@ Class = TypeVar("Class", bound=type)
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def spec(cls: Class) -> Class:
     """Make `cls` a frozen keyword-only dataclass; unknown and missing fields raise `InputError`."""
-    cls = dataclass(frozen=True, kw_only=True)(cls)  # type: ignore[assignment]
-    build = cls.__init__
-    signature = inspect.signature(build)
+    cls = dataclass(frozen=True, kw_only=True)(cls)  # type: ignore[assignment]  # mypy loses that it is the same class
+    initialize: Callable[..., None] = cls.__init__  # type: ignore[misc]  # unsound on instances; `cls` is a class
+    signature = inspect.signature(initialize)
 
-    @functools.wraps(build)
-    def checked(self: Any, *args: Any, **named: Any) -> None:
+    @functools.wraps(initialize)
+    def checked(self: object, *args: object, **values: object) -> None:
         known = [field.name for field in fields(cls) if field.init]
-        for name in named:
+        for name in values:
             if name not in known:
                 raise unknown(f"field of {cls.__name__}", name, known)
         try:
-            signature.bind(self, *args, **named)
+            signature.bind(self, *args, **values)
         except TypeError as error:
             raise InputError(f"{cls.__name__}: {error}") from None
-        build(self, *args, **named)
+        initialize(self, *args, **values)
 
-    cls.__init__ = checked  # type: ignore[misc]
+    cls.__init__ = checked  # type: ignore[misc]  # unsound on instances; `cls` is a class
     return cls
 
 
 def positive(owner: object, *names: str) -> None:
-    """Raise `InputError` unless each named field of `owner` is a number above zero."""
+    """Raise `InputError` unless each named field of `owner` is a finite number above zero."""
     for name in names:
         value = getattr(owner, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
@@ -51,7 +52,7 @@ def whole(owner: object, *names: str, minimum: int = 1) -> None:
 
 
 def share(owner: object, *names: str) -> None:
-    """Raise `InputError` unless each named field of `owner` lies between 0 and 1."""
+    """Raise `InputError` unless each named field of `owner` is a number from 0 to 1."""
     for name in names:
         value = getattr(owner, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -59,7 +60,7 @@ def share(owner: object, *names: str) -> None:
 
 
 def instance(owner: object, name: str, *kinds: type) -> None:
-    """Raise `InputError` unless the named field of `owner` is a value of one of `kinds`."""
+    """Raise `InputError` unless the named field of `owner` is an instance of one of `kinds`."""
     value = getattr(owner, name)
     if not isinstance(value, kinds):
         allowed = " or ".join(kind.__name__ for kind in kinds)
@@ -67,7 +68,7 @@ def instance(owner: object, name: str, *kinds: type) -> None:
 
 
 def choose(owner: object, name: str, kind: type[StrEnum]) -> None:
-    """Turn the text in a field into the value of `kind` that it names, or raise `InputError`."""
+    """Replace the text in the named field by the member of `kind` with that value, or raise `InputError`."""
     value = getattr(owner, name)
     if value not in set(kind):
         raise unknown(f"{type(owner).__name__}.{name}", value, [member.value for member in kind])
