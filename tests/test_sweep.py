@@ -163,7 +163,7 @@ def test_records_hold_the_digest_of_the_checkpoint(quickstart):
 WITHOUT_RAY = """
 import pathlib, runpy, sys
 from raysynth.model import train
-from raysynth.rehearsal import tiny
+from raysynth.specs.tiny import tiny
 from raysynth.schemes import Pretrain
 from raysynth.specs import in_order, name
 store, scratch = map(pathlib.Path, sys.argv[1:])

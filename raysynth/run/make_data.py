@@ -1,174 +1,143 @@
-"""Data sets in a Ray session: texts are encoded before it starts, synthetic ones are drawn in it."""
+"""Makes data sets: texts are encoded before a Ray session starts, synthetic data are drawn in it."""
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 
 from raysynth.data import shard_files
 from raysynth.data.text_pairs import generate_text
-from raysynth.downstream.rows import BadRows
-from raysynth.errors import InputError, WorkerError
+from raysynth.errors import InputError, WorkerError, first_line
+from raysynth.observer import Observer, Progress
 from raysynth.run import generate
 from raysynth.run.generate_corpus import generate_corpus, write_documents
-from raysynth.run.progress import Display
 from raysynth.run.session import session
+from raysynth.run.surroundings import Run
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
-from raysynth.specs.identity import Artifact, name
-from raysynth.store.leases import LOOK_SECONDS, Driver
+from raysynth.specs.identity import name
+from raysynth.store.leases import LOOK_SECONDS
 from raysynth.store.marks import provenance
-from raysynth.store.store import Outcome, State, Store
+from raysynth.store.records import DataResult, Outcome
+from raysynth.store.store import State
 
 
-class Ends(Protocol):
-    """Who is told of the end of each data set."""
-
-    def made(self, artifact: Artifact) -> None: ...
-    def unmade(self, artifact: Artifact, error: str) -> None: ...
-
-
-def make_data(
-    dataset: Dataset | TextDataset,
-    store: Store,
-    driver: Driver,
-    *,
-    data: dict[str, str],
-    address: str | None,
-    bad_rows: BadRows,
-) -> str | None:
+def make_data(dataset: Dataset | TextDataset, run: Run) -> str | None:
     """Make one data set; returns why it could not be made, in one line, or None."""
-    with Display(1) as display:
-        ends = _Shown(driver, display)
-        write_texts([dataset], store, driver, display, data, bad_rows)
-        if isinstance(dataset, Dataset):
-            with session(address, meanwhile=partial(generate.compile_for, dataset.task)) as end:
-                draw([dataset], ends, store, driver, display, drawn=end)
-    return ends.error
+    write_texts([dataset], run)
+    if isinstance(dataset, TextDataset):
+        return None
+    with session(run.address, meanwhile=partial(generate.compile_for, dataset.task)) as end:
+        failed = draw([dataset], run, run.observer, done_with_ray=end)
+    return failed.get(dataset)
 
 
-class _Shown:
-    """Shows the end of a data set that nothing waits for."""
+def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
+    """Make the downstream data sets, and write the documents of text corpora for the workers that draw from them.
 
-    def __init__(self, driver: Driver, display: Display):
-        self._driver, self._display = driver, display
-        self.error: str | None = None
-
-    def made(self, artifact: Artifact) -> None:
-        self._display.finished(name(artifact))
-        self._driver.release(artifact)
-
-    def unmade(self, artifact: Artifact, error: str) -> None:
-        self.error = error
-        self._display.failed(name(artifact), error)
-        self._driver.release(artifact)
-
-
-def write_texts(
-    datasets: list[Dataset | TextDataset],
-    store: Store,
-    driver: Driver,
-    display: Display,
-    data: dict[str, str],
-    bad_rows: BadRows,
-) -> None:
-    """Make the downstream data sets, and leave the documents of text corpora for those that draw from them.
-
-    Before a cluster starts: a missing file must not cost its time. Raises `InputError` for files that are missing or
-    broken.
+    This comes before a cluster starts, so that a missing file costs none of its time. Raises `InputError` for files
+    that are missing or broken.
     """
     for dataset in datasets:
         if isinstance(dataset, TextDataset):
-            _write_pairs(dataset, store, driver, display, data, bad_rows)
-        elif isinstance(dataset.task, TextCorpus) and store.status(dataset).state is not State.DONE:
-            write_documents(dataset, store, data)
+            _write_pairs(dataset, run)
+        elif isinstance(dataset.task, TextCorpus) and run.store.status(dataset).state is not State.DONE:
+            write_documents(dataset, run.store, run.locations)
 
 
-def _write_pairs(
-    dataset: TextDataset, store: Store, driver: Driver, display: Display, data: dict[str, str], bad_rows: BadRows
-) -> None:
-    while not driver.lease(dataset):
+def _write_pairs(dataset: TextDataset, run: Run) -> None:
+    while not run.driver.lease(dataset):
         time.sleep(LOOK_SECONDS)
     started, note = time.time(), ""
     try:
-        if store.status(dataset).state is not State.DONE:
-            display.started(name(dataset))
-            manifest = generate_text(dataset, store, data, bad_rows)
-            _record(dataset, store, manifest, started)
+        if run.store.status(dataset).state is not State.DONE:
+            run.observer.started(name(dataset))
+            manifest = generate_text(dataset, run.store, run.locations, run.bad_rows)
+            _record(dataset, run, manifest, started)
             if manifest["skipped_rows"]:
                 note = f"{manifest['skipped_rows']} bad rows skipped, the first: {manifest['first_skipped'][0]}"
     finally:
-        driver.release(dataset)
-    display.finished(name(dataset))
+        run.driver.release(dataset)
+    run.observer.finished(name(dataset))
     if note:
-        display.noted(name(dataset), note)
+        run.observer.noted(name(dataset), note)
 
 
 def draw(
-    datasets: list[Dataset],
-    ends: Ends,
-    store: Store,
-    driver: Driver,
-    display: Display,
-    *,
-    drawn: Callable[[], object] = lambda: None,
-) -> None:
-    """Make the data sets that no other run makes, one after another, and wait for the others.
+    datasets: Iterable[Dataset], run: Run, ends: Observer, *, done_with_ray: Callable[[], object] = lambda: None
+) -> dict[Dataset, str]:
+    """Make the data sets that no other run makes, one after another, and wait for the others; returns the errors.
 
-    Calls `drawn` where the last one needs no Ray any more.
+    `ends` is told how each data set ended, `run.observer` all else. Calls `done_with_ray` once the last data set needs
+    Ray no longer.
     """
     waiting, needs_ray = list(datasets), True
+    failed: dict[Dataset, str] = {}
 
-    def drawn_one() -> None:
+    def one_less() -> None:
         nonlocal needs_ray
         if not waiting:
             needs_ray = False
-            drawn()
+            done_with_ray()
 
     while waiting:
-        dataset = next((dataset for dataset in waiting if driver.lease(dataset)), None)
+        dataset = next((dataset for dataset in waiting if run.driver.lease(dataset)), None)
         if dataset is None:
             time.sleep(LOOK_SECONDS)
             continue
         waiting.remove(dataset)
-        if store.status(dataset).state is State.DONE:  # by another run
-            ends.made(dataset)
-            continue
-        display.started(name(dataset))
-        started = time.time()
         try:
-            make = generate_corpus if isinstance(dataset.task, TextCorpus) else generate.generate
-            manifest = make(dataset, store, tick=_tick(display, driver, dataset), warn=display.warn, drawn=drawn_one)
-            _record(dataset, store, manifest, started)
+            if run.store.status(dataset).state is not State.DONE:  # else another run made it
+                run.observer.started(name(dataset))
+                _draw(dataset, run, one_less)
         except Exception as error:
             if needs_ray and not ray.is_initialized():
-                return  # the run was ended under this thread
-            told = isinstance(error, InputError | WorkerError)
-            line = str(error) if told else f"{type(error).__name__}: {error}".splitlines()[0]
+                return failed  # the run ended under this thread
+            failed[dataset] = str(error) if isinstance(error, InputError | WorkerError) else _class_and_line(error)
             log = error.log if isinstance(error, WorkerError) else traceback.format_exc()
-            store.fail(dataset, outcome=Outcome.FAILED, error=line, log=log)
-            ends.unmade(dataset, line)
+            run.store.fail(dataset, outcome=Outcome.FAILED, error=failed[dataset], log=log)
+            run.driver.release(dataset)
+            ends.failed(name(dataset), failed[dataset])
         else:
-            ends.made(dataset)
+            run.driver.release(dataset)
+            ends.finished(name(dataset))
+    return failed
 
 
-def _tick(display: Display, driver: Driver, dataset: Dataset) -> generate.Tick:
-    """Shows how many examples are drawn and how fast."""
+def _draw(dataset: Dataset, run: Run, done_with_ray: Callable[[], None]) -> None:
+    started = time.time()
+    make = generate_corpus if isinstance(dataset.task, TextCorpus) else generate.generate
+    manifest = make(
+        dataset,
+        run.store,
+        tick=_tick(run, dataset),
+        warn=partial(run.observer.noted, name(dataset)),
+        drawn=done_with_ray,
+    )
+    _record(dataset, run, manifest, started)
+
+
+def _class_and_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _tick(run: Run, dataset: Dataset) -> generate.Tick:
+    """A function that reports how many examples are drawn and how fast."""
     started = time.monotonic()
 
-    def tick(drawn: int, of: int) -> None:
-        driver.beat()
-        speed = drawn / (time.monotonic() - started)
-        display.progress(name(dataset), {"step": drawn, "num_steps": of, "examples_per_second": speed})
+    def tick(num_drawn: int, num_examples: int) -> None:
+        run.driver.beat()
+        speed = {"speed/examples_per_second": num_drawn / (time.monotonic() - started)}
+        run.observer.progress(name(dataset), Progress(step=num_drawn, num_steps=num_examples, scalars=speed))
 
     return tick
 
 
-def _record(dataset: Dataset | TextDataset, store: Store, manifest: dict[str, Any], started: float) -> None:
-    counts = {split: sum(shard["rows"] for shard in files) for split, files in manifest["splits"].items()}
-    result = {"rows": counts, "sha256": shard_files.manifest_digest(manifest)}
-    if "skipped_rows" in manifest:
-        result["skipped_rows"] = manifest["skipped_rows"]
-    store.record(dataset, result=result, provenance=provenance(started))
+def _record(dataset: Dataset | TextDataset, run: Run, manifest: dict[str, Any], started: float) -> None:
+    rows = {split: sum(shard["rows"] for shard in files) for split, files in manifest["splits"].items()}
+    result = DataResult(
+        rows=rows, sha256=shard_files.manifest_digest(manifest), skipped_rows=manifest.get("skipped_rows")
+    )
+    run.store.record(dataset, result=result, provenance=provenance(started))

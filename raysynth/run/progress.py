@@ -1,30 +1,41 @@
-"""What a run shows while it goes: bars on a terminal, lines elsewhere."""
+"""What a run shows on its terminal: progress bars, or lines where the output is not a terminal."""
 
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
+
+from raysynth.observer import Progress
 
 LINE_SECONDS = 15.0
-"""Where there is no terminal, a running artifact gets a line at most this often."""
+"""Without a terminal, a running artifact gets a line at most this often."""
+
+_SHOWN = {
+    "validation/token_accuracy": "val accuracy {:.3f}",
+    "train/token_accuracy": "accuracy {:.3f}",
+    "train/loss": "loss {:.3f}",
+    "speed/examples_per_second": "{:,.0f} examples/s",
+}
+"""How each scalar that a line shows is written, in this order."""
 
 
-class Display:
-    """Progress of a run's artifacts; use as a context manager."""
+class Terminal:
+    """Shows the progress of a run's artifacts; an `Observer`, and a context manager."""
 
-    def __init__(self, total: int):
+    def __init__(self, num_artifacts: int):
         self._console = Console(file=sys.stderr)
-        self._bars = Progress(
+        self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
@@ -34,14 +45,14 @@ class Display:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._total = total
-        self._finished = 0
-        self._all = self._bars.add_task("all artifacts", total=total, note="")
+        self._num_artifacts = num_artifacts
+        self._num_finished = 0
+        self._all = self._bars.add_task("all artifacts", total=num_artifacts, note="")
         self._tasks: dict[str, TaskID] = {}
-        self._told: dict[str, float] = {}
+        self._last_line: dict[str, float] = {}
         self._began = time.monotonic()
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "Terminal":
         self._bars.start()
         return self
 
@@ -49,57 +60,58 @@ class Display:
         self._bars.stop()
 
     def started(self, artifact: str) -> None:
+        """Give an artifact a bar of its own."""
         if artifact not in self._tasks:
             self._tasks[artifact] = self._bars.add_task(artifact, total=None, note="starting")
-            self._told[artifact] = time.monotonic()
-            self._line(f"started  {artifact}")
+            self._last_line[artifact] = time.monotonic()
+            self._print_line(f"started  {artifact}")
 
-    def progress(self, artifact: str, result: dict[str, Any]) -> None:
-        """`result` holds step and num_steps, and perhaps scalars to show."""
+    def progress(self, artifact: str, progress: Progress) -> None:
+        """Move an artifact's bar."""
         self.started(artifact)
-        note = _note(result)
-        self._bars.update(self._tasks[artifact], total=result["num_steps"], completed=result["step"], note=note)
-        if time.monotonic() - self._told[artifact] > LINE_SECONDS:
-            self._told[artifact] = time.monotonic()
-            self._line(f"running  {artifact}  {result['step']:,} of {result['num_steps']:,}  {note}")
+        note = _note(progress.scalars)
+        self._bars.update(self._tasks[artifact], total=progress.num_steps, completed=progress.step, note=note)
+        if time.monotonic() - self._last_line[artifact] > LINE_SECONDS:
+            self._last_line[artifact] = time.monotonic()
+            self._print_line(f"running  {artifact}  {progress.step:,} of {progress.num_steps:,}  {note}")
+
+    def evaluated(self, artifact: str, progress: Progress) -> None:
+        """Show the scores in the artifact's bar."""
+        self.progress(artifact, progress)
 
     def finished(self, artifact: str) -> None:
+        """Replace an artifact's bar by a line."""
         self._end(artifact)
-        self._say(f"[green]done[/green]     {artifact}", f"done     {artifact}")
+        self._print("green", "done", artifact)
 
     def failed(self, artifact: str, error: str) -> None:
+        """Replace an artifact's bar by a line with the reason."""
         self._end(artifact)
-        self._say(f"[red]failed[/red]   {artifact}: {error}", f"failed   {artifact}: {error}")
-
-    def warn(self, line: str) -> None:
-        self._say(f"[yellow]warning[/yellow]  {line}", f"warning  {line}")
+        self._print("red", "failed", f"{artifact}: {error}")
 
     def noted(self, artifact: str, note: str) -> None:
-        """Show something about an artifact that deserves notice."""
-        self._say(f"[yellow]note[/yellow]     {artifact}: {note}", f"note     {artifact}: {note}")
+        """Print what deserves attention."""
+        self._print("yellow", "note", f"{artifact}: {note}")
 
     def _end(self, artifact: str) -> None:
         task = self._tasks.pop(artifact, None)
         if task is not None:
             self._bars.remove_task(task)
-        self._finished += 1
+        self._num_finished += 1
         self._bars.advance(self._all)
 
-    def _say(self, marked: str, plain: str) -> None:
+    def _print(self, color: str, word: str, text: str) -> None:
         if self._console.is_terminal:
-            self._console.print(marked, highlight=False)
+            self._console.print(f"[{color}]{word:8}[/{color}] {escape(text)}", highlight=False)
         else:
-            self._line(plain)
+            self._print_line(f"{word:8} {text}")
 
-    def _line(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         if not self._console.is_terminal:
             seconds = time.monotonic() - self._began
-            print(f"{seconds:6.0f} s  {self._finished:3d} of {self._total} done  {text}", file=sys.stderr, flush=True)
+            counts = f"{self._num_finished:3d} of {self._num_artifacts} done"
+            print(f"{seconds:6.0f} s  {counts}  {text}", file=sys.stderr, flush=True)
 
 
-def _note(result: dict[str, Any]) -> str:
-    notes = {"validation/token_accuracy": "val accuracy", "train/token_accuracy": "accuracy", "train/loss": "loss"}
-    told = [f"{label} {result[key]:.3f}" for key, label in notes.items() if key in result]
-    if "examples_per_second" in result:
-        told.append(f"{result['examples_per_second']:,.0f} examples/s")
-    return "  ".join(told)
+def _note(scalars: Mapping[str, float]) -> str:
+    return "  ".join(text.format(scalars[tag]) for tag, text in _SHOWN.items() if tag in scalars)

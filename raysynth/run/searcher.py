@@ -1,41 +1,36 @@
 """Which artifact starts next: the searcher that Tune asks, over artifacts that wait for each other.
 
-Tune knows no dependencies between trials, so a searcher hands out only artifacts whose inputs are done: pre-training
-and fine-tuning share one queue with no barrier between them, and the children of a failed artifact never start.
+Tune knows no dependencies between trials, so this searcher only suggests artifacts whose inputs are done.
+Pre-trainings and fine-tunings share one queue without a barrier, and what needs a failed artifact never starts.
 """
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Set
+from typing import Any
 
 from ray.tune.search import Searcher
 
+from raysynth.observer import Silent
+from raysynth.run.surroundings import Run
 from raysynth.specs.identity import Artifact, blockers, name
-from raysynth.store.leases import LOOK_SECONDS, Driver
-from raysynth.store.store import Outcome, State, Store
+from raysynth.store.leases import LOOK_SECONDS
+from raysynth.store.records import Outcome
+from raysynth.store.store import State
 
 MAX_RETRIES = 2
-"""How often an artifact that raised an exception is tried again in one run."""
+"""How often one run tries an artifact again that raised an exception."""
 MAX_DEATHS = 3
-"""How often an artifact whose process died on a host that lives is started again; lost hosts do not count."""
+"""How often an artifact starts again whose process died on a host that lives; lost hosts do not count."""
 
 
-class Watch(Protocol):
-    """Who is told of what happens."""
+class Dependencies(Searcher, Silent):
+    """Suggests artifacts whose inputs are all done, those first that most others wait for.
 
-    def finished(self, artifact: str) -> None: ...
-    def failed(self, artifact: str, error: str) -> None: ...
-    def warn(self, line: str) -> None: ...
-
-
-class Dependencies(Searcher):
-    """Suggests artifacts whose inputs are all done, those that most others wait for first.
-
-    `made` and `unmade` may be called from other threads. Ends count by type: what succeeded frees those that wait for
-    it, what was preempted starts again without limit, an exception is tried again `MAX_RETRIES` times, and bad input
-    or a loss that diverged is final.
+    An `Observer` of the data sets that are drawn meanwhile: `finished` and `failed` may be called from other threads.
+    Ends count by type. Success frees what waits for the artifact. A preempted artifact starts again without limit, one
+    that raised an exception `MAX_RETRIES` times. Bad input and a diverged loss are final.
     """
 
     def __init__(
@@ -43,38 +38,36 @@ class Dependencies(Searcher):
         artifacts: list[Artifact],
         done: set[Artifact],
         *,
-        awaited: set[Artifact],
-        store: Store,
-        driver: Driver,
-        watch: Watch,
+        awaited: Set[Artifact],
+        run: Run,
         hosts: Callable[[], set[str]],
     ):
-        """`awaited` are inputs that are made meanwhile; `hosts` gives the nodes that live."""
+        """`awaited` are inputs that are made meanwhile; `hosts` returns the ids of the living nodes."""
         super().__init__()
         waited_for = Counter(needed for artifact in artifacts for needed in artifact.inputs())
         self._waiting = sorted(artifacts, key=lambda artifact: -waited_for[artifact])
         self._done = set(done)
-        self._awaited = set(awaited)
-        self._store, self._driver, self._watch, self._hosts = store, driver, watch, hosts
+        self._awaited = {name(artifact): artifact for artifact in awaited}
+        self._store, self._driver, self._observer, self._hosts = run.store, run.driver, run.observer, hosts
         self._running: dict[str, Artifact] = {}
-        self._on: dict[str, str] = {}
-        """The node of each trial that has told it."""
+        self._nodes: dict[str, str] = {}
+        """The node of each trial that has reported it."""
         self._elsewhere: dict[Artifact, float] = {}
-        """Artifacts that other runs make, and when they were last looked at."""
+        """Artifacts that other runs make, and when this run last looked at them."""
         self._raised: Counter[Artifact] = Counter()
         self._deaths: dict[Artifact, list[str | None]] = {}
         self._ended: Counter[Outcome] = Counter()
         self._lock = threading.RLock()
-        self.failed: dict[Artifact, str] = {}
+        self.failures: dict[Artifact, str] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **_: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
-        """The next artifact's name, None while all that is left waits for what runs, `FINISHED` when nothing runs.
+        """The next artifact's name; None while everything left waits for a running trial; `FINISHED` if nothing runs.
 
-        Tune must not wait for anything else: while it has no trial it sleeps, and keeps idle processes that hold the
-        resources which the awaited data need. `wait` is for that, before the next experiment with this searcher.
+        Never let Tune wait for data: its idle actors hold the CPUs that generation needs. Call `wait` before the next
+        experiment instead.
         """
         with self._lock:
             artifact = self._next()
@@ -85,7 +78,7 @@ class Dependencies(Searcher):
             return {"artifact": name(artifact)}
 
     def wait(self) -> bool:
-        """Wait until something can start, which is leased then, or nothing ever can; returns which."""
+        """Wait until an artifact can start, which is then leased, or until none ever can; returns whether one can."""
         while True:
             with self._lock:
                 if self._next() is not None:
@@ -96,7 +89,7 @@ class Dependencies(Searcher):
             time.sleep(1)
 
     def _next(self) -> Artifact | None:
-        """The first artifact whose inputs are done and that no other run makes, leased."""
+        """Lease the first artifact whose inputs are done and that no other run makes."""
         self._look_elsewhere()
         while True:
             ready = (artifact for artifact in self._waiting if all(one in self._done for one in artifact.inputs()))
@@ -123,31 +116,31 @@ class Dependencies(Searcher):
                 self._end(artifact, Outcome.SUCCEEDED, "")
             elif status.failure is not None and self._driver.lease(artifact):
                 del self._elsewhere[artifact]
-                self._end(artifact, Outcome(status.state.value), status.failure["error"])
+                self._end(artifact, status.failure.outcome, status.failure.error)
             elif self._driver.lease(artifact):  # the other run is gone
                 del self._elsewhere[artifact]
                 self._waiting.append(artifact)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "node" in result:
-            self._on[trial_id] = result["node"]
+            self._nodes[trial_id] = result["node"]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         with self._lock:
             artifact = self._running.pop(trial_id, None)
             if artifact is None:
                 return
-            told, node = result or {}, self._on.pop(trial_id, None)
-            if error or "outcome" not in told:
+            last, node = result or {}, self._nodes.pop(trial_id, None)
+            if error or "outcome" not in last:
                 self._died(artifact, node)
-            elif told.get("again") and self._raised[artifact] < MAX_RETRIES:
+            elif last.get("again") and self._raised[artifact] < MAX_RETRIES:
                 self._raised[artifact] += 1
-                self._again(artifact, told["error"])
+                self._again(artifact, last["error"])
             else:
-                self._end(artifact, Outcome(told["outcome"]), told.get("error", ""))
+                self._end(artifact, Outcome(last["outcome"]), last.get("error", ""))
 
     def _died(self, artifact: Artifact, node: str | None) -> None:
-        """A process was lost; that its host was lost too shows only later, so all losses are counted anew each time."""
+        """Count a lost process. Whether its host died too is known only later, so recount all deaths each time."""
         deaths = self._deaths.setdefault(artifact, [])
         deaths.append(node)
         hosts = self._hosts()
@@ -159,45 +152,43 @@ class Dependencies(Searcher):
             self._again(artifact, "its process or its host was lost")
 
     def _again(self, artifact: Artifact, why: str) -> None:
-        self._watch.warn(f"{name(artifact)}: {why}; it starts again from its last checkpoint")
+        self._observer.noted(name(artifact), f"{why}; it starts again from its last checkpoint")
         self._waiting.insert(0, artifact)
 
     def outcomes(self) -> Counter[Outcome]:
-        """How often each outcome has come so far; a process that died on a host that lives counts as none."""
+        """How often each outcome occurred so far; a process that died on a living host counts as none."""
         with self._lock:
             hosts = self._hosts()
             deaths = [node for nodes in self._deaths.values() for node in nodes]
             lost = sum(node is not None and node not in hosts for node in deaths)
-            blocked = sum(bool(blockers(artifact, self.failed)) for artifact in self._waiting)
+            blocked = sum(bool(blockers(artifact, self.failures)) for artifact in self._waiting)
             return self._ended + Counter({Outcome.PREEMPTED: lost, Outcome.BLOCKED: blocked})
 
     def _end(self, artifact: Artifact, outcome: Outcome, error: str) -> None:
         self._ended[outcome] += 1
         if outcome is Outcome.SUCCEEDED:
             self._done.add(artifact)
-            self._watch.finished(name(artifact))
+            self._observer.finished(name(artifact))
         else:
-            self.failed[artifact] = error
-            self._watch.failed(name(artifact), error)
+            self.failures[artifact] = error
+            self._observer.failed(name(artifact), error)
         self._driver.release(artifact)
 
-    def made(self, artifact: Artifact) -> None:
-        """An awaited input is done."""
+    def finished(self, artifact: str) -> None:
+        """Note that an awaited input is done."""
         with self._lock:
-            self._awaited.discard(artifact)
-            self._end(artifact, Outcome.SUCCEEDED, "")
+            self._end(self._awaited.pop(artifact), Outcome.SUCCEEDED, "")
 
-    def unmade(self, artifact: Artifact, error: str) -> None:
-        """An awaited input could not be made."""
+    def failed(self, artifact: str, error: str) -> None:
+        """Note that an awaited input could not be made."""
         with self._lock:
-            self._awaited.discard(artifact)
-            self._end(artifact, Outcome.FAILED, error)
+            self._end(self._awaited.pop(artifact), Outcome.FAILED, error)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it for a restore that we never ask for: what is done is in the store
+        return {}  # Tune pickles its searcher for a restore that never happens: the store says what is done
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: what is done is in the store."""
+        """Do nothing: the store says what is done."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: what is done is in the store."""
+        """Do nothing: the store says what is done."""

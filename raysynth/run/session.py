@@ -1,4 +1,4 @@
-"""The Ray session of a run: a local one that ends with it, or a cluster's; its environment; work for Ray Data."""
+"""The Ray session of a run, on this machine or on a cluster: its environment, and work for Ray Data in it."""
 
 import contextlib
 import hashlib
@@ -13,40 +13,46 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from raysynth.errors import InputError, WorkerError
 from raysynth.store.store import Store
 
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
 HOSTS_AT_ONCE = 8
-"""So many trials may wait for a host of a cluster."""
+"""How many trials may wait for a host of a cluster."""
 
 
 @contextlib.contextmanager
 def session(
     address: str | None, variables: Mapping[str, str] | None = None, meanwhile: Callable[[], object] = lambda: None
 ) -> Iterator[Callable[[], Any]]:
-    """A Ray session, on this machine without an address, whose processes have these environment variables.
+    """A Ray session whose processes have these environment variables; without an address, on this machine.
 
-    `meanwhile` is called while Ray starts, which is seconds of waiting. Yields what begins to end the session, which
-    takes a second, for those with work left that needs no Ray.
+    Calls `meanwhile` while Ray starts, which takes seconds. Yields a function that starts shutting Ray down, for
+    callers whose remaining work needs no Ray.
     """
     variables = dict(variables or {})
+    arguments: dict[str, Any]
     if address:
-        cluster = {"address": address, "runtime_env": {"env_vars": variables}}
-        inherited = {}
+        arguments = {"address": address, "runtime_env": {"env_vars": variables}}
+        inherited: dict[str, str] = {}
     else:
-        cluster = {"address": "local", "object_store_memory": 400 * 2**20}
-        inherited = variables  # processes that inherit them start sooner than those with a `runtime_env`
+        arguments = {"address": "local", "object_store_memory": 400 * 2**20}
+        inherited = variables  # processes start sooner with inherited variables than with a `runtime_env`
         if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
-            cluster["num_gpus"] = 0  # trials would hold them and train on the CPU
+            arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
     with _environment(inherited), _thread() as aside:
         end = cache(lambda: aside.submit(ray.shutdown))
         imports = aside.submit(import_module, "ray.data")
         aside.submit(meanwhile)
-        ray.init(include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **cluster)
+        ray.init(
+            include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **arguments
+        )
         try:
             imports.result()
             from ray.data import DataContext
@@ -62,7 +68,7 @@ def session(
 
 @contextlib.contextmanager
 def training_session(address: str | None, store: Store) -> Iterator[Path]:
-    """A session for trials, and a directory on each host for their copies of inputs and their compiled programs."""
+    """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs."""
     place = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
     compiled = store.local_root / "compiled" if store.local_root is not None else place / "compiled"
     variables = {
@@ -74,9 +80,9 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
         "NPROC": os.environ.get("NPROC", "1"),
         # The same bits in every run on the same kind of GPU.
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip(),
-        # glibc gives large arrays back to the system after every step and pays a page fault for each page again:
-        # keeping them, in huge pages, makes a small model's step take half the time. (And a process's start half as
-        # long again, so a session that only draws data does without.)
+        # By default glibc returns large arrays to the system after every step and then pays a page fault for each page.
+        # Keeping them, in huge pages, halves the time of a small model's step. A process starts 50 % slower with
+        # these, so a session that only draws data does without.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         "MALLOC_MMAP_THRESHOLD_": str(2**32),
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
@@ -84,12 +90,12 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
     }
     tune = {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trial writes its own, with real steps
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the run; the store is what it goes on from
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the run at once; a rerun continues from the store
         "RAY_AIR_NEW_OUTPUT": "0",  # no box around an empty parameter space
         "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # nobody reads Tune's own state
     }
     if address:
-        # Trials that wait for a host make the cluster grow, so there must be as many as hosts to ask for at once.
+        # Waiting trials make the cluster grow, so there must be one for each host that it may ask for at once.
         tune["TUNE_MAX_PENDING_TRIALS_PG"] = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
     with _environment(tune), session(address, variables):
         yield place
@@ -97,7 +103,7 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread for work in turn; what has not begun when an exception comes is left."""
+    """One thread that does its work in order; on an exception, work that has not begun is dropped."""
     thread = ThreadPoolExecutor(1)
     try:
         yield thread
@@ -107,33 +113,37 @@ def _thread() -> Iterator[ThreadPoolExecutor]:
 
 @contextlib.contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 # -------------------------------------------------------------------------------- work in a session
 
-_AT_MOST = 32
-"""Items in one Ray Data task; each task costs the driver some 20 ms, and nothing is told of it before its end."""
+_MAX_ITEMS = 32
+"""Most items in one Ray Data task. A task costs the driver some 20 ms, and reports nothing before it ends."""
 
 
-def spread(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[int, int], None]) -> list[Any]:
-    """`work` of every item by Ray Data, results in the order of the items.
+def spread(work: Callable[[Item], Answer], items: Iterable[Item], *, tick: Callable[[int, int], None]) -> list[Answer]:
+    """Apply `work` to every item with Ray Data; returns the answers in the order of the items.
 
-    Raises the `InputError` that a worker raised, and `WorkerError` for anything else.
+    Calls `tick` with the numbers of finished items and of all items. Raises the `InputError` that a worker raised, and
+    `WorkerError` for any other exception.
     """
     items = list(items)
     if not items:
         return []
-    import ray.data  # here, because a session imports it while Ray starts
+    import ray.data  # not at the top, because a session imports it while Ray starts
 
-    def worked(batch: dict[str, Any]) -> dict[str, list[Any]]:
-        answers: Any
+    def work_on(batch: dict[str, Any]) -> dict[str, list[Any]]:
+        answers: list[Answer] | InputError | WorkerError
         try:
             answers = [work(item) for item in pickle.loads(batch["items"][0])]
         except InputError as error:
@@ -142,24 +152,24 @@ def spread(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[
             answers = WorkerError.of(error)
         return {"start": batch["start"], "answers": [pickle.dumps(answers)]}
 
-    each = min(_AT_MOST, math.ceil(len(items) / (4 * ray.cluster_resources().get("CPU", 1))))
-    starts = range(0, len(items), each)
-    groups = [{"start": start, "items": pickle.dumps(items[start : start + each])} for start in starts]
-    answers: dict[int, list[Any]] = {}
+    num_each = min(_MAX_ITEMS, math.ceil(len(items) / (4 * ray.cluster_resources().get("CPU", 1))))
+    starts = range(0, len(items), num_each)
+    groups = [{"start": start, "items": pickle.dumps(items[start : start + num_each])} for start in starts]
+    answers: dict[int, list[Answer]] = {}
     tick(0, len(items))
     blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
-    mapped = blocks.map_batches(worked, batch_size=1, **_placement(ray.nodes()))
+    mapped = blocks.map_batches(work_on, batch_size=1, **placement(ray.nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
-        told = pickle.loads(batch["answers"][0])
-        if isinstance(told, Exception):
-            raise told
-        answers[int(batch["start"][0])] = told
+        answer = pickle.loads(batch["answers"][0])
+        if isinstance(answer, Exception):
+            raise answer
+        answers[int(batch["start"][0])] = answer
         tick(sum(map(len, answers.values())), len(items))
     return [answer for start in starts for answer in answers[start]]
 
 
-def _placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The arguments that keep tasks off the hosts of accelerators: on the largest other host, where there is one."""
+def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ray Data arguments that keep tasks off hosts with accelerators: on the largest other host, if there is one."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]

@@ -1,55 +1,57 @@
-"""Several runs on one store: each artifact is leased to one of them."""
+"""Several runs on one store share its work: each artifact is leased to one run at a time."""
 
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from pyarrow import fs
 
 from raysynth.specs.identity import Artifact, name
-from raysynth.store.marks import alive, here
+from raysynth.store.marks import Mark, alive, here
 from raysynth.store.store import Store
 
 LOOK_SECONDS = 3.0
-"""At least this long between two looks at an artifact that another run makes."""
+"""Least time between two looks at an artifact that another run makes."""
 SETTLE_SECONDS = 1.0
-"""A file written this long ago is seen by all."""
+"""After this long, every run can see a written file."""
+BEAT_SECONDS = 10.0
+"""Least time between two signs of life."""
 
 
 class Driver:
-    """A run that works on a store, perhaps beside others.
+    """One run that works on a store, perhaps beside others.
 
-    Each run has a file that it touches now and then. A lease names the run that makes an artifact and holds while that
-    run is alive. File systems have no common way to let only one writer win, so a lease that is contended is written,
-    left for a while and read again: the last writer has it.
+    Each run has a file that it renews as a sign of life. A lease names the run that makes an artifact, and holds while
+    that run is alive. No operation common to all file systems lets exactly one writer win, so a run that is not alone
+    writes its lease, waits, and reads it again: the last writer has it.
     """
 
     def __init__(self, store: Store):
         self._store = store
         self._name = uuid.uuid4().hex[:8]
-        self._beaten = float("-inf")
+        self._last_beat = float("-inf")
 
     @property
     def file(self) -> str:
+        """Where this run leaves its mark."""
         return f"drivers/{self._name}.json"
 
     def beat(self) -> None:
-        """Show a sign of life, at most every ten seconds."""
-        if time.monotonic() - self._beaten > 10:
-            self._store.write_json(self.file, here())
-            self._beaten = time.monotonic()
+        """Show a sign of life, at most every `BEAT_SECONDS`."""
+        if time.monotonic() - self._last_beat > BEAT_SECONDS:
+            self._store.write_json(self.file, vars(here()))
+            self._last_beat = time.monotonic()
 
-    def others(self) -> list[dict[str, Any]]:
-        """The marks of the other runs that are alive; those of dead ones are deleted."""
+    def others(self) -> list[Mark]:
+        """The marks of the other living runs. Deletes those of dead ones."""
         marks = []
         selector = fs.FileSelector(f"{self._store.root}/drivers", allow_not_found=True)
         for info in self._store.filesystem.get_file_info(selector):
             file = f"drivers/{info.base_name}"
             if file == self.file or not file.endswith(".json"):
                 continue
-            mark = self._store.read_json(file)
+            mark = self._mark(file)
             if mark is not None and alive(mark):
                 marks.append(mark)
             elif mark is not None:
@@ -57,7 +59,7 @@ class Driver:
         return marks
 
     def lease(self, artifact: Artifact) -> bool:
-        """Whether this run may make the artifact; if so, others may not until it is released."""
+        """Whether this run may make the artifact. If so, no other run may until it is released."""
         file = f"{name(artifact)}/lease.json"
         if (holder := self._holder(file)) is not None:
             return holder == self._name
@@ -68,7 +70,7 @@ class Driver:
         return self._holder(file) == self._name
 
     def release(self, artifact: Artifact) -> None:
-        """Let others have the artifact."""
+        """Let other runs have the artifact."""
         self._store.delete(f"{name(artifact)}/lease.json")
 
     def _holder(self, file: str) -> str | None:
@@ -76,20 +78,25 @@ class Driver:
         lease = self._store.read_json(file)
         if lease is None:
             return None
-        if lease["driver"] == self._name:
-            return self._name
-        mark = self._store.read_json(f"drivers/{lease['driver']}.json")
-        return lease["driver"] if mark is not None and alive(mark) else None
+        holder: str = lease["driver"]
+        if holder == self._name:
+            return holder
+        mark = self._mark(f"drivers/{holder}.json")
+        return holder if mark is not None and alive(mark) else None
+
+    def _mark(self, file: str) -> Mark | None:
+        value = self._store.read_json(file)
+        return None if value is None else Mark(**value)
 
 
 @contextmanager
 def driver(store: Store) -> Iterator[Driver]:
-    """Take part in the store's work for one run."""
-    taking_part = Driver(store)
-    taking_part.beat()
-    if taking_part.others():
-        time.sleep(SETTLE_SECONDS)  # a lease that one of them is writing, not knowing of us, is there after this
+    """Take part in a store's work for the length of one run."""
+    this_run = Driver(store)
+    this_run.beat()
+    if this_run.others():
+        time.sleep(SETTLE_SECONDS)  # after this, leases are visible that others wrote before they knew of this run
     try:
-        yield taking_part
+        yield this_run
     finally:
-        store.delete(taking_part.file)
+        store.delete(this_run.file)

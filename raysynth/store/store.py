@@ -1,6 +1,6 @@
 """The artifact store: one directory per artifact, whose record says that it is done.
 
-A store is a local path or any URI that pyarrow's file systems take (`gs://…`, `s3://…`, `file:///…`). Nothing else
+A store is a local path or any URI that pyarrow's file systems know (`gs://…`, `s3://…`, `file:///…`). Nothing else
 remembers what is done: resuming, extending and asking what remains all read the same records.
 """
 
@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +20,11 @@ from typing import Any
 
 from pyarrow import fs
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line
 from raysynth.specs.identity import Artifact, describe, name
+from raysynth.store.files import write_whole, written_aside
 from raysynth.store.marks import alive, here
+from raysynth.store.records import DataResult, Failure, Outcome, Provenance, Record, Running, WeightsResult, as_json
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 
@@ -38,31 +40,17 @@ class State(StrEnum):
     DONE = "done"
 
 
-class Outcome(StrEnum):
-    """How an attempt at an artifact ended; records of failure know FAILED and DIVERGED only."""
-
-    SUCCEEDED = "succeeded"
-    PREEMPTED = "preempted"
-    """Its host was lost; it starts again on another from its last checkpoint, as often as that happens."""
-    FAILED = "failed"
-    """It raised an exception; the next run tries it again."""
-    DIVERGED = "diverged"
-    """Its loss was not finite; that is its result, and it is not tried again."""
-    BLOCKED = "blocked"
-    """It never started, because something it needs failed or diverged."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """State of one artifact with what belongs to it."""
+    """The state of one artifact, with the file that tells it."""
 
     state: State
-    record: dict[str, Any] | None = None
-    """The whole record of a done artifact."""
-    failure: dict[str, Any] | None = None
-    """`outcome`, `error`, `host`, `step`, `log` of a failed or diverged one."""
-    progress: dict[str, Any] | None = None
-    """`host`, `pid`, `time`, `step`, `num_steps`, `seconds_per_step` of a running or interrupted one."""
+    record: Record | None = None
+    """Of an artifact that is done."""
+    failure: Failure | None = None
+    """Of an artifact that failed or diverged."""
+    progress: Running | None = None
+    """Of an artifact that is running or was interrupted."""
 
 
 class Store:
@@ -71,14 +59,14 @@ class Store:
     def __init__(self, uri: str):
         self.uri = uri
         try:
-            if re.match("[a-z0-9]+:/[^/]", uri):  # a local directory of such a name is nobody's wish
+            if re.match("[a-z0-9]+:/[^/]", uri):  # nobody means a local directory of such a name
                 raise ValueError("a URI has two slashes")
             if "://" in uri:
                 self.filesystem, self.root = fs.FileSystem.from_uri(uri)
             else:
                 self.filesystem, self.root = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
         except (ValueError, OSError, NotImplementedError) as error:
-            raise InputError(f"store {uri!r} is not a path or a URI that pyarrow knows: {_line(error)}") from None
+            raise InputError(f"store {uri!r} is not a path or a URI that pyarrow knows: {first_line(error)}") from None
         self.root = self.root.rstrip("/")
         if self.filesystem.type_name == "local":
             self.uri = self.root  # a relative path means the same in every process
@@ -90,7 +78,7 @@ class Store:
 
     @property
     def place(self) -> str:
-        """The URI without its options, to show and to append paths to."""
+        """The URI without its options: to be shown, and to append paths to."""
         return self.uri.split("?")[0].rstrip("/")
 
     @property
@@ -101,39 +89,48 @@ class Store:
     # -------------------------------------------------------------------------------- plain files
 
     def exists(self, path: str) -> bool:
+        """Whether there is a file or directory at a path below the root."""
         return self.filesystem.get_file_info(f"{self.root}/{path}").type is not fs.FileType.NotFound
 
     def read_bytes(self, path: str) -> bytes | None:
-        """The file's bytes, or None where there is none."""
+        """The bytes of a file, or None where there is no file."""
         try:
             with self.filesystem.open_input_stream(f"{self.root}/{path}") as stream:
-                return stream.read()
+                content: bytes = stream.read()
+                return content
         except FileNotFoundError:
             return None
 
     def write_bytes(self, path: str, content: bytes) -> None:
-        """Write a file whole or not at all: aside and renamed, or as one upload on an object store."""
+        """Write a file whole or not at all: aside and renamed, or as one upload to an object store."""
         full = f"{self.root}/{path}"
-        if self.filesystem.type_name in _OBJECT_STORES:
-            with self.filesystem.open_output_stream(full) as stream:
-                stream.write(content)
+        if self.local_root is not None:
+            write_whole(Path(full), content)
             return
-        self.filesystem.create_dir(full.rsplit("/", 1)[0], recursive=True)
-        aside = f"{full}.{uuid.uuid4().hex}.aside"
+        aside = full
+        if self.filesystem.type_name not in _OBJECT_STORES:
+            self.filesystem.create_dir(full.rsplit("/", 1)[0], recursive=True)
+            aside = f"{full}.{uuid.uuid4().hex}.aside"
         with self.filesystem.open_output_stream(aside) as stream:
             stream.write(content)
-        self.filesystem.move(aside, full)
+        if aside != full:
+            self.filesystem.move(aside, full)
 
     def read_json(self, path: str) -> dict[str, Any] | None:
+        """The JSON object in a file, or None where there is no file; raises `InputError` for anything else."""
         content = self.read_bytes(path)
         if content is None:
             return None
         try:
-            return json.loads(content)
+            value = json.loads(content)
         except ValueError:
-            raise InputError(f"{self.uri}: {path} is not JSON; delete it to have it made again") from None
+            value = None
+        if not isinstance(value, dict):
+            raise InputError(f"{self.uri}: {path} is not a JSON object; delete it to have it made again")
+        return value
 
-    def write_json(self, path: str, value: dict[str, Any]) -> None:
+    def write_json(self, path: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON object whole or not at all."""
         self.write_bytes(path, json.dumps(value, indent=1).encode())
 
     def move(self, path: str, to: str) -> None:
@@ -158,26 +155,37 @@ class Store:
             self.write_bytes(probe, b"")
             self.delete(probe)
         except (OSError, ValueError) as error:
-            raise InputError(f"store {self.uri!r} is not writable: {_line(error)}") from None
+            raise InputError(f"store {self.uri!r} is not writable: {first_line(error)}") from None
 
     # -------------------------------------------------------------------------------- artifacts
 
     def status(self, artifact: Artifact) -> Status:
-        """What the store knows of an artifact; raises `InputError` where its record tells of another description."""
+        """What the store knows of an artifact; raises `InputError` where its record has another description."""
         where = name(artifact)
-        record = self.read_json(f"{where}/record.json")
-        if record is not None:
-            if record.get("description") != describe(artifact):
-                fields = ", ".join(differences(record.get("description"), describe(artifact)))
+        if (record := self.record_of(where)) is not None:
+            if record.description != describe(artifact):
+                fields = ", ".join(differences(record.description, describe(artifact)))
                 raise InputError(f"{self.uri}: {where}/record.json disagrees with its description in {fields}")
             return Status(state=State.DONE, record=record)
-        failure = self.read_json(f"{where}/failure.json")
-        if failure is not None:
-            return Status(state=State(failure.get("outcome", Outcome.FAILED)), failure=failure)
-        progress = self.read_json(f"{where}/running.json")
+        file = f"{where}/failure.json"
+        if (value := self.read_json(file)) is not None:
+            failure = Failure.read(value, f"{self.uri}: {file}")
+            return Status(state=State(failure.outcome.value), failure=failure)
+        progress = self._running(where)
         if progress is None:
             return Status(state=State.NEW)
         return Status(state=State.RUNNING if alive(progress) else State.INTERRUPTED, progress=progress)
+
+    def record_of(self, where: str) -> Record | None:
+        """The record of an artifact by its name, such as `pretrain/set.seed0-3fb5a7f9`, or None if it is not done."""
+        file = f"{where}/record.json"
+        value = self.read_json(file)
+        return None if value is None else Record.read(value, f"{self.uri}: {file}")
+
+    def _running(self, where: str) -> Running | None:
+        file = f"{where}/running.json"
+        value = self.read_json(file)
+        return None if value is None else Running.read(value, f"{self.uri}: {file}")
 
     def statuses(self, artifacts: Iterable[Artifact]) -> dict[Artifact, Status]:
         """The status of each artifact, read side by side."""
@@ -187,35 +195,34 @@ class Store:
 
     def names(self) -> list[str]:
         """The names of all trained or imported artifacts in the store, done or not."""
-        found = []
+        names = []
         for kind in ("pretrain", "pretrained", "finetune"):
             selector = fs.FileSelector(f"{self.root}/{kind}", allow_not_found=True)
-            found += [f"{kind}/{info.base_name}" for info in self.filesystem.get_file_info(selector)]
-        return sorted(found)
+            names += [f"{kind}/{info.base_name}" for info in self.filesystem.get_file_info(selector)]
+        return sorted(names)
 
-    def record(self, artifact: Artifact, *, result: dict[str, Any], provenance: dict[str, Any]) -> None:
+    def record(self, artifact: Artifact, *, result: DataResult | WeightsResult, provenance: Provenance) -> None:
         """Write the record that makes an artifact done; `result` depends on the description alone."""
         where = name(artifact)
-        self.write_json(
-            f"{where}/record.json",
-            {"artifact": where, "description": describe(artifact), "result": result, "provenance": provenance},
-        )
+        record = Record(artifact=where, description=describe(artifact), result=result, provenance=provenance)
+        self.write_json(f"{where}/record.json", as_json(record))
         for stale in ("running.json", "failure.json"):
             self.delete(f"{where}/{stale}")
 
     def fail(self, artifact: Artifact, *, outcome: Outcome, error: str, log: str) -> None:
-        """Note that an artifact could not be made, at its last known step: in one line and with the traceback."""
+        """Note why an artifact could not be made, in one line and with the traceback, and at which step."""
         where = name(artifact)
-        step = (self.read_json(f"{where}/running.json") or {}).get("step")
-        self.write_json(
-            f"{where}/failure.json", {**here(), "outcome": outcome, "error": error, "step": step, "log": log}
+        progress = self._running(where)
+        failure = Failure(
+            **vars(here()), outcome=outcome, error=error, step=None if progress is None else progress.step, log=log
         )
+        self.write_json(f"{where}/failure.json", as_json(failure))
         self.delete(f"{where}/running.json")
 
     def progress(self, artifact: Artifact, *, step: int, num_steps: int, seconds_per_step: float | None) -> None:
-        """Note that an artifact is being made, how far it is and, where known, how fast."""
-        told = {"step": step, "num_steps": num_steps, "seconds_per_step": seconds_per_step}
-        self.write_json(f"{name(artifact)}/running.json", {**here(), **told})
+        """Note that an artifact is being made, how far it is and, if known, how fast."""
+        running = Running(**vars(here()), step=step, num_steps=num_steps, seconds_per_step=seconds_per_step)
+        self.write_json(f"{name(artifact)}/running.json", as_json(running))
 
     def forget_failure(self, artifact: Artifact) -> None:
         """Let a failed artifact be tried again."""
@@ -223,7 +230,7 @@ class Store:
 
     @contextmanager
     def workspace(self, artifact: Artifact) -> "Iterator[Workspace]":
-        """A local directory with the artifact's files: its own in a local store, else a mirror of them."""
+        """A local directory with the artifact's files: the store's own if it is local, else a mirror."""
         if self.local_root is not None:
             path = self.local_root / name(artifact)
             path.mkdir(parents=True, exist_ok=True)
@@ -238,7 +245,7 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def fetch(self, artifact: Artifact, cache: Path) -> Path:
-        """A local directory with a done artifact's files, downloaded once into `cache` where the store is remote."""
+        """A local directory with the files of a done artifact, downloaded once into `cache` if the store is remote."""
         return self.fetch_by_name(name(artifact), cache)
 
     def fetch_by_name(self, where: str, cache: Path) -> Path:
@@ -247,13 +254,13 @@ class Store:
             return self.local_root / where
         target = cache / where
         if not target.exists():
-            aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.aside")
-            aside.mkdir(parents=True)
-            Workspace(store=self, name=where, path=aside, seen={}).pull()
             try:
-                aside.rename(target)
-            except OSError:  # another trial on this host was first
-                shutil.rmtree(aside)
+                with written_aside(target) as aside:
+                    aside.mkdir()
+                    Workspace(store=self, name=where, path=aside, seen={}).pull()
+            except OSError:
+                if not target.exists():  # else another trial on this host was first
+                    raise
         return target
 
 
@@ -265,7 +272,7 @@ class Workspace:
     name: str
     path: Path
     seen: dict[str, tuple[int, int]] | None
-    """Size and modification time of each mirrored file; None where the directory is the store's own."""
+    """Size and modification time of each mirrored file; None if the directory is the store's own."""
 
     def push(self) -> None:
         """Bring the store up to date: new files first, then the list that makes them count, then deletions."""
@@ -300,15 +307,11 @@ class Workspace:
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """The fields in which two described values differ, as dotted paths."""
-    if isinstance(one, dict) and isinstance(other, dict):
+    """The fields in which two descriptions differ, as dotted paths with both values."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
         return [
             line
             for key in sorted(one.keys() | other.keys())
             for line in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
         ]
     return [] if one == other else [f"{path} ({one!r} against {other!r})"]
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

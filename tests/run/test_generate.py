@@ -18,8 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from raysynth import Dataset, InputError, Mixture, synthetic_tasks, token_space
-from raysynth.data import batches, shard_files
-from raysynth.data import duplicates
+from raysynth.data import batches, duplicates, shard_files
 from raysynth.data.duplicates import first_of_equals, row_hashes
 from raysynth.errors import WorkerError
 from raysynth.run import generate, session
