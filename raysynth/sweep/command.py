@@ -221,9 +221,7 @@ def _missing(current: SweepInStore) -> list[Artifact]:
     Raises `InputError` if one of them needs weights that have not been imported.
     """
     missing = [
-        artifact
-        for artifact, status in current.statuses.items()
-        if status.state not in (State.DONE, State.DIVERGED)
+        artifact for artifact, status in current.statuses.items() if status.state not in (State.DONE, State.DIVERGED)
     ]
     needed = {artifact for dependent in missing for artifact in dependent.inputs()}
     to_import = [artifact for artifact in missing if isinstance(artifact, Pretrained) and artifact in needed]

@@ -120,9 +120,7 @@ class Sweep:
                 cell = _cell(fields, functools.partial(called, trial, values, size))
                 # Grids may overlap: the same fine-tuning counts once.
                 if cells.setdefault(_key(fields), cell) != cell:
-                    raise InputError(
-                        f"two different fine-tunings are the cell {_text(fields)}; give them another axis"
-                    )
+                    raise InputError(f"two different fine-tunings are the cell {_text(fields)}; give them another axis")
         for table in self.tables:
             table.check(list(cells.values()))
         return list(cells.values())
