@@ -2,9 +2,8 @@
 
 import difflib
 import os
-import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -87,38 +86,3 @@ class Named(Mapping[str, Value]):
 
     def __len__(self) -> int:
         return len(self._values)
-
-
-def exit_status(command: Callable[[], int]) -> int:
-    """Run a command of the shell: an `InputError` becomes one line and status 2, Ctrl-C a hint and status 130.
-
-    Where the reader of the output is gone (`| head`), it ends quietly with status 1.
-    """
-    try:
-        status = command()
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
-        return 1
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-
-
-def _one_line(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """Print an `InputError` as one line; leave every other exception to Python."""
-    if not issubclass(kind, InputError):
-        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
-        return
-    frames = [f for f in traceback.extract_tb(trace) if "raysynth" not in f.filename.replace("\\", "/").split("/")[-2:]]  # type: ignore[arg-type]
-    where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
-    print(f"{where}error: {error}", file=sys.stderr)
-
-
-if sys.excepthook is sys.__excepthook__:
-    # A sweep file builds descriptions at its top level, outside `Sweep.main`: a typo there must read as one line too.
-    sys.excepthook = _one_line

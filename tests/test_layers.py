@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "raysynth"
 
 FLOORS = [
     {"errors", "observer"},
+    {"command_line"},
     {"fields"},
     {"tokens", "downstream"},
     {"synthetic"},

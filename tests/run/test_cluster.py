@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raysynth.cli import delete_leftovers, list_leftovers, main
+from raysynth.cli import main
+from raysynth.cli.clusters import delete_leftovers, list_leftovers
 from raysynth.errors import InputError
 from raysynth.run import cluster
 from raysynth.run.execute import trial_resources

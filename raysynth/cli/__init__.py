@@ -1,0 +1,21 @@
+"""The `raysynth` command: tasks and data sets, artifacts of a store, clusters."""
+
+import argparse
+from collections.abc import Sequence
+
+from raysynth.cli import artifacts, clusters, tasks
+from raysynth.command_line import exit_status, parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status. `arguments` defaults to those of the process."""
+    parser = argparse.ArgumentParser(
+        prog="raysynth",
+        description="Synthetic pre-training: tasks, data, weights.",
+        epilog="VERB --help describes a verb's options.",
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for module in (tasks, artifacts, clusters):
+        module.add_verbs(verbs)
+    options = parse(parser, arguments)
+    return exit_status(lambda: int(options.run(options)))

@@ -1,0 +1,163 @@
+"""Verbs on the artifacts of a store: predictions, why, import, export, stats, figure6.
+
+JAX is imported by the verbs that need it.
+"""
+
+import argparse
+from pathlib import Path
+
+from raysynth.command_line import Verbs, add_verb
+from raysynth.errors import InputError, unknown
+from raysynth.report.predictions import print_predictions
+from raysynth.report.tables import comma_separated
+from raysynth.report.why import why
+from raysynth.specs.init_schemes import GroupBy
+from raysynth.specs.models import Dtype, T5Config
+from raysynth.specs.pretraining import published_models
+from raysynth.store.store import Store
+
+_EXAMPLE = "such as pretrain/set.seed0-3fb5a7f9"
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verbs of this module."""
+    for add in (_add_predictions, _add_why, _add_import, _add_export, _add_stats, _add_figure6):
+        add(verbs)
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="URI", required=True, help="the store, as for a sweep")
+
+
+# -------------------------------------------------------------------------------- predictions and descriptions
+
+
+def _add_predictions(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "predictions", _predictions, "print the test predictions of a finished fine-tuning")
+    parser.add_argument(
+        "artifact", metavar="RUN", help="its name in the store, such as finetune/mtop.random.lr0.001.seed0-3b"
+    )
+    _add_store(parser)
+    parser.add_argument("-n", "--num-examples", type=int, help="print at most this many (default: all)")
+    parser.add_argument("--only", choices=("right", "wrong"), help="print right or wrong predictions only")
+
+
+def _predictions(options: argparse.Namespace) -> int:
+    right = None if options.only is None else options.only == "right"
+    print_predictions(options.artifact, Store(options.store), num_examples=options.num_examples, right=right)
+    return 0
+
+
+def _add_why(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "why", _why, "list the fields in which two artifacts of a store differ")
+    parser.add_argument("first", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
+    parser.add_argument("second", metavar="OTHER", help="the name of another one")
+    _add_store(parser)
+
+
+def _why(options: argparse.Namespace) -> int:
+    print(why(options.first, options.second, Store(options.store)))
+    return 0
+
+
+# -------------------------------------------------------------------------------- weights in and out
+
+
+def _add_import(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "import", _import, "import a T5X or Hugging Face checkpoint into a store")
+    parser.add_argument("path", metavar="DIR", type=Path, help="a T5X or Hugging Face directory")
+    parser.add_argument("--name", required=True, help=f"{', '.join(published_models)}, or a name of your own")
+    _add_store(parser)
+    parser.add_argument(
+        "--model",
+        choices=("published", "found"),
+        default="published",
+        help="the expected shape: the published one of that name (default), or for a model of your own the one in DIR",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=list(Dtype),
+        default=Dtype.DEVICE,
+        help="of activations in fine-tuning (default: device)",
+    )
+
+
+def _import(options: argparse.Namespace) -> int:
+    from raysynth.weights.transfer import import_weights
+
+    expected = _published(options.name) if options.model == "published" else None
+    import_weights(options.path, options.name, Store(options.store), expected=expected, dtype=Dtype(options.dtype))
+    return 0
+
+
+def _published(model: str) -> T5Config:
+    if model not in published_models:
+        raise InputError(f"{unknown('pretrained model', model, published_models)}; your own takes --model found")
+    return published_models[model]
+
+
+def _add_export(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "export", _export, "write an artifact's weights as a T5X or Hugging Face directory")
+    parser.add_argument("artifact", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
+    _add_store(parser)
+    parser.add_argument("--format", choices=("t5x", "hugging-face"), required=True)
+    parser.add_argument("out", metavar="OUT", type=Path, help="a directory that does not exist yet")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from raysynth.weights.formats import Format
+    from raysynth.weights.transfer import export_weights
+
+    export_weights(options.artifact, Store(options.store), Format(options.format), options.out)
+    print(options.out)
+    return 0
+
+
+# -------------------------------------------------------------------------------- what weights are like
+
+
+def _add_stats(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "stats", _stats, "print the statistics of an artifact's weights")
+    parser.add_argument("artifact", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
+    _add_store(parser)
+    parser.add_argument(
+        "--by",
+        choices=[group.value for group in GroupBy],
+        default=GroupBy.TYPE.value,
+        help="group parameters as the init schemes do (default: type)",
+    )
+    parser.add_argument("--format", choices=("table", "csv"), default="table", help="csv prints all digits")
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from raysynth.weights.selected import selected
+    from raysynth.weights.statistics import moments, spreadsheet, table
+
+    group_by = GroupBy(options.by)
+    weights = selected(options.artifact, Store(options.store))
+    groups = moments(weights.flat, group_by)
+    if options.format == "csv":
+        print(comma_separated(*spreadsheet(groups, group_by)), end="")
+    else:
+        print(f"{options.artifact.strip('/')}, step {weights.step:,}\n")
+        print(table(groups, group_by))
+    return 0
+
+
+def _add_figure6(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "figure6", _figure6, "draw the mean pre-attention layer norms by layer, as in Figure 6")
+    parser.add_argument(
+        "artifacts", metavar="[LABEL=]ARTIFACT", nargs="+", help="names in the store; LABEL is for the legend"
+    )
+    _add_store(parser)
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="a .png or .svg file; without a suffix, one of each"
+    )
+
+
+def _figure6(options: argparse.Namespace) -> int:
+    from raysynth.weights.figure6 import draw_layer_norms
+
+    for file in draw_layer_norms(options.artifacts, Store(options.store), options.out):
+        print(file)
+    return 0

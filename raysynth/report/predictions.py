@@ -1,0 +1,33 @@
+"""The test predictions of a fine-tuning, printed for reading."""
+
+import json
+
+from raysynth.errors import InputError, unknown
+from raysynth.store.store import Store
+
+
+def print_predictions(run: str, store: Store, *, num_examples: int | None, right: bool | None) -> None:
+    """Print source, target and prediction of test examples, each with whether it is right, and how many are.
+
+    `run` is the name of a fine-tuning in the store; `right` selects right or wrong predictions, None all. Raises
+    `InputError` for an unknown or unfinished run and for an artifact without predictions.
+    """
+    if num_examples is not None and num_examples < 1:
+        raise InputError(f"num_examples must be at least 1, got {num_examples}")
+    run = run.strip("/")
+    if store.record_of(run) is None:
+        runs = (artifact for artifact in store.names() if artifact.startswith("finetune/"))
+        raise unknown(f"finished run of {store.uri}", run, runs)
+    content = store.read_bytes(f"{run}/predictions.jsonl")
+    if content is None:
+        raise InputError(f"{store.uri}: {run} has no predictions; only a fine-tuning does")
+    rows = [json.loads(line) for line in content.decode().splitlines()]
+    selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]
+    for number, row in selected[:num_examples]:
+        print(f"[{number}] {'right' if row['right'] else 'wrong'}")
+        for field in ("source", "target", "prediction"):
+            print(f"  {field + ':':11} {row[field]}")
+        for reference in dict.fromkeys(row.get("references", [])):
+            if reference != row["target"]:
+                print(f"  {'or:':11} {reference}")
+    print(f"{sum(row['right'] for row in rows):,} of {len(rows):,} right")

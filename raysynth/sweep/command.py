@@ -1,0 +1,268 @@
+"""The command line of a sweep file: plan, run, status, report."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real
+from raysynth.data.locations import locations
+from raysynth.downstream.rows import BadRows
+from raysynth.errors import InputError
+from raysynth.report.status import import_command, print_failures, print_plan, print_status
+from raysynth.report.write import print_next, print_report
+from raysynth.run.measure import measure
+from raysynth.run.surroundings import Run
+from raysynth.specs import tiny
+from raysynth.specs.grid import Cell
+from raysynth.specs.identity import Artifact, in_order, name
+from raysynth.specs.pretraining import Pretrained
+from raysynth.store import leases
+from raysynth.store.store import State, Status, Store
+from raysynth.sweep.sweep import Sweep
+
+DEFAULT_STORE = "results"
+"""The folder that holds the default stores, `full` and `tiny`."""
+
+
+def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
+    """Run one verb of a sweep; returns the exit status. `arguments` defaults to those of the process."""
+    options = parse(_parser(sweep), arguments)
+    return exit_status(lambda: int(options.run(_read(sweep, options), options)))
+
+
+# -------------------------------------------------------------------------------- parsers
+
+
+def _parser(sweep: Sweep) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=f"The sweep {sweep.name!r}: {sweep.claim}.", epilog="VERB --help describes a verb's options."
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for add in (_add_plan, _add_run, _add_status, _add_report):
+        add(verbs)
+    return parser
+
+
+def _add_plan(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "plan", plan, "show every artifact with its state, its steps and what is left to do")
+    _add_store(parser)
+    parser.add_argument("--measure", action="store_true", help="first time a few steps of each unknown shape")
+    parser.add_argument("--address", help="with --measure: a running Ray cluster to time on (default: as for run)")
+    parser.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="number of hosts that train in parallel (default: 1)"
+    )
+    parser.add_argument("--price", type=positive_real, help="price of one host for an hour, in any currency")
+
+
+def _add_run(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "run", run, "make every artifact that is missing, then print the tables")
+    _add_store(parser)
+    add_data(parser)
+    parser.add_argument(
+        "--address", help="a running Ray cluster (default: RAY_ADDRESS, or else one is started on this machine)"
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+
+
+def _add_status(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "status", status, "show what is running, waiting, failed and left to do")
+    _add_store(parser)
+    parser.add_argument(
+        "--follow", type=positive_real, metavar="SECONDS", help="repeat this often while anything is running"
+    )
+
+
+def _add_report(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "report", report, "print the tables so far and write them to reports/ in the store")
+    _add_store(parser)
+    parser.add_argument(
+        "--next", action="store_true", help="print instead which differences need more seeds, and the cheapest seeds"
+    )
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="URI",
+        default=os.environ.get("RAYSYNTH_STORE"),
+        help="a directory, or a URI that pyarrow's file systems accept "
+        f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORE}/full, with --tiny ./{DEFAULT_STORE}/tiny)",
+    )
+    parser.add_argument("--tiny", action="store_true", help="run the same grid with a tiny model and few steps")
+
+
+# -------------------------------------------------------------------------------- verbs
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepInStore:
+    """A sweep with what a store knows of its artifacts."""
+
+    sweep: Sweep
+    cells: list[Cell]
+    store: Store
+    statuses: dict[Artifact, Status]
+    """The status of every fine-tuning and of everything that one needs, inputs first."""
+
+    def reread(self) -> "SweepInStore":
+        """The same with the statuses as they are now."""
+        return dataclasses.replace(self, statuses=self.store.statuses(self.statuses))
+
+    def artifacts(self, state: State) -> list[Artifact]:
+        """The artifacts in that state."""
+        return [artifact for artifact, status in self.statuses.items() if status.state is state]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the store has nothing of the sweep."""
+        return len(self.artifacts(State.NEW)) == len(self.statuses)
+
+
+def _read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
+    """The sweep in the store that the options name."""
+    cells = sweep.cells(size=tiny.tiny) if options.tiny else sweep.cells()
+    store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
+    if options.tiny:
+        cells = _without_missing_imports(cells, store)
+    statuses = store.statuses(in_order([cell.artifact for cell in cells]))
+    return SweepInStore(sweep=sweep, cells=cells, store=store, statuses=statuses)
+
+
+def _without_missing_imports(cells: list[Cell], store: Store) -> list[Cell]:
+    """The cells of a tiny sweep, except those that start from weights that have not been imported."""
+    sources = {source for cell in cells for source in cell.artifact.init.sources}
+    missing = {
+        source for source in sources if isinstance(source, Pretrained) and store.status(source).state is not State.DONE
+    }
+    kept = [cell for cell in cells if not missing.intersection(cell.artifact.init.sources)]
+    if len(kept) < len(cells):
+        names = ", ".join(sorted(source.name for source in missing))
+        print(f"left out: {len(cells) - len(kept)} fine-tunings from {names}, not imported", file=sys.stderr)
+    return kept
+
+
+def plan(current: SweepInStore, options: argparse.Namespace) -> int:
+    """Print every artifact with its state, steps and hours."""
+    if options.address and not options.measure:
+        raise InputError("--address needs --measure: only that uses a cluster")
+    if options.measure:
+        current.store.check_writable()
+        measure(current.statuses, current.store, _ray_address(options))
+    print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
+    return 0
+
+
+def status(current: SweepInStore, options: argparse.Namespace) -> int:
+    """Print how far the sweep is, again and again with `--follow`; returns 1 if anything failed or diverged."""
+    if current.is_new:
+        _print_nothing_yet(current.store)
+    while options.follow and current.artifacts(State.RUNNING):
+        print("\033[H\033[2J" if sys.stdout.isatty() else "", end="")
+        print_status(current.statuses, current.store)
+        time.sleep(options.follow)
+        current = current.reread()
+    return print_status(current.statuses, current.store)
+
+
+def report(current: SweepInStore, options: argparse.Namespace) -> int:
+    """Print and write the tables so far, or print which seeds to add."""
+    if current.is_new:
+        _print_nothing_yet(current.store)
+        if current.store.local_root is not None and not current.store.local_root.exists():
+            return 0  # writing the report would create a misspelt directory
+    if options.next:
+        print_next(current.sweep.tables, current.cells, current.statuses, current.store)
+    else:
+        _print_report(current)
+    return 0
+
+
+def _print_nothing_yet(store: Store) -> None:
+    print(f"nothing of this sweep is in {store.uri} yet", file=sys.stderr)
+
+
+def _print_report(current: SweepInStore) -> None:
+    sweep = current.sweep
+    print_report(sweep.name, sweep.claim, sweep.tables, current.cells, current.statuses, current.store)
+
+
+def run(current: SweepInStore, options: argparse.Namespace) -> int:
+    """Make what is missing, then report; returns 1 if anything failed or diverged.
+
+    Artifacts that diverged in an earlier run are not tried again.
+    """
+    data = locations(options.data)
+    store = current.store
+    diverged = {
+        artifact: status.failure.error
+        for artifact, status in current.statuses.items()
+        if status.state is State.DIVERGED and status.failure is not None
+    }
+    missing = _missing(current)
+    failed: dict[Artifact, str] = {}
+    if missing:
+        failed = _make(missing, current, data, options)
+        current = current.reread()
+    else:
+        print(f"nothing to do: all {len(current.artifacts(State.DONE))} artifacts are in {store.uri}")
+    _print_report(current)
+    print_failures(diverged | failed, current.statuses)
+    if diverged or failed:
+        print(f"tracebacks: {store.place}/ARTIFACT/failure.json", file=sys.stderr)
+    return 1 if diverged or failed else 0
+
+
+def _missing(current: SweepInStore) -> list[Artifact]:
+    """The artifacts to make, inputs first.
+
+    Raises `InputError` if one of them needs weights that have not been imported.
+    """
+    missing = [
+        artifact for artifact, status in current.statuses.items() if status.state not in (State.DONE, State.DIVERGED)
+    ]
+    needed = {artifact for dependent in missing for artifact in dependent.inputs()}
+    to_import = [artifact for artifact in missing if isinstance(artifact, Pretrained) and artifact in needed]
+    if to_import:
+        names = ", ".join(map(name, to_import))
+        commands = "; ".join(import_command(artifact, current.store) for artifact in to_import)
+        raise InputError(f"{names} is not in {current.store.uri}; import it: {commands}")
+    return [artifact for artifact in missing if not isinstance(artifact, Pretrained)]
+
+
+def _make(
+    missing: list[Artifact], current: SweepInStore, data: dict[str, str], options: argparse.Namespace
+) -> dict[Artifact, str]:
+    """Make artifacts in a Ray session; returns those that failed or diverged, with the reason."""
+    # These import Ray, which only this verb needs.
+    from raysynth.run.execute import damaged_inputs, execute
+    from raysynth.run.progress import Terminal
+
+    store, done = current.store, set(current.artifacts(State.DONE))
+    store.check_writable()
+    damaged = damaged_inputs(missing, done, store)
+    with leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
+        for artifact in missing:
+            if current.statuses[artifact].state is State.FAILED:
+                store.forget_failure(artifact)
+        print(f"{len(missing)} artifacts to make, {len(done)} done, in {store.uri}", file=sys.stderr)
+        surroundings = Run(
+            store=store,
+            driver=driver,
+            observer=terminal,
+            locations=data,
+            address=_ray_address(options),
+            bad_rows=BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
+            max_failed=1 if options.fail_fast else None,
+        )
+        ended = execute(missing, done, damaged, surroundings)
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)
+    print(f"{counts}, in {store.uri}", file=sys.stderr)
+    return dict(ended.failed)
+
+
+def _ray_address(options: argparse.Namespace) -> str | None:
+    return options.address or os.environ.get("RAY_ADDRESS")

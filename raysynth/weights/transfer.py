@@ -1,0 +1,98 @@
+"""Weights from a T5X or Hugging Face directory into a store, and out of a store into such a directory."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from raysynth.errors import InputError
+from raysynth.model.checkpoints import params_digest, write_params
+from raysynth.specs.identity import describe, name
+from raysynth.specs.models import Dtype, T5Config
+from raysynth.specs.pretraining import Pretrained, published_models
+from raysynth.store.marks import provenance
+from raysynth.store.store import Store
+from raysynth.weights.formats import Format, detect, read
+from raysynth.weights.hugging_face import write_hugging_face
+from raysynth.weights.selected import selected
+from raysynth.weights.t5x import write_t5x
+
+# -------------------------------------------------------------------------------- import
+
+
+def import_weights(directory: Path, model_name: str, store: Store, *, expected: T5Config | None, dtype: Dtype) -> None:
+    """Import the checkpoint in `directory` as the `Pretrained` named `model_name`; prints how a sweep describes it.
+
+    `expected` is the shape that it must have, None any; `dtype` is that of activations in fine-tuning. Raises
+    `InputError` if the checkpoint is damaged or has another shape, and if the store holds other weights under the same
+    description.
+    """
+    started = time.time()
+    config, params = read(directory)
+    if expected is not None:
+        _check_shape(config, expected, f"{directory}: {model_name}")
+    artifact = Pretrained(name=model_name, model=dataclasses.replace(config, dtype=dtype))
+    digest = params_digest(params)
+    record = store.status(artifact).record
+    if record is None:
+        store.check_writable()
+        with store.workspace(artifact) as workspace:
+            write_params(workspace.path / "checkpoints", 0, params)
+            workspace.push()
+        source = {"imported_from": str(directory.absolute()), "format": str(detect(directory))}
+        result = {"selected_step": 0, "params_sha256": digest}
+        store.record(artifact, result=result, provenance={**provenance(started), **source})
+        print(f"{store.uri}/{name(artifact)}")
+    elif record["result"]["params_sha256"] == digest:
+        print(f"nothing to do: {name(artifact)} is in {store.uri}")
+    else:
+        raise InputError(
+            f"{store.uri}/{name(artifact)} holds other weights than {directory}; take another --name or delete it"
+        )
+    print(f"in a sweep: {_python(artifact)}")
+
+
+def _check_shape(config: T5Config, expected: T5Config, where: str) -> None:
+    for field, value in vars(expected).items():
+        if field != "dtype" and getattr(config, field) != value:
+            raise InputError(f"{where} has {field} {value}, found {getattr(config, field)}")
+
+
+def _python(artifact: Pretrained) -> str:
+    """The Python expression that describes the artifact."""
+    if artifact.name in published_models and artifact.model == published_models[artifact.name]:
+        return f"pretrained({artifact.name!r})"
+    fields = ", ".join(f"{field}={value!r}" for field, value in _fields(describe(artifact.model)).items())
+    return f"pretrained({artifact.name!r}, model=T5Config({fields}))"
+
+
+# -------------------------------------------------------------------------------- export
+
+
+def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None:
+    """Write the selected checkpoint of the artifact with that name to the new directory `out`.
+
+    Raises `InputError` for an artifact without weights and if `out` exists.
+    """
+    weights = selected(artifact, store)
+    config = described_model(weights.description)
+    match form:
+        case Format.T5X:
+            write_t5x(out, config, weights.params, step=weights.step)
+        case Format.HUGGING_FACE:
+            write_hugging_face(out, config, weights.params)
+
+
+def described_model(description: dict[str, Any]) -> T5Config:
+    """The model of a described artifact: its own, that of its init scheme, or that of the scheme's source."""
+    for field in ("model", "onto"):
+        if field in description:
+            return T5Config(**_fields(description[field]))
+    schemes = description.get("schemes", [None])
+    return described_model(description.get("init") or description.get("source") or schemes[0])
+
+
+def _fields(model: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a described `T5Config`."""
+    fields = {field: value for field, value in model.items() if field != "is"}
+    return {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}
