@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "raysynth"
 
 FLOORS = [
-    {"errors"},
+    {"errors", "observer"},
     {"fields"},
     {"tokens", "downstream"},
     {"synthetic"},

@@ -14,6 +14,7 @@ from tensorboardX.summary import hparams as hparams_summary
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import Diverged, InputError
 from raysynth.model.devices import device
+from raysynth.observer import Progress, Silent
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
@@ -55,7 +56,7 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
             if isinstance(artifact, Pretrain):
                 data = store.fetch(artifact.data, cache)
                 outcome = train.pretrain(
-                    artifact, data=data, directory=workspace.path, report=board.report, saved=workspace.push
+                    artifact, data=data, directory=workspace.path, observer=board, saved=workspace.push
                 )
             elif isinstance(artifact, Finetune):
                 data = store.fetch(artifact.task.data, cache)
@@ -69,7 +70,7 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
                     data=data,
                     sources=sources,
                     directory=workspace.path,
-                    report=board.report,
+                    observer=board,
                     saved=workspace.push,
                 )
             else:
@@ -82,7 +83,7 @@ def make(artifact: Artifact, *, store: Store, cache: Path, tell: Callable[[dict[
         store.record(artifact, result=outcome.result, provenance=told)
 
 
-class _Board:
+class _Board(Silent):
     """Takes a run's progress to TensorBoard, the store and the driver."""
 
     def __init__(self, artifact: Artifact, workspace: Workspace, store: Store, tell: Callable[[dict[str, Any]], None]):
@@ -94,7 +95,13 @@ class _Board:
         self._told = self._marked = float("-inf")
         self._speed: float | None = None
 
-    def report(self, progress: Any) -> None:
+    def progress(self, artifact: str, progress: Progress) -> None:
+        self._report(progress, evaluated=False)
+
+    def evaluated(self, artifact: str, progress: Progress) -> None:
+        self._report(progress, evaluated=True)
+
+    def _report(self, progress: Progress, *, evaluated: bool) -> None:
         now = time.monotonic()
         if self._writer is None:
             self._writer = SummaryWriter(
@@ -105,7 +112,6 @@ class _Board:
         for tag, value in progress.scalars.items():
             self._writer.add_scalar(tag, value, progress.step)
         self._speed = progress.scalars.get("speed/seconds_per_step", self._speed)
-        evaluated = any(tag.startswith("validation/") for tag in progress.scalars)
         if evaluated:
             self._writer.flush()
         if evaluated or now - self._marked > MARK_SECONDS:
