@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ from raysynth.model.t5 import T5, Params
 from raysynth.tokens.token_space import EOS, PAD
 
 Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
-"""From tokens [batch, beams], their place (scalar) and a cache: logits [batch, beams, vocab] float32 of the next tokens
-and the grown cache, whose leaves begin with [batch, beams]. The first token is 0."""
+"""Maps tokens [batch, beams], their position (a scalar) and a cache to the logits [batch, beams, vocab] float32 of the
+next tokens and the updated cache. The leaves of the cache start with the axes [batch, beams]. The first token is 0."""
 
 
 def generate(
@@ -24,9 +24,9 @@ def generate(
     num_beams: int = 1,
     length_penalty: float = 0.6,
 ) -> tuple[jax.Array, jax.Array]:
-    """The best hypothesis of each row: [batch, decode_length] int32 with 0 after end of sequence, and [batch] scores.
+    """The best hypothesis of each row, [batch, decode_length] int32, 0 after end of sequence, and its score [batch].
 
-    One beam is greedy search, more are beam search; compiled once per model and shape.
+    One beam means greedy search, more mean beam search. Compiled once per model and shape.
     """
     penalty = jnp.asarray(length_penalty, jnp.float32)
     return _generate(model, decode_length, num_beams, params, encoder_input_tokens, penalty)
@@ -42,7 +42,9 @@ def _generate(
     )
 
     def step(tokens: jax.Array, position: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-        return model.apply(variables, tokens, position, memory, cache, method="decode_step")
+        return cast(
+            tuple[jax.Array, Any], model.apply(variables, tokens, position, memory, cache, method="decode_step")
+        )
 
     if num_beams == 1:
         return greedy_search(
@@ -60,8 +62,9 @@ def _generate(
 
 
 def brevity(length: jax.Array, length_penalty: jax.Array | float) -> jax.Array:
-    """What a finished hypothesis's log-probability is divided by; `length` counts end of sequence (Wu et al. 2016)."""
-    return ((5.0 + length.astype(jnp.float32)) / 6.0) ** length_penalty
+    """The divisor of a finished hypothesis's log-probability (Wu et al. 2016); `length` includes end of sequence."""
+    penalty: jax.Array = ((5.0 + length.astype(jnp.float32)) / 6.0) ** length_penalty
+    return penalty
 
 
 class _Greedy(NamedTuple):
@@ -77,9 +80,9 @@ class _Greedy(NamedTuple):
 def greedy_search(
     step: Step, cache: Any, *, batch_size: int, decode_length: int, length_penalty: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
-    """The most likely token at every place until end of sequence; scores as those of beam search.
+    """The most likely token at every position until end of sequence, and scores as in beam search.
 
-    The first result is [batch, decode_length] int32 with 0 after end of sequence, the second [batch] float32.
+    Sequences are [batch, decode_length] int32 with 0 after end of sequence, scores [batch] float32.
     """
 
     def running(state: _Greedy) -> jax.Array:
@@ -117,13 +120,13 @@ def greedy_search(
 class _Beams(NamedTuple):
     position: jax.Array
     live: jax.Array
-    """[batch, beams, decode_length] int32 hypotheses without end of sequence, best first."""
+    """[batch, beams, decode_length] int32: hypotheses without end of sequence, best first."""
     log_probs: jax.Array
-    """[batch, beams] float32 of the live ones, -inf where there is none."""
+    """[batch, beams] float32: log-probabilities of the live hypotheses, -inf for empty beams."""
     finished: jax.Array
-    """[batch, beams, decode_length] int32 hypotheses that ended, best first."""
+    """[batch, beams, decode_length] int32: hypotheses that ended, best first."""
     scores: jax.Array
-    """[batch, beams] float32 of the finished ones, -inf where there is none."""
+    """[batch, beams] float32: scores of the finished hypotheses, -inf for empty beams."""
     cache: Any
 
 
@@ -138,9 +141,9 @@ def beam_search(
 ) -> tuple[jax.Array, jax.Array]:
     """Hypotheses [batch, beams, decode_length] int32, best first, and their scores [batch, beams] float32.
 
-    A hypothesis that ended scores its log-probability over `brevity`; places of hypotheses not found score -inf. A row
-    in which none ended gives its live hypotheses with their plain log-probabilities. Ends early when no live hypothesis
-    can overtake the worst finished one of its row. As T5X's `decoding.py`, but for the order (best last there).
+    A finished hypothesis scores its log-probability divided by `brevity`; empty beams score -inf. A row without any
+    finished hypothesis returns its live ones with their plain log-probabilities. The search stops early once no live
+    hypothesis can overtake the worst finished one of its row. Follows T5X's `decoding.py`, which orders best last.
     """
     longest = brevity(jnp.int32(decode_length + 1), length_penalty)
 
@@ -149,12 +152,12 @@ def beam_search(
         return (state.position < decode_length) & ~jnp.all(settled)
 
     def advance(state: _Beams) -> _Beams:
-        before = jnp.maximum(state.position - 1, 0)
-        last = jax.lax.dynamic_index_in_dim(state.live, before, axis=2, keepdims=False)  # 0 at the first step
+        previous = jnp.maximum(state.position - 1, 0)
+        last = jax.lax.dynamic_index_in_dim(state.live, previous, axis=2, keepdims=False)  # 0 at the first step
         logits, cache = step(last, state.position, state.cache)
         log_probs = state.log_probs[..., None] + jax.nn.log_softmax(logits)
 
-        # Each beam ends in one way only, so twice as many candidates as beams hold enough that go on.
+        # Each beam can end in one way only, so among twice as many candidates as beams enough continue.
         vocab_size = logits.shape[-1]
         log_probs, chosen = jax.lax.top_k(log_probs.reshape(batch_size, -1), 2 * num_beams)
         parents, tokens = chosen // vocab_size, chosen % vocab_size
@@ -175,21 +178,25 @@ def beam_search(
             cache=jax.tree.map(lambda leaf: _take(leaf, _take(parents, kept)), cache),
         )
 
-    nothing = jnp.full((batch_size, num_beams, decode_length), PAD, jnp.int32)
-    none = jnp.full((batch_size, num_beams), -jnp.inf, jnp.float32)
+    no_tokens = jnp.full((batch_size, num_beams, decode_length), PAD, jnp.int32)
+    no_scores = jnp.full((batch_size, num_beams), -jnp.inf, jnp.float32)
     start = _Beams(
         position=jnp.int32(0),
-        live=nothing,
-        log_probs=none.at[:, 0].set(0.0),
-        finished=nothing,
-        scores=none,
+        live=no_tokens,
+        log_probs=no_scores.at[:, 0].set(0.0),
+        finished=no_tokens,
+        scores=no_scores,
         cache=cache,
     )
     end = jax.lax.while_loop(running, advance, start)
-    found = end.scores[:, :1] > -jnp.inf
-    return jnp.where(found[..., None], end.finished, end.live), jnp.where(found, end.scores, end.log_probs)
+    any_finished = end.scores[:, :1] > -jnp.inf
+    return (
+        jnp.where(any_finished[..., None], end.finished, end.live),
+        jnp.where(any_finished, end.scores, end.log_probs),
+    )
 
 
 def _take(leaf: jax.Array, beams: jax.Array) -> jax.Array:
-    """[batch, chosen, ...] entries of leaf [batch, beams, ...] at beams [batch, chosen]."""
-    return jax.vmap(lambda row, places: row[places])(leaf, beams)
+    """The entries [batch, chosen, ...] of a leaf [batch, beams, ...] at the indices `beams` [batch, chosen]."""
+    chosen: jax.Array = jax.vmap(lambda row, indices: row[indices])(leaf, beams)
+    return chosen

@@ -1,6 +1,7 @@
 """The devices of this host, and random keys by purpose."""
 
 import zlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,11 +24,21 @@ def mesh() -> Mesh:
 
 
 def replicated() -> NamedSharding:
-    return NamedSharding(mesh(), PartitionSpec())
+    """The placement of arrays of which every device holds a copy."""
+    return NamedSharding(mesh(), PartitionSpec())  # type: ignore[no-untyped-call]  # JAX does not annotate it
 
 
-def place(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-    """Share the rows of each block out to the host's devices; raises `InputError` where they do not divide."""
+class DeviceBlock(NamedTuple):
+    """A `Block` whose arrays are on the devices."""
+
+    encoder_input_tokens: jax.Array
+    """[rows, input_length] int32, 0 where padded."""
+    decoder_target_tokens: jax.Array
+    """[rows, target_length] int32, 0 where padded."""
+
+
+def place(blocks: tuple[Block, ...]) -> tuple[DeviceBlock, ...]:
+    """Divide the rows of each block among the host's devices; raises `InputError` if they do not divide evenly."""
     devices = mesh()
     for block in blocks:
         if len(block.encoder_input_tokens) % devices.size:
@@ -35,7 +46,8 @@ def place(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
                 f"batch_size must be a multiple of this host's {devices.size} devices, "
                 f"got {len(block.encoder_input_tokens)}"
             )
-    return jax.device_put(blocks, NamedSharding(devices, PartitionSpec("data")))
+    rows = NamedSharding(devices, PartitionSpec("data"))  # type: ignore[no-untyped-call]  # JAX does not annotate it
+    return tuple(DeviceBlock(*jax.device_put(tuple(block), rows)) for block in blocks)
 
 
 def named_key(seed: int, name: str) -> jax.Array:

@@ -1,89 +1,108 @@
 """Evaluation of a model: teacher-forced token accuracy and loss, and decoded predictions with their scores."""
 
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.data.batches import Examples
-from raysynth.data.layout import Block, PadToLongest, evaluation_batches
+from raysynth.data.layout import PadToLongest, evaluation_batches
 from raysynth.downstream import metrics
 from raysynth.model.decode import generate
-from raysynth.model.devices import place
-from raysynth.model.t5 import T5, Params, loss_and_counts
+from raysynth.model.devices import DeviceBlock, place
+from raysynth.model.t5 import T5, Params, loss_and_counts, teacher_forced_logits
 from raysynth.specs.finetuning import DownstreamTask
 from raysynth.specs.recipes import Recipe
 from raysynth.tokens.vocabulary import Vocabulary
 
 
-def right_answers(examples: Examples, rows: np.ndarray, vocabulary: Vocabulary) -> list[tuple[str, ...]]:
-    """What counts as right for each of the rows: the data set's references, else the target.
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Evaluates parameters of one network on the examples of one split."""
 
-    What no sequence of ids can spell counts as its closest spelling: T5's vocabulary has no braces, for one. References
-    stay as they are, as in T5's evaluation of SQuAD.
-    """
-    if examples.references:
-        return [examples.references[row] for row in rows]
-    return [(vocabulary.decode(vocabulary.encode(examples.texts[row][1])),) for row in rows]
+    network: T5
+    recipe: Recipe
+    layout: PadToLongest
+    examples: Examples
+    num_examples: int | None = None
+    """Only the first examples count; None takes all."""
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The rows of `examples` that count, [count] int64."""
+        return self.examples.head(self.num_examples)
+
+    def scores(self, params: Params) -> dict[str, float]:
+        """Teacher-forced `token_accuracy`, and the mean `loss` per token."""
+        recipe = self.recipe
+        sums: dict[str, float] = {}
+        for _, block in evaluation_batches(self.examples, self.rows, recipe.batch_size, self.layout):
+            counts = eval_step(self.network, recipe.z_loss, recipe.label_smoothing, params, place((block,))[0])
+            for name, value in counts.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        return {
+            "token_accuracy": metrics.token_accuracy(sums["correct"], sums["weight"]),
+            "loss": sums["loss"] / sums["weight"],
+        }
 
 
-def scores_of(task: DownstreamTask, predictions: list[str], answers: list[tuple[str, ...]]) -> dict[str, list[float]]:
-    """The score of every prediction by each of the task's metrics of decoded text."""
-    names = [metric for metric in task.metrics if metric != "token_accuracy"]
-    return {metric: metrics.metrics[metric].scores(predictions, answers) for metric in names}
+@dataclass(frozen=True, kw_only=True)
+class TextEvaluator(Evaluator):
+    """An evaluator for a downstream task, whose examples have texts."""
+
+    recipe: DownstreamTask
+    vocabulary: Vocabulary
+
+    def all_scores(self, params: Params) -> dict[str, float]:
+        """`scores`, and the mean of each of the task's metrics of decoded text."""
+        return self.scores(params) | means(self.text_scores(self.predictions(params)))
+
+    def predictions(self, params: Params) -> list[str]:
+        """The decoded prediction for each row, in the order of `rows`."""
+        task = self.recipe
+        texts: dict[int, str] = {}
+        for rows, block in evaluation_batches(self.examples, self.rows, task.batch_size, self.layout):
+            sequences, _ = generate(
+                self.network,
+                params,
+                place((block,))[0].encoder_input_tokens,
+                decode_length=task.decode_length,
+                num_beams=task.num_beams,
+                length_penalty=task.length_penalty,
+            )
+            for row, ids in zip(rows, np.asarray(sequences), strict=False):  # the block may end in padding rows
+                texts[int(row)] = self.vocabulary.decode(ids.tolist())
+        return [texts[int(row)] for row in self.rows]
+
+    @cached_property
+    def answers(self) -> list[tuple[str, ...]]:
+        """The right answers for each row: the data set's references if it has any, else the target.
+
+        A target counts as it reads after encoding and decoding, because a model cannot produce text that no ids spell;
+        T5's vocabulary has no braces, for example. References stay as they are, as in T5's evaluation of SQuAD.
+        """
+        if self.examples.references:
+            return [self.examples.references[row] for row in self.rows]
+        vocabulary = self.vocabulary
+        return [(vocabulary.decode(vocabulary.encode(self.examples.texts[row][1])),) for row in self.rows]
+
+    def text_scores(self, predictions: list[str]) -> dict[str, list[float]]:
+        """The score of each prediction by each of the task's metrics of decoded text."""
+        names = [metric for metric in self.recipe.metrics if metric != "token_accuracy"]
+        return {metric: metrics.metrics[metric].scores(predictions, self.answers) for metric in names}
 
 
 def means(scores: dict[str, list[float]]) -> dict[str, float]:
+    """The mean of each metric's scores."""
     return {metric: sum(values) / len(values) for metric, values in scores.items()}
 
 
-def layout_of(recipe: Recipe) -> PadToLongest:
-    return PadToLongest(input_length=recipe.input_length, target_length=recipe.target_length)
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def eval_step(network: T5, z_loss: float, label_smoothing: float, params: Params, block: Block) -> dict[str, jax.Array]:
-    """Summed loss, right tokens and tokens of one block, without dropout."""
-    logits = network.apply({"params": params}, *block)
+def eval_step(
+    network: T5, z_loss: float, label_smoothing: float, params: Params, block: DeviceBlock
+) -> dict[str, jax.Array]:
+    """The sums of `loss_and_counts` over one block, without dropout."""
+    logits = teacher_forced_logits(network, params, block)
     return loss_and_counts(logits, block.decoder_target_tokens, z_loss=z_loss, label_smoothing=label_smoothing)
-
-
-def evaluate(
-    network: T5, params: Params, examples: Examples, rows: np.ndarray, recipe: Recipe, layout: PadToLongest
-) -> dict[str, float]:
-    """Teacher-forced token accuracy and mean loss per token over the given rows."""
-    sums: dict[str, float] = {}
-    for _, block in evaluation_batches(examples, rows, recipe.batch_size, layout):
-        counts = eval_step(network, recipe.z_loss, recipe.label_smoothing, params, place((block,))[0])
-        for name, value in counts.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return {
-        "token_accuracy": metrics.token_accuracy(sums["correct"], sums["weight"]),
-        "loss": sums["loss"] / sums["weight"],
-    }
-
-
-def decode_texts(
-    network: T5,
-    params: Params,
-    examples: Examples,
-    task: DownstreamTask,
-    layout: PadToLongest,
-    vocabulary: Vocabulary,
-    rows: np.ndarray | None = None,
-) -> list[str]:
-    """The decoded prediction for each of the rows, in their order; None decodes all."""
-    rows = examples.head(None) if rows is None else rows
-    texts: dict[int, str] = {}
-    for part, block in evaluation_batches(examples, rows, task.batch_size, layout):
-        sequences, _ = generate(
-            network,
-            params,
-            place((block,))[0].encoder_input_tokens,
-            decode_length=task.decode_length,
-            num_beams=task.num_beams,
-            length_penalty=task.length_penalty,
-        )
-        for row, ids in zip(part, np.asarray(sequences), strict=False):  # the block may end in padding rows
-            texts[int(row)] = vocabulary.decode(ids.tolist())
-    return [texts[int(row)] for row in rows]

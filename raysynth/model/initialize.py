@@ -1,4 +1,4 @@
-"""Applies an init scheme to random parameters: values change; structure, shapes and dtypes do not."""
+"""Applies an init scheme to random parameters: values change, but structure, shapes and dtypes do not."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+import numpy.typing as npt
 
 from raysynth.errors import InputError
-from raysynth.model.t5 import Params
+from raysynth.model.t5 import Params, flat_params, nested_params
 from raysynth.specs.init_schemes import (
     ComposedInit,
     ConstantInit,
@@ -27,20 +27,21 @@ from raysynth.specs.pretraining import Source
 def initialize(
     scheme: InitScheme, random_params: Params, source_params: Mapping[Source, Params], key: jax.Array
 ) -> Params:
-    """The parameters that training starts from: `random_params` with what the scheme touches set anew.
+    """The parameters that training starts from: `random_params`, with new values where the scheme sets them.
 
-    All are nested dicts, one for each of the scheme's sources; theirs may be NumPy arrays, and only those that the
-    scheme touches are needed. Draws depend on the key and the parameter's path only. Sections 5.1 to 5.3, Appendix H.
+    `source_params` holds the parameters of each of the scheme's sources; they may be NumPy arrays, and only those that
+    the scheme reads are needed. Draws depend on the key and the parameter's path only. Raises `InputError` if a
+    source's parameter is missing or has the wrong shape. Sections 5.1 to 5.3, Appendix H.
     """
-    params = flatten_dict(random_params, sep="/")
-    sources = {source: flatten_dict(tree, sep="/") for source, tree in source_params.items()}
-    return unflatten_dict(params | _new(scheme, params, sources, key), sep="/")
+    params = flat_params(random_params)
+    sources = {source: flat_params(tree) for source, tree in source_params.items()}
+    return nested_params(params | _new(scheme, params, sources, key))
 
 
 def _new(
     scheme: InitScheme, params: dict[str, jax.Array], sources: dict[Source, dict[str, Any]], key: jax.Array
 ) -> dict[str, jax.Array]:
-    """What the scheme sets, by path."""
+    """The values that the scheme sets, by path."""
     match scheme:
         case RandomInit():
             return {}
@@ -55,8 +56,8 @@ def _new(
             return _drawn(scheme, params, sources, key)
         case ComposedInit():
             new: dict[str, jax.Array] = {}
-            for one in scheme.schemes:
-                new |= _new(one, params, sources, key)
+            for part in scheme.schemes:
+                new |= _new(part, params, sources, key)
             return new
 
 
@@ -65,11 +66,11 @@ def _drawn(
 ) -> dict[str, jax.Array]:
     shapes, values = paths(scheme.source.model), sources[scheme.source]
     new = {}
-    for ours, theirs in statistics_of(scheme).items():
-        mean, sd = mean_and_sd([_source_value(path, shapes, values) for path in theirs])
-        if scheme.statistic is Statistic.SCALE:
-            mean, sd = (mean, 0.0) if parse(ours[0]).kind is Kind.LAYER_NORM else (0.0, sd)  # one kind to a group
-        for path in ours:
+    for target_paths, source_paths in statistics_of(scheme).items():
+        mean, sd = mean_and_sd([_source_value(path, shapes, values) for path in source_paths])
+        if scheme.statistic is Statistic.SCALE:  # a group holds layer norms only, or none
+            mean, sd = (mean, 0.0) if parse(target_paths[0]).kind is Kind.LAYER_NORM else (0.0, sd)
+        for path in target_paths:
             new[path] = mean + sd * _standard_normal(path, params[path], key)
     return new
 
@@ -78,7 +79,7 @@ def _standard_normal(path: str, like: jax.Array, key: jax.Array) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, np.uint32(zlib.crc32(path.encode()))), like.shape, like.dtype)
 
 
-def _source_value(path: str, shapes: dict[str, tuple[int, ...]], source: dict[str, Any]) -> np.ndarray:
+def _source_value(path: str, shapes: dict[str, tuple[int, ...]], source: dict[str, Any]) -> npt.NDArray[Any]:
     if path not in source:
         raise InputError(f"the source's parameters have no {path!r}")
     if source[path].shape != shapes[path]:
@@ -86,7 +87,7 @@ def _source_value(path: str, shapes: dict[str, tuple[int, ...]], source: dict[st
     return np.asarray(source[path])
 
 
-def mean_and_sd(arrays: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Mean and population standard deviation of all the arrays' values together."""
+def mean_and_sd(arrays: Iterable[npt.NDArray[Any]]) -> tuple[float, float]:
+    """Mean and population standard deviation over the values of all arrays together, in float64."""
     values = np.concatenate([np.ravel(array) for array in arrays]).astype(np.float64)
     return float(values.mean()), float(values.std())

@@ -3,6 +3,8 @@
 The learning rate is an argument of `update`, not part of the optimizer, so one compiled step serves a whole grid.
 """
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,17 +13,18 @@ import optax
 from raysynth.model.t5 import Params
 from raysynth.specs.recipes import Constant, InverseSquareRoot, Schedule
 
-State = optax.FactoredState
+State: TypeAlias = optax.FactoredState
 
-# T5X's settings (Appendices A and B keep them): decay 1 - step^-0.8, factored from 128 x 128 up, no momentum.
+# T5X's settings, which the paper keeps (Appendices A and B): decay 1 - step^-0.8, factored from 128 x 128 up, no
+# momentum.
 _SCALE = optax.scale_by_factored_rms(decay_rate=0.8, min_dim_size_to_factor=128, epsilon=1e-30)
 _CLIP = optax.clip_by_block_rms(1.0)
 _SMALLEST_SCALE = 1e-3
-"""A parameter smaller than this in root mean square is moved as if it had this size."""
+"""A parameter whose root mean square is smaller is updated as if it had this size."""
 
 
 def init(params: Params) -> State:
-    """The state before the first update, of float32 leaves; rows and columns only for large matrices."""
+    """The state before the first update: float32 leaves, factored into rows and columns for large matrices only."""
     return _SCALE.init(params)
 
 
@@ -34,15 +37,15 @@ def update(gradients: Params, state: State, params: Params, learning_rate: jax.A
     updates, state = _SCALE.update(gradients, state, params)
     updates, _ = _CLIP.update(updates, optax.EmptyState())
 
-    def move(param: jax.Array, update: jax.Array) -> jax.Array:
+    def updated(param: jax.Array, update: jax.Array) -> jax.Array:
         size = jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(param))), _SMALLEST_SCALE)
         return param - (learning_rate * size) * update
 
-    return jax.tree.map(move, params, updates), state
+    return jax.tree.map(updated, params, updates), state
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """The learning rate of the update after `step` updates; a float32 value, computed on the host."""
+    """The learning rate of the update that follows `step` updates: a float32 value, computed on the host."""
     match schedule:
         case Constant():
             return float(np.float32(schedule.learning_rate))

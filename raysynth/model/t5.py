@@ -1,45 +1,64 @@
 """T5 1.0 and 1.1 in flax linen: the model, its initial parameters and its loss.
 
 Parameter paths, shapes and initial distributions are those of T5X's `examples/t5` (Appendix K), so checkpoints and
-init schemes address the same leaves. Letters of shapes in `einsum` calls: h heads, q query places, k key places,
-d head_dim, e emb_dim, v vocabulary.
+init schemes address the same leaves. Letters in `einsum` subscripts: h heads, q query positions, k key positions,
+d head_dim.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from operator import mul
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.nn.initializers import normal, ones, variance_scaling
 
+from raysynth.model.devices import DeviceBlock
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.tokens.token_space import PAD
 
 Params = dict[str, Any]
+"""Parameters as nested dicts of arrays."""
 
 MASKED = -1e10
-"""Added to the attention logits of keys that must not be seen."""
+"""Added to the attention logits of masked keys."""
 
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "linear": lambda x: x}
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "linear": lambda x: x,
+}
 """`jax.nn.gelu` is the tanh approximation, as in T5 1.1."""
 
 
 def activation_dtype(dtype: Dtype) -> Any:
-    """The type of activations on this process's default device."""
+    """The dtype of activations on this process's default device."""
     if dtype is Dtype.DEVICE:
         return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     return jnp.dtype(dtype.value)
+
+
+def flat_params(params: Params) -> dict[str, Any]:
+    """The arrays by path, such as `encoder/encoder_norm/scale`."""
+    return dict(flatten_dict(params, sep="/"))  # type: ignore[no-untyped-call]  # Flax does not annotate it
+
+
+def nested_params(flat: Mapping[str, Any]) -> Params:
+    """The inverse of `flat_params`."""
+    return dict(unflatten_dict(flat, sep="/"))  # type: ignore[no-untyped-call]  # Flax does not annotate it
 
 
 # -------------------------------------------------------------------------------- masks and shifts
 
 
 def shift_right(targets: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
-    """The decoder's input: [batch, length] targets moved one place to the right, 0 at the start of every segment."""
+    """The decoder's input: [batch, length] targets shifted one position right, 0 at the start of every segment."""
     shifted = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
     if segment_ids is None:
         return shifted
@@ -47,35 +66,36 @@ def shift_right(targets: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
 
 
 def padding_bias(tokens: jax.Array) -> jax.Array:
-    """[batch, 1, 1, length] float32 that hides padding keys.
+    """[batch, 1, 1, length] float32 bias that masks padding keys.
 
-    T5X hides them from padding queries too, whose outputs no loss and no other place ever reads.
+    Unlike T5X's mask it does not depend on the query, because nothing reads the outputs of padding queries.
     """
     return jnp.where(tokens > PAD, 0.0, MASKED).astype(jnp.float32)[:, None, None, :]
 
 
 def attention_bias(tokens: jax.Array, key_ids: jax.Array | None, query_ids: jax.Array | None) -> jax.Array:
-    """Padding bias of the keys' [batch, length] tokens; with segment ids also hides keys of other segments."""
+    """The padding bias of the keys' tokens [batch, length]; with segment ids, keys of other segments are masked too."""
     bias = padding_bias(tokens)
     if key_ids is None or query_ids is None:
         return bias
-    other = query_ids[:, None, :, None] != key_ids[:, None, None, :]
-    return bias + jnp.where(other, MASKED, 0.0).astype(jnp.float32)
+    different = query_ids[:, None, :, None] != key_ids[:, None, None, :]
+    return bias + jnp.where(different, MASKED, 0.0).astype(jnp.float32)
 
 
-def causal_bias(length: int) -> np.ndarray:
-    """[1, 1, length, length] float32 that hides later keys."""
+def causal_bias(length: int) -> npt.NDArray[np.float32]:
+    """[1, 1, length, length] float32 bias that masks later keys."""
     return np.triu(np.full((length, length), MASKED, np.float32), k=1)[None, None]
 
 
 def relative_buckets(
-    relative_positions: np.ndarray, *, bidirectional: bool, num_buckets: int, max_distance: int
-) -> np.ndarray:
-    """The bucket (int32) of each key place minus query place: exact for small distances, then logarithmic.
+    relative_positions: npt.NDArray[np.integer[Any]], *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> npt.NDArray[np.int32]:
+    """The bucket (int32) of each key position minus query position: one per small distance, then logarithmic.
 
-    Bidirectional buckets (encoder) keep the second half for later keys; the others (decoder) put all later keys in
-    bucket 0. The quotient of logarithms is float32, as in T5X and Hugging Face, which decides the bucket at some
-    distances; the logarithm itself is rounded from float64, because NumPy's float32 one differs between processors.
+    Bidirectional buckets (encoder) reserve the second half for later keys; the others (decoder) put all later keys in
+    bucket 0. The quotient of logarithms is float32, as in T5X and Hugging Face, because this decides the bucket at some
+    distances. The logarithm itself is rounded from float64, because NumPy's float32 logarithm differs between
+    processors.
     """
     distance = -np.asarray(relative_positions)
     offset = np.zeros_like(distance)
@@ -90,7 +110,8 @@ def relative_buckets(
     logarithm = np.log(ratio.astype(np.float64)).astype(np.float32)
     steps = (logarithm / np.float32(np.log(max_distance / exact)) * (num_buckets - exact)).astype(np.int32)
     far = np.minimum(exact + steps, num_buckets - 1)
-    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+    buckets: npt.NDArray[np.int32] = (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+    return buckets
 
 
 # -------------------------------------------------------------------------------- layers
@@ -98,10 +119,10 @@ def relative_buckets(
 
 @jax.custom_vjp
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[..., out] product of x [..., in] and kernel [in, out].
+    """The product [..., out] of x [..., in] and kernel [in, out].
 
-    The gradient of the kernel is written out because JAX's own rule makes its transpose, for which XLA on CPU first
-    copies the gradient of the output: three times slower, and the logits are the largest array of a step.
+    The kernel's gradient is written out because JAX's own rule computes its transpose, for which XLA on CPU first
+    copies the output's gradient: that is three times slower, and the logits are the largest array of a step.
     """
     return jnp.matmul(x, kernel)
 
@@ -114,8 +135,9 @@ def _project_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
     x, kernel = saved
     rows, columns = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
     kernel_gradient = jax.lax.dot_general(rows, columns, (((0,), (0,)), ((), ())))
-    # The barrier keeps XLA from undoing this where `kernel` is itself a transpose, as in tied logits.
-    return jnp.matmul(gradient, kernel.T), jax.lax.optimization_barrier(kernel_gradient)
+    # The barrier keeps XLA from undoing this if `kernel` is itself a transpose, as in tied logits.
+    kernel_gradient = jax.lax.optimization_barrier(kernel_gradient)  # type: ignore[no-untyped-call]  # JAX's is untyped
+    return jnp.matmul(gradient, kernel.T), kernel_gradient
 
 
 project.defvjp(_project_forward, _project_backward)
@@ -123,9 +145,9 @@ project.defvjp(_project_forward, _project_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def wide_einsum(subscripts: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    """The float32 `einsum` of two arrays of one type, whose gradients are products of arrays of that type, too.
+    """The float32 `einsum` of two arrays of one dtype, whose gradients are products in that dtype too.
 
-    JAX's own rule multiplies the float32 gradient of the result with bfloat16 operands, which no matrix unit can.
+    JAX's own rule multiplies the result's float32 gradient by bfloat16 operands, which matrix units do not support.
     """
     return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)
 
@@ -140,14 +162,15 @@ def _wide_einsum_backward(
     subscripts: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     _, pull_back = jax.vjp(partial(jnp.einsum, subscripts), *saved)
-    return pull_back(gradient.astype(saved[0].dtype))
+    left, right = pull_back(gradient.astype(saved[0].dtype))
+    return left, right
 
 
 wide_einsum.defvjp(_wide_einsum_forward, _wide_einsum_backward)
 
 
 class Dense(nn.Module):
-    """[..., in] @ kernel [in, features], without bias."""
+    """Multiplies [..., in] by a kernel [in, features]; no bias."""
 
     features: int
     kernel_init: Any
@@ -162,8 +185,8 @@ class Dense(nn.Module):
 class LayerNorm(nn.Module):
     """T5's norm: divides by the root mean square; no mean and no bias.
 
-    All of it is float32: in bfloat16, as T5X multiplies by the scale, the scale's gradient would be a sum of bfloat16s
-    over all tokens of a batch.
+    Computed in float32 throughout. T5X multiplies by the scale in bfloat16, which makes the scale's gradient a bfloat16
+    sum over all tokens of a batch.
     """
 
     dtype: Any
@@ -173,11 +196,12 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", ones, (x.shape[-1],), jnp.float32)
         x = x.astype(jnp.float32)
         x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-        return (x * jnp.broadcast_to(scale, x.shape)).astype(self.dtype)
+        normed: jax.Array = (x * jnp.broadcast_to(scale, x.shape)).astype(self.dtype)
+        return normed
 
 
 class Dropout(nn.Module):
-    """Dropout where a "dropout" key is given, none otherwise; `shared` axes have one mask, by default the length."""
+    """Dropout if `apply` gets a "dropout" key, else the identity; one mask serves all of the `shared` axes."""
 
     rate: float
     shared: tuple[int, ...] = (-2,)
@@ -188,7 +212,7 @@ class Dropout(nn.Module):
 
 
 class RelativeBias(nn.Module):
-    """Attention bias by bucketed distance; one table per stack, used by all of its layers."""
+    """Attention bias by bucketed distance; all layers of a stack share one table."""
 
     config: T5Config
     bidirectional: bool
@@ -199,8 +223,8 @@ class RelativeBias(nn.Module):
             "rel_embedding", variance_scaling(1.0, "fan_avg", "uniform"), shape, jnp.float32
         )
 
-    def by_distance(self, relative_positions: np.ndarray) -> jax.Array:
-        """[heads, count] float32 biases of keys at the given [count] places relative to their query."""
+    def by_distance(self, relative_positions: npt.NDArray[np.integer[Any]]) -> jax.Array:
+        """Biases [heads, count] float32 of keys at the given positions [count] relative to their query."""
         buckets = relative_buckets(
             relative_positions,
             bidirectional=self.bidirectional,
@@ -210,18 +234,19 @@ class RelativeBias(nn.Module):
         return self.rel_embedding[:, buckets]
 
     def __call__(self, length: int) -> jax.Array:
-        """[1, heads, length, length] float32 biases of every query and key."""
-        # Row q of the result is the table of distances 0, 1, ..., -2, -1 turned right by q. Rows of the table laid end
-        # to end and cut one element short turn by themselves: this has a fast gradient, which a gather has not.
-        turn = 2 * length
-        places = np.concatenate([np.arange(length), np.arange(-length, 0)])
-        rows = jnp.broadcast_to(self.by_distance(places)[:, None, :], (self.config.num_heads, length, turn))
-        flat = rows.reshape(self.config.num_heads, length * turn)[:, : length * (turn - 1)]
-        return flat.reshape(self.config.num_heads, length, turn - 1)[None, :, :, :length]
+        """Biases [1, heads, length, length] float32 of every query and key."""
+        # Row q of the result is the table of distances 0, 1, ..., -2, -1 rotated right by q. Copies of the table laid
+        # end to end and read in rows one element shorter are rotated by themselves. Unlike that of a gather, the
+        # gradient is fast.
+        period = 2 * length
+        distances = np.concatenate([np.arange(length), np.arange(-length, 0)])
+        rows = jnp.broadcast_to(self.by_distance(distances)[:, None, :], (self.config.num_heads, length, period))
+        flat = rows.reshape(self.config.num_heads, length * period)[:, : length * (period - 1)]
+        return flat.reshape(self.config.num_heads, length, period - 1)[None, :, :, :length]
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose query kernel, not its logits, holds the factor 1 / sqrt(head_dim)."""
+    """Multi-head attention; the factor 1 / sqrt(head_dim) is in the query kernel's initial scale, not in the logits."""
 
     config: T5Config
     dropout_rate: float
@@ -237,21 +262,28 @@ class Attention(nn.Module):
         self.value_dropout = Dropout(self.dropout_rate, shared=(-1,))
 
     def __call__(self, x: jax.Array, memory: jax.Array, bias: jax.Array) -> jax.Array:
-        """[batch, queries, emb_dim] from memory [batch, keys, emb_dim] and bias [batch, heads, queries, keys]."""
+        """Attend from x [batch, queries, emb_dim] to memory [batch, keys, emb_dim]; returns the shape of x.
+
+        The bias is [batch, heads, queries, keys].
+        """
         return self.attend(x, *self.keys_values(memory), bias)
 
     def keys_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys and values [..., heads, length, head_dim] of memory [..., length, emb_dim]."""
+        """Keys and values, [..., heads, length, head_dim] each, of memory [..., length, emb_dim]."""
         return self._heads(self.key(memory)), self._heads(self.value(memory))
 
     def attend(self, x: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
-        """[..., queries, emb_dim] from keys and values [..., heads, keys, head_dim] and a bias of the logits' rank."""
+        """Attend from x [..., queries, emb_dim] to keys and values [..., heads, keys, head_dim]; returns x's shape.
+
+        The bias has as many axes as the logits [..., heads, queries, keys].
+        """
         query = self._heads(self.query(x))
         logits = wide_einsum("...hqd,...hkd->...hqk", query, keys) + bias
-        # A softmax that divides after the sum over keys, where there is less to divide and to differentiate.
+        # The softmax divides after the sum over keys, where there is less to divide and to differentiate.
         weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        # T5X drops attention weights with one mask for all queries: that is, whole values, of which there are fewer.
+        # T5X drops attention weights with one mask for all queries. That amounts to dropping whole values, of which
+        # there are fewer.
         values = self.value_dropout(values)
         mixed = wide_einsum("...hqk,...hkd->...hqd", weights.astype(values.dtype), values)
         mixed = (mixed / total).astype(values.dtype)
@@ -286,7 +318,7 @@ class Mlp(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and MLP, each behind a norm and added to its input."""
+    """Self-attention and MLP, each after a norm and added to its input."""
 
     config: T5Config
     dropout_rate: float
@@ -306,7 +338,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """[batch, length, emb_dim] embedded tokens to as many encodings."""
+    """Maps embedded tokens [batch, length, emb_dim] to encodings of the same shape."""
 
     config: T5Config
     dropout_rate: float
@@ -328,7 +360,7 @@ class Encoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to the encodings and MLP, each behind a norm and added to its input."""
+    """Causal self-attention, attention to the encodings and MLP, each after a norm and added to its input."""
 
     config: T5Config
     dropout_rate: float
@@ -349,27 +381,27 @@ class DecoderLayer(nn.Module):
         return self._rest(x, *self.encoder_decoder_attention.keys_values(encoded), cross_bias)
 
     def cross_keys_values(self, encoded: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What every step's cross-attention reads, [batch, heads, input_length, head_dim] each."""
+        """The keys and values of cross-attention at every step, [batch, heads, input_length, head_dim] each."""
         return self.encoder_decoder_attention.keys_values(encoded)
 
     def step(
         self,
         x: jax.Array,
         position: jax.Array,
-        kept: tuple[jax.Array, jax.Array],
+        cached: tuple[jax.Array, jax.Array],
         cross: tuple[jax.Array, jax.Array],
         bias: jax.Array,
         cross_bias: jax.Array,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """One place of [batch, beams, emb_dim], with its keys and values put into `kept`."""
+        """Decode one position, x [batch, beams, emb_dim]; also returns `cached` with its keys and values written in."""
         normed = self.pre_self_attention_layer_norm(x)[:, :, None, :]
         new = self.self_attention.keys_values(normed)
         keys, values = (
             jax.lax.dynamic_update_slice_in_dim(old, added, position, axis=-2)
-            for old, added in zip(kept, new, strict=True)
+            for old, added in zip(cached, new, strict=True)
         )
         x = x + self.self_attention.attend(normed, keys, values, bias)[:, :, 0, :]
-        # All beams of a row read the same encodings, so beams take the place of queries and nothing is repeated.
+        # All beams of a row read the same encodings, so beams serve as queries and nothing is repeated.
         return self._rest(x, *cross, cross_bias), (keys, values)
 
     def _rest(self, x: jax.Array, keys: jax.Array, values: jax.Array, cross_bias: jax.Array) -> jax.Array:
@@ -379,22 +411,22 @@ class DecoderLayer(nn.Module):
 
 
 class Memory(NamedTuple):
-    """What every decoding step reads and none changes."""
+    """What every decoding step reads and none writes."""
 
     cross: tuple[tuple[jax.Array, jax.Array], ...]
-    """Per layer the keys and values of the encodings, [batch, heads, input_length, head_dim] each."""
+    """Keys and values of the encodings in each layer, [batch, heads, input_length, head_dim] each."""
     cross_bias: jax.Array
     """[batch, 1, 1, input_length] float32."""
     relative_bias: jax.Array
-    """[heads, 2 * decode_length - 1] float32, of keys at places 1 - decode_length ... decode_length - 1."""
+    """[heads, 2 * decode_length - 1] float32, for relative positions 1 - decode_length to decode_length - 1."""
 
 
 Cache = tuple[tuple[jax.Array, jax.Array], ...]
-"""Per layer the keys and values of the places so far, [batch, beams, heads, decode_length, head_dim] each."""
+"""Keys and values of the decoded positions in each layer, [batch, beams, heads, decode_length, head_dim] each."""
 
 
 class Decoder(nn.Module):
-    """[batch, length, emb_dim] embedded tokens and the encodings to logits over the vocabulary."""
+    """Maps embedded tokens [batch, length, emb_dim] and the encodings to logits [batch, length, vocab]."""
 
     config: T5Config
     dropout_rate: float
@@ -420,7 +452,7 @@ class Decoder(nn.Module):
         return self._logits(x, embedding)
 
     def memory(self, encoded: jax.Array, cross_bias: jax.Array, decode_length: int) -> Memory:
-        """Computes once what all decoding steps share."""
+        """Compute what all decoding steps share."""
         return Memory(
             cross=tuple(layer.cross_keys_values(encoded) for layer in self.layers),
             cross_bias=cross_bias,
@@ -430,17 +462,17 @@ class Decoder(nn.Module):
     def step(
         self, x: jax.Array, position: jax.Array, memory: Memory, cache: Cache, embedding: jax.Array
     ) -> tuple[jax.Array, Cache]:
-        """Logits [batch, beams, vocab] after embedded tokens [batch, beams, emb_dim] at place `position`."""
+        """Logits [batch, beams, vocab] that follow the embedded tokens [batch, beams, emb_dim] at `position`."""
         length = cache[0][0].shape[-2]
         bias = jax.lax.dynamic_slice_in_dim(memory.relative_bias, length - 1 - position, length, axis=1)
         bias = bias[None, None, :, None, :] + jnp.where(jnp.arange(length) <= position, 0.0, MASKED).astype(
             jnp.float32
         ).reshape(1, 1, 1, 1, length)
-        grown = []
-        for layer, kept, cross in zip(self.layers, cache, memory.cross, strict=True):
-            x, kept = layer.step(x, position, kept, cross, bias, memory.cross_bias)
-            grown.append(kept)
-        return self._logits(x, embedding), tuple(grown)
+        updated = []
+        for layer, cached, cross in zip(self.layers, cache, memory.cross, strict=True):
+            x, cached = layer.step(x, position, cached, cross, bias, memory.cross_bias)
+            updated.append(cached)
+        return self._logits(x, embedding), tuple(updated)
 
     def _logits(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
         x = self.output_dropout(self.decoder_norm(x)).astype(jnp.float32)
@@ -459,15 +491,15 @@ class Embedding(nn.Module):
         self.embedding = self.param("embedding", normal(1.0), shape, jnp.float32)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """[..., emb_dim] embeddings of tokens [...]; those of ids outside the vocabulary are NaN."""
+        """Embeddings [..., emb_dim] of tokens [...]; ids outside the vocabulary give NaN."""
         rows = jnp.take(self.embedding, tokens, axis=0, mode="fill")
         return rows.astype(activation_dtype(self.config.dtype))
 
 
 class T5(nn.Module):
-    """The encoder-decoder of T5 1.0 or 1.1; dropout acts only where `apply` is given a "dropout" key.
+    """The encoder-decoder of T5 1.0 or 1.1; dropout is active only if `apply` gets a "dropout" key.
 
-    Dropout masks are shared along the length, as in T5X (attention weights: along the queries).
+    As in T5X, dropout masks are shared along the length; those of attention weights, along the queries.
     """
 
     config: T5Config
@@ -487,9 +519,9 @@ class T5(nn.Module):
     ) -> jax.Array:
         """Teacher-forced logits [batch, target_length, vocab] float32 of each target given those before it.
 
-        Tokens are [batch, input_length] and [batch, target_length] int32, 0 where padded; logits there mean nothing.
-        Several examples packed into one row are told apart by segment ids of the same shapes, 1, 2, ... and 0 where
-        padded. T5 knows only distances, which packing keeps, so positions are not needed.
+        Tokens are [batch, input_length] and [batch, target_length] int32, 0 where padded; logits at padding have no
+        meaning. If rows hold several packed examples, segment ids of the same shapes number them 1, 2, ..., with 0
+        where padded. T5 uses only distances, which packing keeps, so it needs no positions.
         """
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids)
         inputs = self.token_embedder(shift_right(decoder_target_tokens, decoder_segment_ids))
@@ -505,7 +537,7 @@ class T5(nn.Module):
     def start_decoding(
         self, encoder_input_tokens: jax.Array, *, decode_length: int, num_beams: int
     ) -> tuple[Memory, Cache]:
-        """Encodes [batch, input_length] tokens and makes room for `decode_length` places of each beam."""
+        """Encode tokens [batch, input_length] and allocate a cache of `decode_length` positions for each beam."""
         config = self.config
         memory = self.decoder.memory(
             self.encode(encoder_input_tokens), padding_bias(encoder_input_tokens), decode_length
@@ -517,9 +549,9 @@ class T5(nn.Module):
     def decode_step(
         self, tokens: jax.Array, position: jax.Array, memory: Memory, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        """Logits [batch, beams, vocab] float32 of what follows `tokens` [batch, beams] at place `position`.
+        """Logits [batch, beams, vocab] float32 of the tokens that follow `tokens` [batch, beams] at `position`.
 
-        The first step has position 0 and token 0; places must be visited in order.
+        The first step has position 0 and token 0; positions must be visited in order.
         """
         return self.decoder.step(self.token_embedder(tokens), position, memory, cache, self.token_embedder.embedding)
 
@@ -527,11 +559,19 @@ class T5(nn.Module):
 def init_params(config: T5Config, key: jax.Array) -> Params:
     """Random parameters as a nested dict of float32 arrays, drawn from T5X's initial distributions.
 
-    Each leaf depends on the key and its own path only. Not compiled as a whole: 131 draws of few shapes would take
-    longer to compile than to make.
+    Each leaf depends only on the key and its own path. Not compiled as a whole, because 131 draws of few shapes take
+    longer to compile than to compute.
     """
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    return T5(config).lazy_init(key, tokens, tokens)["params"]
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)  # type: ignore[no-untyped-call]  # JAX does not annotate it
+    return cast(Params, T5(config).lazy_init(key, tokens, tokens)["params"])
+
+
+def teacher_forced_logits(
+    network: T5, params: Params, block: DeviceBlock, *, dropout_key: jax.Array | None = None
+) -> jax.Array:
+    """Logits [rows, target_length, vocab] float32 of a block's targets; dropout is active if a key is given."""
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+    return cast(jax.Array, network.apply({"params": params}, *block, rngs=rngs))
 
 
 # -------------------------------------------------------------------------------- loss
@@ -540,11 +580,11 @@ def init_params(config: T5Config, key: jax.Array) -> Params:
 def loss_and_counts(
     logits: jax.Array, targets: jax.Array, *, z_loss: float, label_smoothing: float
 ) -> dict[str, jax.Array]:
-    """Sums over all targets but padding of the "loss", of "correct" argmax predictions and of "weight", their number.
+    """Sums over all targets except padding: "loss", "correct" (right argmax predictions) and "weight" (their number).
 
-    Logits are [batch, length, vocab] float32, targets [batch, length] int32; end of sequence counts. As T5X's
-    `losses.py`: label smoothing spreads its share over the other ids and takes off the entropy of that target
-    distribution; z_loss adds z_loss * log(Z)^2. T5X sums, too, and does not divide by the number of tokens.
+    Logits are [batch, length, vocab] float32, targets [batch, length] int32; end of sequence counts as a target.
+    Follows T5X's `losses.py`: label smoothing spreads its share over the other ids and subtracts the entropy of the
+    smoothed distribution, z_loss adds z_loss * log(Z)^2, and the loss is not divided by the number of tokens.
     """
     vocab_size = logits.shape[-1]
     weights = (targets > PAD).astype(jnp.float32)
@@ -552,10 +592,10 @@ def loss_and_counts(
     target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     losses = log_z - target_logits
     if label_smoothing:
-        confidence, other = 1.0 - label_smoothing, label_smoothing / (vocab_size - 1)
-        entropy = -(confidence * math.log(confidence) + label_smoothing * math.log(other))
-        others = (vocab_size - 1) * log_z - (jnp.sum(logits, axis=-1) - target_logits)
-        losses = confidence * losses + other * others - entropy
+        confidence, share = 1.0 - label_smoothing, label_smoothing / (vocab_size - 1)
+        entropy = -(confidence * math.log(confidence) + label_smoothing * math.log(share))
+        other_losses = (vocab_size - 1) * log_z - (jnp.sum(logits, axis=-1) - target_logits)
+        losses = confidence * losses + share * other_losses - entropy
     losses = losses + z_loss * jnp.square(log_z)
     return {
         "loss": jnp.sum(losses * weights),
@@ -565,7 +605,7 @@ def loss_and_counts(
 
 
 def _is_argmax(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """[batch, length] bool: `argmax(logits) == targets`, by reductions that XLA vectorizes on CPU, unlike argmax."""
+    """[batch, length] bool: `argmax(logits) == targets`, by reductions, which XLA on CPU vectorizes, unlike argmax."""
     peaks = jnp.max(logits, axis=-1, keepdims=True)
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
     earlier = jnp.any((logits == peaks) & (ids < targets[..., None]), axis=-1)

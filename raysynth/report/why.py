@@ -1,7 +1,5 @@
 """Why two artifacts are not the same one."""
 
-from typing import Any
-
 from raysynth.errors import unknown
 from raysynth.store.records import Record
 from raysynth.store.store import Store, differences

@@ -43,6 +43,6 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
 
 
 def _time_step(recipe: Recipe, model: T5Config) -> dict[str, Any]:
-    from raysynth.model import train  # JAX is imported where steps are made
+    from raysynth.model.step import time_step  # JAX is imported where steps are made
 
-    return train.time_step(recipe, model)
+    return time_step(recipe, model)

@@ -1,6 +1,7 @@
 """The selected weights of an artifact that is known by its name, from a store near or far."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class Weights:
     params: dict[str, Any]
     """Nested dicts of NumPy arrays."""
     step: int
-    description: dict[str, Any]
+    description: Mapping[str, Any]
     """Of the whole artifact, as its record tells it."""
 
     @property
@@ -35,7 +36,7 @@ def selected(artifact: str, store: Store) -> Weights:
     Raises `InputError` for an unknown or unfinished artifact, a data set, and a checkpoint that is missing or damaged.
     """
     artifact = artifact.strip("/")
-    record = store.read_json(f"{artifact}/record.json")
+    record = store.record_of(artifact)
     if record is None:
         names = store.names()
         if not names:
@@ -43,15 +44,12 @@ def selected(artifact: str, store: Store) -> Weights:
         if artifact in names:
             raise InputError(f"{store.uri}: {artifact} is not finished and has no selected checkpoint yet")
         raise unknown(f"artifact of {store.uri}", artifact, names)
-    result = record["result"]
-    if "params_sha256" not in result:
-        raise InputError(f"{store.uri}: {artifact} is a data set and has no weights")
-    step = int(result["selected_step"])
+    step = record.weights.selected_step
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
             params = read_params(store.fetch_by_name(artifact, Path(cache)) / "checkpoints", step)
         except InputError as error:  # of a far store it names the copy, which is gone by the time somebody reads this
             raise InputError(str(error).replace(cache, store.place)) from None
-    if params_digest(params) != result["params_sha256"]:
+    if params_digest(params) != record.weights.params_sha256:
         raise InputError(f"{store.uri}: the weights of {artifact} are not those that its record tells of")
-    return Weights(params=params, step=step, description=record["description"])
+    return Weights(params=params, step=step, description=record.description)

@@ -11,6 +11,7 @@ from raysynth.specs.identity import describe, name
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import Pretrained, published_models
 from raysynth.store.marks import provenance
+from raysynth.store.records import WeightsResult
 from raysynth.store.store import Store
 from raysynth.weights.formats import Format, detect, read
 from raysynth.weights.hugging_face import write_hugging_face
@@ -39,11 +40,12 @@ def import_weights(directory: Path, model_name: str, store: Store, *, expected: 
         with store.workspace(artifact) as workspace:
             write_params(workspace.path / "checkpoints", 0, params)
             workspace.push()
-        source = {"imported_from": str(directory.absolute()), "format": str(detect(directory))}
-        result = {"selected_step": 0, "params_sha256": digest}
-        store.record(artifact, result=result, provenance={**provenance(started), **source})
+        where = dataclasses.replace(
+            provenance(started), imported_from=str(directory.absolute()), format=detect(directory).value
+        )
+        store.record(artifact, result=WeightsResult(selected_step=0, params_sha256=digest), provenance=where)
         print(f"{store.uri}/{name(artifact)}")
-    elif record["result"]["params_sha256"] == digest:
+    elif record.weights.params_sha256 == digest:
         print(f"nothing to do: {name(artifact)} is in {store.uri}")
     else:
         raise InputError(

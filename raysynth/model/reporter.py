@@ -1,0 +1,85 @@
+"""Times training and reports its progress, without making the device wait for every step."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from raysynth.data.layout import Block
+from raysynth.model.step import Counts, check_finite
+from raysynth.observer import Observer, Progress
+from raysynth.specs.recipes import Recipe
+
+
+class Reporter:
+    """Reports the progress of one artifact at every hundredth of its steps, and adds up its times."""
+
+    def __init__(self, artifact: str, recipe: Recipe, *, first_step: int, observer: Observer):
+        self._artifact = artifact
+        self._recipe = recipe
+        self._observer = observer
+        self._steps_per_report = max(1, min(recipe.num_steps // 100, recipe.eval_every))
+        self._intervals: list[tuple[int, float]] = []
+        """Steps and seconds between two reports; the first interval includes compilation."""
+        self._evaluation_seconds = 0.0
+        self._start_interval(first_step)
+        observer.progress(artifact, self._progress(first_step, {}))
+
+    def _start_interval(self, step: int) -> None:
+        self._counts: Counts | None = None
+        self._num_tokens = 0
+        self._interval_step, self._interval_time = step, time.monotonic()
+
+    def after_step(self, step: int, blocks: tuple[Block, ...], counts: Counts, learning_rate: np.float32) -> None:
+        """Add a step's counts; at the end of an interval, fetch their sums from the device and report them.
+
+        `blocks` are those on the host. Raises `Diverged` if the loss is not finite.
+        """
+        self._counts = counts if self._counts is None else jax.tree.map(jnp.add, self._counts, counts)
+        self._num_tokens += sum(int(np.count_nonzero(array)) for block in blocks for array in block)
+        if step % self._steps_per_report and step != self._recipe.num_steps:
+            return
+        sums = {name: float(value) for name, value in self._counts.items()}
+        check_finite(sums["loss"], step)
+        num_steps, seconds = step - self._interval_step, time.monotonic() - self._interval_time
+        self._intervals.append((num_steps, seconds))
+        scalars = {
+            "train/loss": sums["loss"] / sums["weight"],
+            "train/token_accuracy": sums["correct"] / sums["weight"],
+            "learning_rate": float(learning_rate),
+            "speed/tokens_per_second": self._num_tokens / seconds,
+            "speed/seconds_per_step": seconds / num_steps,
+        }
+        self._observer.progress(self._artifact, self._progress(step, scalars))
+        self._start_interval(step)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Excludes evaluating and saving from the seconds per step."""
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        self._evaluation_seconds += seconds
+        self._interval_time += seconds
+
+    def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
+        """Report an evaluation."""
+        scalars = {f"validation/{name}": value for name, value in scores.items()}
+        self._observer.evaluated(self._artifact, self._progress(step, scalars))
+
+    def timing(self) -> dict[str, float]:
+        """Seconds of training and of evaluation, and per step without the first interval."""
+        timing = {
+            "evaluation_seconds": self._evaluation_seconds,
+            "train_seconds": sum(seconds for _, seconds in self._intervals),
+        }
+        if self._intervals[1:]:
+            num_steps, seconds = map(sum, zip(*self._intervals[1:], strict=True))
+            timing["seconds_per_step"] = seconds / num_steps
+        return timing
+
+    def _progress(self, step: int, scalars: Mapping[str, float]) -> Progress:
+        return Progress(step=step, num_steps=self._recipe.num_steps, scalars=scalars)

@@ -1,0 +1,141 @@
+"""One training step: the state that it changes, the update, and how long it takes."""
+
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from raysynth.data.layout import Block
+from raysynth.errors import Diverged
+from raysynth.model import optimizer
+from raysynth.model.devices import DeviceBlock, device, named_key, place, replicated
+from raysynth.model.t5 import T5, Params, init_params, loss_and_counts, teacher_forced_logits
+from raysynth.specs.models import T5Config
+from raysynth.specs.recipes import Recipe
+
+Counts = dict[str, jax.Array]
+"""Sums over target tokens: `loss`, `correct` and `weight`, each a float32 scalar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """What a training step changes. `step` lives on the host, so that reading it does not wait for the device."""
+
+    params: Params
+    optimizer: optimizer.State
+    step: int
+    """Number of updates made."""
+
+    @staticmethod
+    def start(params: Params) -> "TrainState":
+        """The state before the first update, with a copy of the parameters on each of this host's devices."""
+        params = jax.device_put(params, replicated())
+        return TrainState(params=params, optimizer=jax.device_put(optimizer.init(params), replicated()), step=0)
+
+
+def train_step(
+    network: T5,
+    state: TrainState,
+    blocks: tuple[DeviceBlock, ...],
+    learning_rate: np.float32,
+    key: jax.Array,
+    *,
+    z_loss: float,
+    label_smoothing: float,
+) -> tuple[TrainState, Counts]:
+    """One update on the summed loss of all blocks: the state after it, and the counts before it.
+
+    The memory of `state` is reused, so its arrays must not be read afterwards. Dropout masks depend on `key`, the step
+    and the place of a block. Learning rate and step are traced, so one compilation serves a whole grid.
+    """
+    params, after, counts = _update(
+        network,
+        z_loss,
+        label_smoothing,
+        state.params,
+        state.optimizer,
+        blocks,
+        learning_rate,
+        key,
+        np.uint32(state.step),
+    )
+    return TrainState(params=params, optimizer=after, step=state.step + 1), counts
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+def _update(
+    network: T5,
+    z_loss: float,
+    label_smoothing: float,
+    params: Params,
+    state: optimizer.State,
+    blocks: tuple[DeviceBlock, ...],
+    learning_rate: jax.Array,
+    key: jax.Array,
+    step: jax.Array,
+) -> tuple[Params, optimizer.State, Counts]:
+    key = jax.random.fold_in(key, step)
+
+    def loss(params: Params, block: DeviceBlock, key: jax.Array) -> tuple[jax.Array, Counts]:
+        logits = teacher_forced_logits(network, params, block, dropout_key=key)
+        counts = loss_and_counts(logits, block.decoder_target_tokens, z_loss=z_loss, label_smoothing=label_smoothing)
+        return counts["loss"], counts
+
+    def gradients_and_counts(index: int) -> tuple[Params, Counts]:
+        return jax.grad(loss, has_aux=True)(params, blocks[index], jax.random.fold_in(key, np.uint32(index)))
+
+    gradients, counts = gradients_and_counts(0)
+    for index in range(1, len(blocks)):
+        block_gradients, block_counts = gradients_and_counts(index)
+        gradients = jax.tree.map(jnp.add, gradients, block_gradients)
+        counts = jax.tree.map(jnp.add, counts, block_counts)
+    params, state = optimizer.update(gradients, state, params, learning_rate)
+    return params, state, counts
+
+
+def check_finite(loss: float, step: int) -> None:
+    """Raise `Diverged` if a loss is infinite or not a number."""
+    if not math.isfinite(loss):
+        raise Diverged(f"diverged: the loss is {loss} by step {step:,}; try a lower learning rate")
+
+
+def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[str, Any]:
+    """Time a training step on this host, on a batch of the full lengths and without compilation.
+
+    Returns `seconds_per_step` and the `device`.
+    """
+    rng = np.random.default_rng(0)
+    block = Block(
+        rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.input_length), dtype=np.int32),
+        rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.target_length), dtype=np.int32),
+    )
+    blocks, network = place((block,)), T5(model, dropout_rate=recipe.dropout_rate)
+    key = named_key(0, "dropout")
+    state = TrainState.start(init_params(model, named_key(0, "init")))
+    started = 0.0
+    for _ in range(num_steps + 2):
+        state, counts = train_step(
+            network,
+            state,
+            blocks,
+            np.float32(0),
+            key,
+            z_loss=recipe.z_loss,
+            label_smoothing=recipe.label_smoothing,
+        )
+        if state.step == 2:  # the first step compiles, the second one brings the donated arrays into their layout
+            _wait(counts)
+            started = time.perf_counter()
+    _wait((state.params, counts))
+    seconds = (time.perf_counter() - started) / num_steps
+    return {"seconds_per_step": seconds, "device": device()}
+
+
+def _wait(arrays: Any) -> None:
+    """Return once the device has computed all arrays of a tree."""
+    jax.block_until_ready(arrays)  # type: ignore[no-untyped-call]  # JAX does not annotate it
