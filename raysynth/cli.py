@@ -391,7 +391,7 @@ def draw_norms(artifacts: list[str], store: Store, out: Path) -> None:
     """Write Figure 6 for artifacts, each a name or LABEL=name; the format is that of `out`'s suffix, or PNG and SVG."""
     from raysynth.weights import selected
 
-    files = figures.files(out)  # before the weights, which take longer
+    files = figures.output_files(out)  # before the weights, which take longer
     chosen = {artifact.strip("/"): label for label, _, artifact in (told.rpartition("=") for told in artifacts)}
     labels = [label or legend for label, legend in zip(chosen.values(), figures.legends(chosen), strict=True)]
     for label in labels:
@@ -399,7 +399,7 @@ def draw_norms(artifacts: list[str], store: Store, out: Path) -> None:
             raise InputError(f"two lines would be called {label!r}; write LABEL=ARTIFACT for one of them")
     means = [attention_norm_means(selected.selected(artifact, store).flat) for artifact in chosen]
     for file in files:
-        content = figures.norms_by_layer(dict(zip(labels, means, strict=True)), form=file.suffix[1:])
+        content = figures.norms_by_layer(dict(zip(labels, means, strict=True)), file_format=file.suffix[1:])
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
@@ -415,7 +415,7 @@ def print_statistics(artifact: str, store: Store, group_by: GroupBy, form: str) 
     chosen = selected.selected(artifact, store)
     told = moments(chosen.flat, group_by)
     if form == "csv":
-        print(tables.comma_separated(*spreadsheet(told, group_by)), end="")
+        print(tables.as_csv(*spreadsheet(told, group_by)), end="")
         return
     print(f"{artifact.strip('/')}, step {chosen.step:,}\n")
     print(table(told, group_by))
