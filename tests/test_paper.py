@@ -12,13 +12,14 @@ import pytest
 
 from raysynth import InputError
 from raysynth.paper import SCHEMES, TASKS, initialization, pretraining
-from raysynth.report.published import printed
-from raysynth.report.tables import markdown, rendered
+from raysynth.report.published import read_printed
+from raysynth.report.tables import as_markdown, render
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import fingerprint, in_order
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import AtStep, Best, FirstAbove
 from raysynth.store.store import State, Status
+from tests.records import done
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(file.stem for file in (ROOT / "sweeps").glob("*.py"))
@@ -137,7 +138,7 @@ def test_printed_cells_stand_in_the_appendix(table):
     text = APPENDIX.read_text()
     start = text.index(f"Table {number}: ")
     page = text[start : start + 3_500]
-    for (row, column), cell in printed(table).items():
+    for (row, column), cell in read_printed(table).items():
         values = "/".join(re.escape(f"{value:g}") + r"\.?0*" for value in cell.values)
         spreads = "" if cell.spreads is None else r" \(" + "/".join(map(re.escape, map(str, cell.spreads))) + r"\)"
         assert re.search(rf"(?<![\d./]){values}{spreads}(?![\d/])", page), (row, column, cell)
@@ -147,17 +148,17 @@ def test_every_printed_cell_has_a_place_in_its_sweep():
     for name in NUMBERS:
         one = sweep(name)
         statuses = {artifact: Status(state=State.NEW) for artifact in in_order([cell.artifact for cell in one.cells()])}
-        text = "".join(markdown(*rendered(table, one.cells(), statuses)) for table in one.tables)
-        cells = printed(name)
+        text = "".join(as_markdown(*render(table, one.cells(), statuses)) for table in one.tables)
+        cells = read_printed(name)
         if name == "table5":
-            cells |= printed("table5_baselines")
+            cells |= read_printed("table5_baselines")
         for cell in cells.values():
             assert "/".join(f"{value:.1f}" for value in cell.values) in text, (name, cell)
 
 
 def record(scores):
     result = {"validation": {"token_accuracy": 0.5}, "test": scores}
-    return Status(state=State.DONE, record={"result": result})
+    return done(**result)
 
 
 def test_a_report_of_known_numbers():
@@ -178,7 +179,7 @@ def test_a_report_of_known_numbers():
                 statuses[cell.artifact] = record({"exact_match": match[source] + shift, "token_f1": 0.9})
             else:
                 statuses[cell.artifact] = record({"rouge1": rouge[source] + shift})
-    header, rows = rendered(one.tables[0], cells, statuses)
+    header, rows = render(one.tables[0], cells, statuses)
     assert header == ["source", "CNNDM-10K ROUGE-1", "MTOP EM/F1", "average", "gap closed"]
     told = {row[0]: (row, rows[place + 1]) for place, row in enumerate(rows) if row[0] != "  paper"}
     ours, paper = told["Set"]
@@ -191,7 +192,7 @@ def test_a_report_of_known_numbers():
 
 
 def test_the_ten_schemes_of_table_5_are_those_of_the_file():
-    rows = {row for row, _ in printed("table5")}
+    rows = {row for row, _ in read_printed("table5")}
     assert rows == set(SCHEMES)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from raysynth.command_line import Verbs, add_verb
 from raysynth.errors import InputError, unknown
 from raysynth.report.predictions import print_predictions
-from raysynth.report.tables import comma_separated
+from raysynth.report.tables import as_csv
 from raysynth.report.why import why
 from raysynth.specs.init_schemes import GroupBy
 from raysynth.specs.models import Dtype, T5Config
@@ -137,7 +137,7 @@ def _stats(options: argparse.Namespace) -> int:
     weights = selected(options.artifact, Store(options.store))
     groups = moments(weights.flat, group_by)
     if options.format == "csv":
-        print(comma_separated(*spreadsheet(groups, group_by)), end="")
+        print(as_csv(*spreadsheet(groups, group_by)), end="")
     else:
         print(f"{options.artifact.strip('/')}, step {weights.step:,}\n")
         print(table(groups, group_by))

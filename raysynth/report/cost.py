@@ -1,16 +1,21 @@
-"""What a sweep costs, how far it is and what is wrong with it: read from the store alone, from any machine."""
+"""What remains of a sweep: training steps left, and the hours that they take at known speeds.
+
+Reads the store alone, so any machine can tell.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, describe
+from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
 from raysynth.store.store import State, Status, Store
+from raysynth.synthetic.base import SyntheticTask
 
 # -------------------------------------------------------------------------------- cost
 
@@ -20,13 +25,14 @@ class Cost:
     """What remains of a sweep."""
 
     steps: int
+    """Training steps left."""
     hours: float
-    """Of one host, as far as speeds are known."""
+    """Hours of one host for the steps whose speed is known."""
     unknown: int
-    """Artifacts of unknown speed."""
+    """Number of artifacts with steps left whose speed is unknown."""
 
-    def told(self, num_workers: int, price: float | None) -> str:
-        """In one line, for so many hosts side by side at a price per hour and host."""
+    def text(self, *, num_workers: int = 1, price: float | None = None) -> str:
+        """Describe the cost in one line, with the days on several hosts and the money at a price per host-hour."""
         days = f", {self.hours / 24 / num_workers:.2f} days on {num_workers} workers" if num_workers > 1 else ""
         money = f", {self.hours * price:,.2f} at {price:g} an hour" if price is not None else ""
         if self.unknown and not self.hours:
@@ -35,15 +41,17 @@ class Cost:
         return f"{self.steps:,} training steps, {self.hours:.2f} device-hours{days}{money}{rest}"
 
 
-def remaining(statuses: dict[Artifact, Status], store: Store) -> Cost:
-    """The cost of what is neither done nor diverged."""
-    return cost(statuses, statuses, dict(zip(statuses, speeds(statuses, store), strict=True)))
+def remaining(statuses: Mapping[Artifact, Status], store: Store) -> Cost:
+    """The cost of all artifacts that are neither done nor diverged."""
+    return cost(statuses, statuses, speeds(statuses, store))
 
 
 def cost(
-    artifacts: Iterable[Artifact], statuses: Mapping[Artifact, Status], seconds: Mapping[Artifact, float | None]
+    artifacts: Iterable[Artifact],
+    statuses: Mapping[Artifact, Status],
+    seconds_per_step: Mapping[Artifact, float | None],
 ) -> Cost:
-    """The cost of those that are neither done nor diverged, at so many seconds per step of each."""
+    """The cost of those artifacts that are neither done nor diverged, at speeds as `speeds` returns them."""
     left = {
         artifact: steps_left(artifact, statuses[artifact])
         for artifact in artifacts
@@ -51,59 +59,74 @@ def cost(
     }
     return Cost(
         steps=sum(left.values()),
-        hours=sum(steps * (seconds[artifact] or 0.0) for artifact, steps in left.items()) / 3600,
-        unknown=sum(bool(steps) and seconds[artifact] is None for artifact, steps in left.items()),
+        hours=sum(steps * (seconds_per_step[artifact] or 0.0) for artifact, steps in left.items()) / 3600,
+        unknown=sum(bool(steps) and seconds_per_step[artifact] is None for artifact, steps in left.items()),
     )
 
 
 def steps_left(artifact: Artifact, status: Status) -> int:
-    """Training steps between where an artifact is and its last one, which selection may make needless."""
+    """Training steps left; early selection may skip some."""
     recipe = recipe_of(artifact)
     if recipe is None or status.state is State.DONE:
         return 0
-    return recipe.num_steps - (status.progress or {}).get("step", 0)
+    return recipe.num_steps - (0 if status.progress is None else status.progress.step)
 
 
-def speeds(statuses: dict[Artifact, Status], store: Store) -> list[float | None]:
-    """Seconds per step of each artifact: of the slowest record of its shape, else as measured, else None."""
-    known: dict[Any, float] = {}
+# -------------------------------------------------------------------------------- speed
+
+
+def speeds(statuses: Mapping[Artifact, Status], store: Store) -> dict[Artifact, float | None]:
+    """Seconds per step of each artifact, or None if unknown or not trained.
+
+    The speed is that of the slowest record of the same shape. Without such a record, it is the measured one of
+    `plan --measure`.
+    """
+    recorded: dict[_Shape, float] = {}
     for artifact, status in statuses.items():
-        seconds = (status.record or {}).get("provenance", {}).get("seconds_per_step")
-        if seconds is not None:
-            known[_shape(artifact)] = max(seconds, known.get(_shape(artifact), 0.0))
+        shape = _shape(artifact)
+        seconds = None if status.record is None else status.record.provenance.seconds_per_step
+        if shape is not None and seconds is not None:
+            recorded[shape] = max(seconds, recorded.get(shape, 0.0))
     measured: dict[str, float | None] = {}
-    told: list[float | None] = []
+    result: dict[Artifact, float | None] = {}
     for artifact, status in statuses.items():
-        file = speed_file(artifact)
-        if _shape(artifact) in known or file is None or status.state is State.DONE:
-            told.append(known.get(_shape(artifact)))
-            continue
-        if file not in measured:
-            measured[file] = (store.read_json(file) or {}).get("seconds_per_step")
-        told.append(measured[file])
-    return told
+        shape, file = _shape(artifact), speed_file(artifact)
+        if shape is None or file is None:
+            result[artifact] = None
+        elif shape in recorded or status.state is State.DONE:
+            result[artifact] = recorded.get(shape)
+        else:
+            if file not in measured:
+                measured[file] = (store.read_json(file) or {}).get("seconds_per_step")
+            result[artifact] = measured[file]
+    return result
 
 
 def recipe_of(artifact: Artifact) -> Recipe | None:
-    """How an artifact is trained, if it is."""
+    """The recipe that an artifact is trained by; None if it is not trained."""
     if isinstance(artifact, Finetune):
         return artifact.task
     return artifact if isinstance(artifact, Pretrain) else None
 
 
-def _shape(artifact: Artifact) -> tuple[Any, ...] | None:
-    """What the speed of a step depends on."""
-    recipe = recipe_of(artifact)
-    if recipe is None:
-        return None
-    data = artifact.task.data if isinstance(artifact, Finetune) else artifact.data.task
-    return artifact.model, recipe.batch_size, recipe.input_length, recipe.target_length, data
-
-
 def speed_file(artifact: Artifact) -> str | None:
-    """Where the measured speed of an artifact's model, batch and lengths is kept, if it is trained."""
+    """Path in the store of the speed measured for an artifact's model, batch and lengths; None if it is not trained."""
     recipe = recipe_of(artifact)
-    if recipe is None:
+    if recipe is None or isinstance(artifact, Dataset | TextDataset):
         return None
     shape = [describe(artifact.model), recipe.batch_size, recipe.input_length, recipe.target_length]
     return f"speeds/{hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]}.json"
+
+
+_Shape = tuple[T5Config, int, int, int, SyntheticTask | TextCorpus | TextDataset]
+"""Model, batch size, input length, target length and data."""
+
+
+def _shape(artifact: Artifact) -> _Shape | None:
+    """What the speed of a step depends on; None if the artifact is not trained."""
+    if isinstance(artifact, Finetune):
+        recipe: Recipe = artifact.task
+        return artifact.model, recipe.batch_size, recipe.input_length, recipe.target_length, artifact.task.data
+    if isinstance(artifact, Pretrain):
+        return artifact.model, artifact.batch_size, artifact.input_length, artifact.target_length, artifact.data.task
+    return None

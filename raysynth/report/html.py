@@ -1,4 +1,4 @@
-"""A sweep's report as one HTML page that needs nothing beside it: tables, plots, what to run next, every record."""
+"""A sweep's report as one HTML page without external files: tables, plots, what to run next and every record."""
 
 import base64
 import html
@@ -8,29 +8,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from raysynth.report import figures, next_seeds, tables
+from raysynth.report import figures
 from raysynth.report.cost import remaining
-from raysynth.report.next_seeds import Outlook
-from raysynth.report.published import printed
-from raysynth.report.tables import PAPER, Line, Table
+from raysynth.report.next_seeds import (
+    COMPARISON_HEADER,
+    NOTE,
+    PROPOSAL_HEADER,
+    NextSeeds,
+    comparison_row,
+    extend_lines,
+    proposal_row,
+    summary,
+)
+from raysynth.report.published import PrintedTable, printed_entry, read_printed
+from raysynth.report.tables import PAPER, Entry, Table, column_headings, heading
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, blockers, name
+from raysynth.store.records import WeightsResult
 from raysynth.store.store import State, Status, Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A table with all that the page says of it."""
+    """A table with everything that the page shows about it."""
 
     table: Table
     header: list[str]
     rows: list[list[str]]
-    """As `tables.rendered` gives them."""
-    curves: bytes | None
-    """Learning curves as SVG; None where nothing is done."""
-    outlook: Outlook | str
-    """What to run next, or why that cannot be told."""
+    """Header and rows as `tables.render` returns them."""
+    curves_svg: bytes | None
+    """Learning curves; None if nothing is done."""
+    next_seeds: NextSeeds | str
+    """What to run next, or why that is unknown."""
 
 
 def page(
@@ -44,7 +54,7 @@ def page(
     now: datetime,
 ) -> str:
     """The page as HTML; its links to records are relative to `reports/SWEEP/` in the store."""
-    body = [
+    parts = [
         _head(sweep, claim, cells, statuses, store, now),
         *(_section(section, cells, statuses) for section in sections),
         _failures(statuses),
@@ -55,12 +65,12 @@ def page(
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{_text(sweep)}: '
         f"{_text(claim)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
+        + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
-# -------------------------------------------------------------------------------- parts
+# -------------------------------------------------------------------------------- the sweep
 
 
 def _head(
@@ -72,65 +82,67 @@ def _head(
     now: datetime,
 ) -> str:
     finetunes = {cell.artifact for cell in cells}
-    done = sum(statuses[artifact].state is State.DONE for artifact in finetunes)
+    num_done = sum(statuses[artifact].state is State.DONE for artifact in finetunes)
     states = Counter(status.state for status in statuses.values())
     counts = ", ".join(f"{states[state]} {state}" for state in State if states[state])
-    left = remaining(dict(statuses), store)
     return (
         f"<header>\n<p class=kind>sweep</p>\n<h1>{_text(sweep)}</h1>\n<p class=claim>{_text(claim)}</p>\n"
-        f'<progress max="{len(finetunes)}" value="{done}"></progress>\n'
-        f"<p><b>{done} of {len(finetunes)}</b> fine-tunings are done. With what they need: {_text(counts)}. "
-        f"To do: {_text(left.told(1, None))}.</p>\n"
+        f'<progress max="{len(finetunes)}" value="{num_done}"></progress>\n'
+        f"<p><b>{num_done} of {len(finetunes)}</b> fine-tunings are done. With what they need: {_text(counts)}. "
+        f"To do: {_text(remaining(statuses, store).text())}.</p>\n"
         f"<p class=quiet>{now:%d %B %Y, %H:%M %Z}, from <code>{_text(store.place)}</code></p>\n</header>"
     )
 
 
+# -------------------------------------------------------------------------------- a table
+
+
 def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> str:
     table = section.table
-    told = [
+    parts = [
         f"<h2>{_text(table.title)}</h2>",
         f"<p class=quiet>{_text(_legend(table))}</p>",
         _results(table, section.header, section.rows),
     ]
     rows, panels = _dots(table, cells, statuses)
     if any(panels.values()):
-        told.append(_figure(figures.dots(rows, panels), "Means on the test split with one SD over seeds to each side"))
-    if section.curves is not None:
-        told.append(_figure(section.curves, "Learning curves: mean over runs, from the lowest to the highest"))
-    told.append(_next(section))
-    return "\n".join(["<section>", *told, "</section>"])
+        parts.append(_figure(figures.dots(rows, panels), "Means on the test split with one SD over seeds to each side"))
+    if section.curves_svg is not None:
+        parts.append(_figure(section.curves_svg, "Learning curves: mean over runs, from the lowest to the highest"))
+    parts.append(_next_seeds(section))
+    return "\n".join(["<section>", *parts, "</section>"])
 
 
 def _legend(table: Table) -> str:
-    parts = [f"Percent on the test split, mean (sample SD) over {table.fold}s."]
+    """What the numbers of the table are, in sentences."""
+    sentences = [f"Percent on the test split, mean (sample SD) over {table.fold}s."]
     if table.best_of:
-        parts.append(f"Shown at the {table.best_of.replace('_', ' ')} with the best mean validation accuracy.")
+        sentences.append(f"Shown at the {table.best_of.replace('_', ' ')} with the best mean validation accuracy.")
     if table.published is not None:
-        parts.append(
+        sentences.append(
             "In italics: the paper's values. Signed numbers are our distance from them, in the paper's SDs, "
             "or in percent where it prints none."
         )
-    if table.baseline is not None and table.ceiling is not None:
-        baseline, ceiling = (" ".join(map(str, row)) for row in (table.baseline, table.ceiling))
-        parts.append(f"Gap closed: the way from {baseline} to {ceiling}.")
-    return " ".join(parts)
+    if table.gap:
+        baseline, ceiling = (" ".join(map(str, row)) for row in table.gap)
+        sentences.append(f"Gap closed: the way from {baseline} to {ceiling}.")
+    return " ".join(sentences)
 
 
 def _results(table: Table, header: list[str], rows: list[list[str]]) -> str:
-    names = len(table.rows)
+    num_names = len(table.rows)
     lines = []
     for row in rows:
-        paper = row[0] == PAPER
-        first = [f"<th scope=row>{_text(cell.strip())}</th>" for cell in row[:names]]
-        rest = [f"<td>{_lines(cell)}</td>" for cell in row[names:]]
-        lines.append(f"<tr{' class=paper' if paper else ''}>{''.join(first)}{''.join(rest)}</tr>")
-    return _box([column.replace("_", " ") for column in header], lines, names)
+        names = "".join(f"<th scope=row>{_text(text.strip())}</th>" for text in row[:num_names])
+        entries = "".join(f"<td>{_entry(text)}</td>" for text in row[num_names:])
+        lines.append(f"<tr{' class=paper' if row[0] == PAPER else ''}>{names}{entries}</tr>")
+    return _table([column.replace("_", " ") for column in header], lines, num_names)
 
 
-def _lines(cell: str) -> str:
-    """The mean large, the other lines of a cell below it."""
-    first, *others = cell.split("\n")
-    if first.startswith("(") and not others:  # what an empty cell waits for
+def _entry(text: str) -> str:
+    """An entry with its mean large and its other lines small below it."""
+    first, *others = text.split("\n")
+    if first.startswith("(") and not others:  # no results: what the entry waits for
         return f"<span class=quiet>{_text(first)}</span>"
     mean, space, spread = first.partition(" (")
     return (
@@ -140,131 +152,136 @@ def _lines(cell: str) -> str:
     )
 
 
-def _next(section: Section) -> str:
+Panels = dict[str, dict[str, tuple[figures.Interval | None, figures.Interval | None]]]
+"""Ours and the printed interval, by panel and row."""
+
+
+def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> tuple[list[str], Panels]:
+    """Rows and panels of a plot of means and SDs: a panel per column, or per metric in a table without columns."""
+    printed_table: PrintedTable = {} if table.published is None else read_printed(table.published)
+    entries = table.entries(cells, statuses)
+    headings = column_headings(entries)
+    panels: Panels = {}
+    for (row, column), entry in entries.items():
+        metrics = entry.metrics[:1] if table.columns else entry.cells[0].artifact.task.metrics
+        printed = printed_entry(printed_table, row, column) if table.columns else None
+        theirs = None if printed is None else (printed.values[0], printed.spreads[0] if printed.spreads else 0.0)
+        for metric in metrics:
+            with_metric = not table.columns or len(headings[column]) == 1
+            title = " ".join([*map(str, column), *([heading(metric)] if with_metric else [])])
+            panel = panels.setdefault(title, {})
+            if (ours := _interval(entry, metric)) is not None or theirs is not None:
+                panel[" ".join(map(str, row))] = ours, theirs
+    return list(dict.fromkeys(" ".join(map(str, row)) for row, _ in entries)), panels
+
+
+def _interval(entry: Entry, metric: str) -> figures.Interval | None:
+    """Mean and SD over seeds in percent."""
+    values = [100 * value for value in entry.values(metric)]
+    if not values:
+        return None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _next_seeds(section: Section) -> str:
     """What the seeds settle so far, and what would settle the rest."""
-    heading = "<h3>What to run next</h3>"
-    outlook = section.outlook
-    if isinstance(outlook, str):
-        return f"{heading}\n<p>{_text(outlook)}</p>"
-    told = [heading, f"<p>{_text(next_seeds.summary(outlook))}.</p>"]
-    if outlook.proposals:
-        lines = [_row(next_seeds.row(proposal), 2) for proposal in outlook.proposals]
-        told.append(_box(next_seeds.HEADER, lines, 2))
-    if any(proposal.add for proposal in outlook.proposals):
-        told.append(f"<p class=quiet>{_text(next_seeds.NOTE)}</p>")
-        told.append(f"<p>All of these seeds: {_text(outlook.cost.told(1, None))}.</p>")
-        if edits := "\n".join(next_seeds.edits(section.table, outlook)):
-            told.append(
+    title = "<h3>What to run next</h3>"
+    next_seeds = section.next_seeds
+    if isinstance(next_seeds, str):
+        return f"{title}\n<p>{_text(next_seeds)}</p>"
+    parts = [title, f"<p>{_text(summary(next_seeds))}.</p>"]
+    if next_seeds.proposals:
+        lines = [_row(proposal_row(proposal), 2) for proposal in next_seeds.proposals]
+        parts.append(_table(PROPOSAL_HEADER, lines, 2))
+    if any(proposal.add for proposal in next_seeds.proposals):
+        parts.append(f"<p class=quiet>{_text(NOTE)}</p>")
+        parts.append(f"<p>All of these seeds: {_text(next_seeds.cost.text())}.</p>")
+        if code := "\n".join(extend_lines(section.table, next_seeds)):
+            parts.append(
                 "<p>Seeds that the grid lacks, for the sweep's file, below its other grids:</p>\n"
-                f"<pre>{_text(edits)}</pre>"
+                f"<pre>{_text(code)}</pre>"
             )
-    if outlook.settled:
-        lines = [_row(next_seeds.standing(comparison), 1) for comparison in outlook.settled]
-        told.append(_folded(f"{len(outlook.settled)} settled differences", _box(next_seeds.STANDING, lines, 1)))
-    return "\n".join(told)
+    if next_seeds.settled:
+        lines = [_row(comparison_row(comparison), 1) for comparison in next_seeds.settled]
+        parts.append(_details(f"{len(next_seeds.settled)} settled differences", _table(COMPARISON_HEADER, lines, 1)))
+    return "\n".join(parts)
+
+
+# -------------------------------------------------------------------------------- artifacts and their records
 
 
 def _failures(statuses: Mapping[Artifact, Status]) -> str:
     failures = {artifact: status.failure for artifact, status in statuses.items() if status.failure is not None}
     if not failures:
         return ""
-    blocked = Counter(cause for artifact in statuses for cause in blockers(artifact, failures))
+    num_blocked = Counter(cause for artifact in statuses for cause in blockers(artifact, failures))
     lines = []
     for artifact, failure in failures.items():
-        step = "" if failure.get("step") is None else f"{failure['step']:,}"
+        step = "" if failure.step is None else f"{failure.step:,}"
         link = _link(f"{name(artifact)}/failure.json", name(artifact))
-        row = [str(statuses[artifact].state), failure["error"], failure["host"]]
+        texts = [str(statuses[artifact].state), failure.error, failure.host]
         lines.append(
-            f"<tr><th scope=row>{link}</th>{''.join(f'<td class=words>{_text(cell)}</td>' for cell in row)}"
-            f"<td>{step}</td><td>{blocked[artifact] or ''}</td></tr>"
+            f"<tr><th scope=row>{link}</th>{''.join(f'<td class=words>{_text(text)}</td>' for text in texts)}"
+            f"<td>{step}</td><td>{num_blocked[artifact] or ''}</td></tr>"
         )
-    header = ["artifact", "state", "reason", "host", "step", "waiting in vain"]
-    return f"<section>\n<h2>Failures</h2>\n{_box(header, lines, 4)}\n</section>"
+    header = ["artifact", "state", "reason", "host", "step", "blocks"]
+    return f"<section>\n<h2>Failures</h2>\n{_table(header, lines, 4)}\n</section>"
 
 
 def _runs(cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> str:
     """Every cell and every input with its place in the store."""
-    told = ["<section>", "<h2>Every run</h2>"]
+    parts = ["<section>", "<h2>Every run</h2>"]
     groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         groups.setdefault(tuple(cell.fields), []).append(cell)
-    for fields, members in groups.items():
+    for fields, group in groups.items():
         lines = []
-        for cell in members:
+        for cell in group:
             values = "".join(f"<td class=words>{_text(str(value))}</td>" for value in cell.fields.values())
-            lines.append(f"<tr>{values}{_told(cell.artifact, statuses[cell.artifact])}</tr>")
+            lines.append(f"<tr>{values}{_artifact_columns(cell.artifact, statuses[cell.artifact])}</tr>")
         header = [*(field.replace("_", " ") for field in fields), "state", "test metrics", "record"]
-        told.append(_folded(f"{len(members)} fine-tunings by {', '.join(fields)}", _box(header, lines, len(header))))
+        parts.append(_details(f"{len(group)} fine-tunings by {', '.join(fields)}", _table(header, lines, len(header))))
     inputs = [artifact for artifact in statuses if not isinstance(artifact, Finetune)]
-    lines = [f"<tr>{_told(artifact, statuses[artifact])}</tr>" for artifact in inputs]
+    lines = [f"<tr>{_artifact_columns(artifact, statuses[artifact])}</tr>" for artifact in inputs]
     header = ["state", "selected step", "record"]
-    told.append(_folded(f"{len(inputs)} data sets and pre-trainings that they need", _box(header, lines, len(header))))
-    return "\n".join([*told, "</section>"])
+    parts.append(
+        _details(f"{len(inputs)} data sets and pre-trainings that they need", _table(header, lines, len(header)))
+    )
+    return "\n".join([*parts, "</section>"])
 
 
-def _told(artifact: Artifact, status: Status) -> str:
-    """State, result and record of an artifact as cells."""
-    result = {} if status.record is None else status.record["result"]
-    if isinstance(artifact, Finetune):
-        numbers = ", ".join(f"{_heading(metric)} {100 * value:.1f}" for metric, value in result.get("test", {}).items())
-    else:
-        numbers = f"{result['selected_step']:,}" if "selected_step" in result else ""
-    place = f"{name(artifact)}/record.json"
-    link = _link(place, place) if status.record is not None else _text(name(artifact))
-    cells = [f"<span class={status.state}>{status.state}</span>", _text(numbers), link]
-    return "".join(f"<td class=words>{cell}</td>" for cell in cells)
+def _artifact_columns(artifact: Artifact, status: Status) -> str:
+    """State, result and record of an artifact as three columns of a row."""
+    result = None if status.record is None else status.record.result
+    numbers = ""
+    if isinstance(result, WeightsResult):
+        scores = (result.test or {}).items()
+        numbers = ", ".join(f"{heading(metric)} {100 * score:.1f}" for metric, score in scores)
+        numbers = numbers if isinstance(artifact, Finetune) else f"{result.selected_step:,}"
+    path = f"{name(artifact)}/record.json"
+    link = _link(path, path) if status.record is not None else _text(name(artifact))
+    columns = [f"<span class={status.state}>{status.state}</span>", _text(numbers), link]
+    return "".join(f"<td class=words>{column}</td>" for column in columns)
 
 
 def _provenance(statuses: Mapping[Artifact, Status]) -> str:
-    """Versions, hosts and devices behind the records, with how many of them have each."""
-    found: dict[str, Counter[str]] = {}
-    for status in statuses.values():
-        told = {} if status.record is None else status.record["provenance"]
-        for package, version in told.get("versions", {}).items():
-            found.setdefault(package, Counter())[version] += 1
+    """Versions, hosts and devices behind the records; if they differ, with the number of records that have each."""
+    provenances = [status.record.provenance for status in statuses.values() if status.record is not None]
+    counts: dict[str, Counter[str]] = {}
+    for provenance in provenances:
+        for package, version in provenance.versions.items():
+            counts.setdefault(package, Counter())[version] += 1
         for field in ("device", "python", "platform", "host"):
-            if field in told:
-                found.setdefault(field, Counter())[told[field]] += 1
-    if not found:
+            if (value := getattr(provenance, field)) is not None:
+                counts.setdefault(field, Counter())[value] += 1
+    if not counts:
         return ""
     lines = []
-    for field, values in found.items():
-        counts = [f"{value} ({count})" if len(values) > 1 else value for value, count in values.most_common()]
-        lines.append(f"<tr><th scope=row>{_text(field)}</th><td class=words>{_text(', '.join(counts))}</td></tr>")
-    count = sum(status.record is not None for status in statuses.values())
-    return f"<section>\n<h2>Made with</h2>\n{_folded(f'{count} records', _box(['', ''], lines, 2))}\n</section>"
-
-
-Panels = dict[str, dict[str, tuple[figures.Interval | None, figures.Interval | None]]]
-
-
-def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> tuple[list[str], Panels]:
-    """Means and SDs, ours and the printed ones: a panel per column, or per metric in a table without columns."""
-    paper = {} if table.published is None else printed(table.published)
-    placed = table.cells(cells, dict(statuses))
-    metrics = tables.metrics_of_columns(placed)
-    panels: Panels = {}
-    for (row, column), line in placed.items():
-        shown = line.metrics[:1] if table.columns else line.points[0].artifact.task.metrics
-        there = tables.printed_cell(paper, row, column) if table.columns else None
-        theirs = None if there is None else (there.values[0], there.spreads[0] if there.spreads else 0.0)
-        for metric in shown:
-            told = [_heading(metric)] if not table.columns or len(metrics[column]) == 1 else []
-            panel = panels.setdefault(" ".join([*map(str, column), *told]), {})
-            if (ours := _interval(line, metric)) is not None or theirs is not None:
-                panel[" ".join(map(str, row))] = ours, theirs
-    return list(dict.fromkeys(" ".join(map(str, row)) for row, _ in placed)), panels
-
-
-def _interval(line: Line, metric: str) -> figures.Interval | None:
-    values = [100 * value for value in line.values(metric)]
-    if not values:
-        return None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _heading(metric: str) -> str:
-    return tables.HEADINGS.get(metric, metric.replace("_", " "))
+    for field, values in counts.items():
+        texts = [f"{value} ({count})" if len(values) > 1 else value for value, count in values.most_common()]
+        lines.append(f"<tr><th scope=row>{_text(field)}</th><td class=words>{_text(', '.join(texts))}</td></tr>")
+    table = _table(["", ""], lines, 2)
+    return f"<section>\n<h2>Made with</h2>\n{_details(f'{len(provenances)} records', table)}\n</section>"
 
 
 # -------------------------------------------------------------------------------- HTML
@@ -275,27 +292,29 @@ def _text(text: str) -> str:
 
 
 def _link(path: str, text: str) -> str:
+    """A link to a file of the store."""
     return f'<a href="../../{_text(path)}">{_text(text)}</a>'
 
 
-def _row(cells: Sequence[str], names: int) -> str:
-    """A row whose first cells are words and whose others are numbers."""
-    words = "".join(f"<td class=words>{_text(cell)}</td>" for cell in cells[:names])
-    return f"<tr>{words}{''.join(f'<td>{_text(cell)}</td>' for cell in cells[names:])}</tr>"
+def _row(texts: Sequence[str], num_words: int) -> str:
+    """A row whose first columns are words and whose others are numbers."""
+    words = "".join(f"<td class=words>{_text(text)}</td>" for text in texts[:num_words])
+    return f"<tr>{words}{''.join(f'<td>{_text(text)}</td>' for text in texts[num_words:])}</tr>"
 
 
-def _box(header: Sequence[str], lines: Iterable[str], names: int) -> str:
-    """A table that scrolls inside its own box; the first columns hold words."""
-    head = "".join(
-        f"<th scope=col{' class=words' if index < names else ''}>{_text(column)}</th>"
+def _table(header: Sequence[str], rows: Iterable[str], num_words: int) -> str:
+    """A table that scrolls inside its own box; the first columns are words."""
+    columns = "".join(
+        f"<th scope=col{' class=words' if index < num_words else ''}>{_text(column)}</th>"
         for index, column in enumerate(header)
     )
-    thead = f"<thead><tr>{head}</tr></thead>\n" if any(header) else ""
-    return "\n".join([f"<div class=box><table>\n{thead}<tbody>", *lines, "</tbody>\n</table></div>"])
+    head = f"<thead><tr>{columns}</tr></thead>\n" if any(header) else ""
+    return "\n".join([f"<div class=box><table>\n{head}<tbody>", *rows, "</tbody>\n</table></div>"])
 
 
-def _folded(summary: str, content: str) -> str:
-    return f"<details>\n<summary>{_text(summary)}</summary>\n{content}\n</details>"
+def _details(title: str, content: str) -> str:
+    """Content that opens at a click on its title."""
+    return f"<details>\n<summary>{_text(title)}</summary>\n{content}\n</details>"
 
 
 def _figure(svg: bytes, caption: str) -> str:

@@ -1,186 +1,212 @@
 """What to run next: the differences that a sweep's seeds do not settle, and the cheapest seeds that would."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raysynth.errors import InputError
 from raysynth.report.cost import Cost, cost, speeds
 from raysynth.report.significance import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
-from raysynth.report.tables import Line, Table
+from raysynth.report.tables import Entry, Place, Table
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, in_order
 from raysynth.store.store import State, Status, Store
 
+# -------------------------------------------------------------------------------- what to run next
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """Seeds for a comparison that is not settled."""
+    """Seeds to add for a comparison that is not settled."""
 
     comparison: Comparison
     add: tuple[int, int] | None
-    """Seeds for each side; None where no number up to `MOST_SEEDS` a side would settle it."""
+    """Number of seeds for each side; None if no number up to `MOST_SEEDS` a side would settle it."""
     cost: Cost | None
-    """Of these seeds, with those of their inputs that the store lacks; None where there are none."""
+    """Cost of these seeds and of those of their inputs that the store lacks; None if there are none to add."""
 
     @property
-    def told(self) -> str:
-        """The seeds to add, by the side's name."""
+    def text(self) -> str:
+        """The seeds to add by the name of their side, such as `Set +2, Random Init +1`."""
         if self.add is None:
             return f"none up to {MOST_SEEDS} a side would"
-        one, other = self.add
-        names = self.comparison.names
-        told = ", ".join(f"{name} +{more}" for name, more in zip(names, self.add, strict=True) if more)
-        told = f"both +{one}" if one == other else told
-        return f"{told} first, for an SD" if self.comparison.difference is None else told
+        sides = zip(self.comparison.names, self.add, strict=True)
+        text = ", ".join(f"{name} +{num_seeds}" for name, num_seeds in sides if num_seeds)
+        if self.add[0] == self.add[1]:
+            text = f"both +{self.add[0]}"
+        return f"{text} first, for an SD" if self.comparison.difference is None else text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Addition:
-    """Seeds to add to the product of some values of a grid's other fields."""
+    """Seeds to add to all combinations of some values of a grid's other fields."""
 
     where: dict[str, tuple[Any, ...]]
+    """The values by field."""
     seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """Where the comparisons of a table stand."""
+class NextSeeds:
+    """Where the comparisons of a table stand, and the seeds to add."""
 
     settled: tuple[Comparison, ...]
     proposals: tuple[Proposal, ...]
-    """Of those that are not settled; cheapest first, by steps where some speed is unknown, the hopeless last."""
-    waiting: tuple[Comparison, ...]
-    """Those with a cell that has no result."""
-    cost: Cost
-    """Of all proposed seeds together, each once."""
-    additions: tuple[Addition, ...]
-    """Seeds that the grid lacks."""
+    """One per comparison that is not settled: cheapest first, or fewest steps first if a speed is unknown.
 
-
-def next_seeds(table: Table, cells: Sequence[Cell], statuses: dict[Artifact, Status], store: Store) -> Outlook:
-    """Where a table's comparisons stand, and for each that is not settled the seeds that cost the least.
-
-    A seed costs its fine-tuning and whatever of its inputs is not in the store, so a new pre-training where the trial
-    makes one for every seed. Sides are weighed by what their next seed costs; the costs told are those of all seeds
-    proposed. Seeds that the grid has and the store lacks come first, then whole numbers above the grid's.
-
-    Raises `InputError` as `comparisons` does, and where the folded field does not hold whole numbers.
+    Those that no number of seeds would settle come last.
     """
-    told = comparisons(table, cells, statuses)
-    waiting = [each for each in told if not all(line.results for line in each.lines)]
-    settled = [each for each in told if each.difference is not None and each.difference.settled]
-    unsettled = [each for each in told if each not in waiting and each not in settled]
-    seeds = {id(line): _Seeds(table, line, statuses) for each in unsettled for line in each.lines}
+    waiting: tuple[Comparison, ...]
+    """Comparisons with an entry that has no results."""
+    cost: Cost
+    """Cost of all proposed seeds together, each counted once."""
+    additions: tuple[Addition, ...]
+    """Proposed seeds that the grid lacks."""
 
-    firsts = {key: [artifact for _, artifact in side.take(1)] for key, side in seeds.items()}
+
+def propose_seeds(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status], store: Store) -> NextSeeds:
+    """Find the comparisons of a table that are not settled, and for each the cheapest seeds that would settle it.
+
+    A seed costs its fine-tuning and those of its inputs that the store lacks, so a pre-training too if the trial makes
+    one for every seed. The choice weighs the sides by the cost of their next seed; the costs returned are those of all
+    seeds proposed. Seeds of the grid that are not done come first, then whole numbers above the grid's.
+
+    Raises `InputError` as `comparisons` does, and if the folded field holds anything but whole numbers.
+    """
+    settled, unsettled, waiting = [], [], []
+    for comparison in comparisons(table, cells, statuses):
+        difference = comparison.difference
+        if not all(entry.results for entry in comparison.entries):
+            waiting.append(comparison)
+        elif difference is not None and difference.settled:
+            settled.append(comparison)
+        else:
+            unsettled.append(comparison)
+    supplies = {
+        place: _Supply(table, entry, statuses)
+        for comparison in unsettled
+        for place, entry in zip(comparison.places, comparison.entries, strict=True)
+    }
+
+    firsts = {place: supply.finetunes(1) for place, supply in supplies.items()}
     prices = _Prices(itertools.chain(*firsts.values()), statuses, store)
-    costs = {key: prices.of(first) for key, first in firsts.items()}
-    plans = [_plan(each, [costs[id(line)] for line in each.lines]) for each in unsettled]
+    costs = {place: prices.cost_of(first) for place, first in firsts.items()}
+    choices = [_choice(comparison, [costs[place] for place in comparison.places]) for comparison in unsettled]
 
-    chosen = [_chosen(each, plan, seeds) for each, plan in zip(unsettled, plans, strict=True)]
+    chosen = [
+        [
+            finetune
+            for place, num_seeds in zip(comparison.places, choice or (0, 0), strict=True)
+            for finetune in supplies[place].finetunes(num_seeds)
+        ]
+        for comparison, choice in zip(unsettled, choices, strict=True)
+    ]
     prices = _Prices(itertools.chain(*chosen), statuses, store)
     proposals = [
-        Proposal(comparison=each, add=plan, cost=None if plan is None else prices.of(artifacts))
-        for each, plan, artifacts in zip(unsettled, plans, chosen, strict=True)
+        Proposal(comparison=comparison, add=choice, cost=None if choice is None else prices.cost_of(finetunes))
+        for comparison, choice, finetunes in zip(unsettled, choices, chosen, strict=True)
     ]
-    by_steps = any(each.cost is not None and each.cost.unknown for each in proposals)
-    return Outlook(
+    return NextSeeds(
         settled=tuple(settled),
-        proposals=tuple(sorted(proposals, key=lambda each: _rank(each.cost, by_steps))),
+        proposals=tuple(_cheapest_first(proposals)),
         waiting=tuple(waiting),
-        cost=prices.of(itertools.chain(*chosen)),
-        additions=tuple(_merged(_additions(proposals, seeds))),
+        cost=prices.cost_of(itertools.chain(*chosen)),
+        additions=tuple(_merged(_additions(proposals, supplies))),
     )
 
 
 class _Prices:
-    """What fine-tunings cost, with those of their inputs that the store lacks."""
+    """The cost of fine-tunings with those of their inputs that the store lacks."""
 
-    def __init__(self, artifacts: Iterable[Finetune], statuses: dict[Artifact, Status], store: Store):
-        new = [artifact for artifact in in_order(artifacts) if artifact not in statuses]
+    def __init__(self, finetunes: Iterable[Finetune], statuses: Mapping[Artifact, Status], store: Store):
+        new = [artifact for artifact in in_order(iter(finetunes)) if artifact not in statuses]
         self._statuses = {**statuses, **store.statuses(new)}
-        self._seconds = dict(zip(self._statuses, speeds(self._statuses, store), strict=True))
+        self._seconds_per_step = speeds(self._statuses, store)
 
-    def of(self, artifacts: Iterable[Finetune]) -> Cost:
-        return cost(in_order(artifacts), self._statuses, self._seconds)
+    def cost_of(self, finetunes: Iterable[Finetune]) -> Cost:
+        """The cost of what is not done; only of fine-tunings that were passed at the start."""
+        return cost(in_order(iter(finetunes)), self._statuses, self._seconds_per_step)
 
 
-class _Seeds:
-    """The seeds that a cell could have next, with their fine-tunings."""
+class _Supply:
+    """The seeds that an entry can have next, without end: those of the grid that are not done, then new ones."""
 
-    def __init__(self, table: Table, line: Line, statuses: dict[Artifact, Status]):
-        self._point = line.points[0]
+    def __init__(self, table: Table, entry: Entry, statuses: Mapping[Artifact, Status]):
+        self._cell = entry.cells[0]
         self._fold = table.fold
-        values = [point.fields[table.fold] for point in line.points]
-        if not all(type(value) is int for value in values):
+        seeds = [cell.fields[table.fold] for cell in entry.cells]
+        if not all(type(seed) is int for seed in seeds):
             raise InputError(
-                f"table {table.title!r} folds {table.fold}, whose values must be whole numbers to tell the next one, "
-                f"got {', '.join(map(repr, values))}"
+                f"table {table.title!r} folds {table.fold}, whose values must be whole numbers to have a next one, "
+                f"got {', '.join(map(repr, seeds))}"
             )
         self._pending = [
-            (value, point.artifact)
-            for value, point in zip(values, line.points, strict=True)
-            if statuses[point.artifact].state not in (State.DONE, State.DIVERGED)
+            cell.artifact for cell in entry.cells if statuses[cell.artifact].state not in (State.DONE, State.DIVERGED)
         ]
-        self._above = max(values) + 1
+        self._first_new = max(seeds) + 1
 
     @property
     def where(self) -> dict[str, tuple[Any, ...]]:
-        return {name: (value,) for name, value in self._point.fields.items() if name != self._fold}
+        """The entry's values of the other fields."""
+        return {name: (value,) for name, value in self._cell.fields.items() if name != self._fold}
 
-    def take(self, count: int) -> list[tuple[int, Finetune]]:
-        return list(itertools.islice(self._all(), count))
+    def finetunes(self, num_seeds: int) -> list[Finetune]:
+        """The fine-tunings of the next seeds."""
+        new = [self._cell.again(**{self._fold: seed}) for seed in self.new_seeds(num_seeds)]
+        return [*self._pending[:num_seeds], *new]
 
-    def new(self, count: int) -> tuple[int, ...]:
-        """Those of the next seeds that the grid does not have."""
-        return tuple(seed for seed, _ in self.take(count)[len(self._pending) :])
-
-    def _all(self) -> Iterator[tuple[int, Finetune]]:
-        yield from self._pending
-        for seed in itertools.count(self._above):
-            yield seed, self._point.again(**{self._fold: seed})
+    def new_seeds(self, num_seeds: int) -> range:
+        """Those of the next seeds that the grid lacks."""
+        return range(self._first_new, self._first_new + max(0, num_seeds - len(self._pending)))
 
 
-def _plan(comparison: Comparison, costs: list[Cost]) -> tuple[int, int] | None:
-    """Seeds to add to each side, at the costs of one; by steps unless all speeds are known."""
-    one, other = comparison.samples
-    if one is None or other is None:
-        here, there = (0 if sample is not None else 1 for sample in comparison.samples)
-        return here, there
-    by_steps = any(each.unknown for each in costs)
-    here, there = (float(each.steps) if by_steps else each.hours for each in costs)
-    return cheapest(one, other, (here, there))
+def _choice(comparison: Comparison, costs: list[Cost]) -> tuple[int, int] | None:
+    """Number of seeds to add to each side, given the cost of one; counts steps unless all speeds are known.
+
+    A side without any SD gets one seed, before anything else.
+    """
+    first, second = comparison.samples
+    if first is None or second is None:
+        return int(first is None), int(second is None)
+    by_steps = any(cost.unknown for cost in costs)
+    first_cost, second_cost = (float(cost.steps) if by_steps else cost.hours for cost in costs)
+    return cheapest(first, second, (first_cost, second_cost))
 
 
-def _chosen(comparison: Comparison, plan: tuple[int, int] | None, seeds: dict[int, "_Seeds"]) -> list[Finetune]:
-    sides = zip(comparison.lines, plan or (0, 0), strict=True)
-    return [artifact for line, more in sides for _, artifact in seeds[id(line)].take(more)]
+def _cheapest_first(proposals: list[Proposal]) -> list[Proposal]:
+    """By hours, or by steps if a speed is unknown; proposals without seeds last."""
+    by_steps = any(proposal.cost is not None and proposal.cost.unknown for proposal in proposals)
+
+    def rank(proposal: Proposal) -> tuple[bool, float]:
+        if proposal.cost is None:
+            return True, 0.0
+        return False, proposal.cost.steps if by_steps else proposal.cost.hours
+
+    return sorted(proposals, key=rank)
 
 
-def _rank(cost: Cost | None, by_steps: bool) -> tuple[bool, float]:
-    return cost is None, 0.0 if cost is None else cost.steps if by_steps else cost.hours
-
-
-def _additions(proposals: list[Proposal], seeds: dict[int, "_Seeds"]) -> list[Addition]:
-    """For each cell the most that a proposal asks for."""
-    most: dict[int, int] = {}
-    for each in proposals:
-        for line, more in zip(each.comparison.lines, each.add or (0, 0), strict=True):
-            most[id(line)] = max(more, most.get(id(line), 0))
-    found = [Addition(where=seeds[key].where, seeds=seeds[key].new(count)) for key, count in most.items()]
-    return [each for each in found if each.seeds]
+def _additions(proposals: list[Proposal], supplies: Mapping[Place, _Supply]) -> list[Addition]:
+    """The new seeds of each entry, as many as the proposal that asks for the most."""
+    most: dict[Place, int] = {}
+    for proposal in proposals:
+        for place, num_seeds in zip(proposal.comparison.places, proposal.add or (0, 0), strict=True):
+            most[place] = max(num_seeds, most.get(place, 0))
+    additions = [
+        Addition(where=supplies[place].where, seeds=tuple(supplies[place].new_seeds(num_seeds)))
+        for place, num_seeds in most.items()
+    ]
+    return [addition for addition in additions if addition.seeds]
 
 
 def _merged(additions: list[Addition]) -> list[Addition]:
-    """The same seeds of the same cells in fewer products."""
-    for name in dict.fromkeys(name for each in additions for name in each.where):
+    """The same seeds of the same cells in fewer additions, by joining those that differ in one field only."""
+    for name in dict.fromkeys(name for addition in additions for name in addition.where):
         groups: dict[Any, list[Addition]] = {}
-        for each in additions:
-            rest = tuple((other, values) for other, values in each.where.items() if other != name)
-            groups.setdefault((name in each.where, rest, each.seeds), []).append(each)
+        for addition in additions:
+            others = tuple((field, values) for field, values in addition.where.items() if field != name)
+            groups.setdefault((name in addition.where, others, addition.seeds), []).append(addition)
         additions = [
             group[0]
             if len(group) == 1
@@ -195,56 +221,58 @@ def _merged(additions: list[Addition]) -> list[Addition]:
 
 # -------------------------------------------------------------------------------- as text
 
-STANDING = ["comparison", "difference", "SE", "p", "seeds now"]
-"""Of the rows that `standing` makes."""
-HEADER = ["comparison", "add seeds", *STANDING[1:], "steps", "device-hours"]
-"""Of the rows that `row` makes."""
+COMPARISON_HEADER = ["comparison", "difference", "SE", "p", "seeds now"]
+"""Header for the rows of `comparison_row`."""
+PROPOSAL_HEADER = ["comparison", "add seeds", *COMPARISON_HEADER[1:], "steps", "device-hours"]
+"""Header for the rows of `proposal_row`."""
 NOTE = (
-    "The seeds to add are the cheapest that settle a difference if means and SDs stay as they are; means move, so that "
-    "is an even chance. A pooled SD is that of the table's other cells of the task, a paper SD is printed. Of "
-    f"differences that are not there {100 * LEVEL:.0f} % pass, more if seeds are added until one does."
+    "The seeds to add are the cheapest that settle a difference if means and SDs stay as they are; estimates move, so "
+    "expect success about half the time. A pooled SD is that of the table's other entries of the task, a paper SD is "
+    f"the printed one. If there is no true difference, {100 * LEVEL:.0f} % of tests pass all the same, and more if "
+    "seeds are added until one does."
 )
 
 
-def standing(comparison: Comparison) -> list[str]:
-    """A comparison as text; difference and standard error in percent, the latter with the origin of a borrowed SD."""
-    found = comparison.difference
-    one, other = (line.mean(comparison.metric) for line in comparison.lines)
+def comparison_row(comparison: Comparison) -> list[str]:
+    """A comparison as text; difference and standard error in percent, with the origin of a borrowed SD."""
+    difference = comparison.difference
+    first, second = (entry.mean(comparison.metric) for entry in comparison.entries)
     origins = {sample.origin for sample in comparison.samples if sample is not None} - {Origin.OWN}
     borrowed = f" ({', '.join(sorted(origins))} SD)" if origins else ""
     return [
-        comparison.told,
-        f"{100 * (one - other):+.1f}",
-        "unknown" if found is None else f"{100 * found.error:.1f}{borrowed}",
-        "" if found is None else "<0.001" if found.p < 0.001 else f"{found.p:.3f}",
-        " : ".join(str(len(line.results)) for line in comparison.lines),
+        comparison.label,
+        f"{100 * (first - second):+.1f}",
+        "unknown" if difference is None else f"{100 * difference.error:.1f}{borrowed}",
+        "" if difference is None else "<0.001" if difference.p < 0.001 else f"{difference.p:.3f}",
+        " : ".join(str(len(entry.results)) for entry in comparison.entries),
     ]
 
 
-def row(proposal: Proposal) -> list[str]:
-    """A proposal as text."""
-    told, *numbers = standing(proposal.comparison)
+def proposal_row(proposal: Proposal) -> list[str]:
+    """A proposal as text: its comparison, the seeds to add and their cost."""
+    label, *numbers = comparison_row(proposal.comparison)
     cost = proposal.cost
     if cost is None:
-        return [told, proposal.told, *numbers, "", ""]
-    return [told, proposal.told, *numbers, f"{cost.steps:,}", "unknown" if cost.unknown else f"{cost.hours:.2f}"]
+        return [label, proposal.text, *numbers, "", ""]
+    return [label, proposal.text, *numbers, f"{cost.steps:,}", "unknown" if cost.unknown else f"{cost.hours:.2f}"]
 
 
-def summary(outlook: Outlook) -> str:
+def summary(next_seeds: NextSeeds) -> str:
     """How many comparisons are settled, in one line."""
-    every = len(outlook.settled) + len(outlook.proposals) + len(outlook.waiting)
-    waiting = f"; {len(outlook.waiting)} wait for a first result" if outlook.waiting else ""
-    return f"{len(outlook.settled)} of {every} differences are settled at two-sided 95 %, each alone{waiting}"
+    num_settled, num_waiting = len(next_seeds.settled), len(next_seeds.waiting)
+    num_comparisons = num_settled + len(next_seeds.proposals) + num_waiting
+    waiting = f"; {num_waiting} wait for a first result" if num_waiting else ""
+    return f"{num_settled} of {num_comparisons} differences are settled at two-sided 95 %, each alone{waiting}"
 
 
-def edits(table: Table, outlook: Outlook) -> list[str]:
-    """Lines for the sweep's file that add the seeds which its grid lacks."""
+def extend_lines(table: Table, next_seeds: NextSeeds) -> list[str]:
+    """Lines of Python for the sweep's file that add the seeds that its grid lacks."""
     return [
-        f"sweep.extend({ {name: list(values) for name, values in each.where.items()}!r}, "
-        f"{table.fold}={_values(each.seeds)})"
-        for each in outlook.additions
+        f"sweep.extend({ {name: list(values) for name, values in addition.where.items()}!r}, "
+        f"{table.fold}={_seeds_as_python(addition.seeds)})"
+        for addition in next_seeds.additions
     ]
 
 
-def _values(seeds: tuple[int, ...]) -> str:
+def _seeds_as_python(seeds: tuple[int, ...]) -> str:
     return repr(list(seeds)) if len(seeds) == 1 else f"range({seeds[0]}, {seeds[-1] + 1})"

@@ -1,54 +1,57 @@
-"""Whether seeds settle a difference of means, and the cheapest seeds that would: Welch's test and its arithmetic.
+"""Whether seeds settle a difference of means, and the cheapest seeds that would, by Welch's test.
 
-Each comparison stands alone, at two-sided 95 %. Of many differences that are not there, one in twenty passes; and to
-add seeds until a test passes makes that more. So decide on the seeds once, run them, and say how many there are.
+Each comparison is tested alone, at two-sided 95 %. If there is no true difference, one in twenty tests passes anyway,
+and adding seeds until a test passes makes that more likely. So decide on the number of seeds once, run them, and report
+the number.
 """
 
 import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.errors import InputError
-from raysynth.report.published import Printed, printed
-from raysynth.report.tables import Line, Table, printed_cell
+from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
+from raysynth.report.tables import Entry, Place, Table
+from raysynth.specs.datasets import TextDataset
 from raysynth.specs.grid import Cell
+from raysynth.specs.identity import Artifact
 from raysynth.store.store import Status
 
 LEVEL = 0.05
-"""A difference is settled where the two-sided p of Welch's test is below this."""
+"""A difference is settled if the two-sided p of Welch's test is below this."""
 MOST_SEEDS = 30
-"""No side is asked to have more seeds than these."""
+"""The most seeds to ask for on one side."""
 PRINTED_SEEDS = 5
-"""The paper's SDs are over this many (Appendix J)."""
+"""Number of seeds behind the paper's SDs (Appendix J)."""
 
 
-# -------------------------------------------------------------------------------- arithmetic
+# -------------------------------------------------------------------------------- Welch's test
 
 
 class Origin(StrEnum):
-    """Where the SD of a cell is from."""
+    """Where the SD of an entry comes from."""
 
     OWN = "own"
     POOLED = "pooled"
-    """The pooled SD of the table's other cells of the same task and metric."""
+    """Pooled over the table's other entries of the same task and metric."""
     PAPER = "paper"
-    """Printed for the cell, else the root mean square of those printed for the table's other cells of the task."""
+    """Printed for the entry, else the root mean square of those printed for the table's other entries of the task."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What is known of a cell over seeds."""
+    """Mean and SD of an entry over seeds."""
 
     mean: float
     size: int
-    """Seeds behind the mean."""
+    """Number of seeds behind the mean."""
     spread: float
     """Standard deviation of one seed."""
     freedom: float
@@ -57,7 +60,7 @@ class Sample:
 
     @property
     def variance(self) -> float:
-        """Of the mean."""
+        """Variance of the mean."""
         return self.spread**2 / self.size
 
 
@@ -69,51 +72,66 @@ class Difference:
     error: float
     """Standard error."""
     freedom: float
-    """Degrees of freedom by Welch and Satterthwaite; not a number where neither SD is above zero."""
+    """Degrees of freedom by Welch and Satterthwaite; NaN if both SDs are zero."""
     p: float
     """Two-sided."""
 
     @property
     def settled(self) -> bool:
+        """Whether p is below `LEVEL`."""
         return self.p < LEVEL
 
 
-def difference(one: Sample, other: Sample) -> Difference:
-    """The difference of two means; where neither SD is above zero, p is 1 for equal means and 0 for others."""
-    value = one.mean - other.mean
-    error, freedom, p = _welch(value, one.variance, other.variance, one.freedom, other.freedom)
+def difference(first: Sample, second: Sample) -> Difference:
+    """The first mean minus the second; if both SDs are zero, p is 1 for equal means and 0 for others."""
+    value = first.mean - second.mean
+    error, freedom, p = _welch(value, (first.variance, second.variance), (first.freedom, second.freedom))
     return Difference(value=value, error=float(error), freedom=float(freedom), p=float(p))
 
 
-def cheapest(one: Sample, other: Sample, costs: tuple[float, float]) -> tuple[int, int] | None:
-    """The seeds to add to each side that settle the difference at the least cost, or None up to `MOST_SEEDS` a side.
+def cheapest(first: Sample, second: Sample, costs: tuple[float, float]) -> tuple[int, int] | None:
+    """The seeds to add to each side that settle the difference at the least cost.
 
-    Means and SDs are taken to stay as they are, and each side to have an SD of its own, so two seeds at least. `costs`
-    are those of a seed of each side; among equal costs the fewest seeds are taken, then the most even numbers.
+    `costs` holds the cost of one seed of each side. Among equal costs, the fewest seeds win, then the most even
+    numbers. Assumes that means and SDs stay as they are. Each side ends with at least two seeds, so that it has an SD
+    of its own. Returns None if no number up to `MOST_SEEDS` a side settles the difference.
     """
-    sizes = [np.arange(max(side.size, 2), max(side.size, MOST_SEEDS, 2) + 1) for side in (one, other)]
-    here, there = np.meshgrid(*sizes, indexing="ij")
-    *_, p = _welch(one.mean - other.mean, one.spread**2 / here, other.spread**2 / there, here - 1, there - 1)
-    more, elsewhere = here - one.size, there - other.size
+    sizes = [np.arange(max(side.size, 2), max(side.size, MOST_SEEDS, 2) + 1) for side in (first, second)]
+    first_size, second_size = np.meshgrid(*sizes, indexing="ij")
+    *_, p = _welch(
+        first.mean - second.mean,
+        (first.spread**2 / first_size, second.spread**2 / second_size),
+        (first_size - 1, second_size - 1),
+    )
     settled = p < LEVEL
     if not settled.any():
         return None
-    cost = more * costs[0] + elsewhere * costs[1]
-    choices = zip(cost[settled], (more + elsewhere)[settled], abs(here - there)[settled], strict=True)
-    best = min(range(int(settled.sum())), key=list(choices).__getitem__)
-    return int(more[settled][best]), int(elsewhere[settled][best])
+    more_first, more_second = first_size - first.size, second_size - second.size
+    cost = more_first * costs[0] + more_second * costs[1]
+    total, imbalance = more_first + more_second, abs(first_size - second_size)
+    choices = list(zip(cost[settled], total[settled], imbalance[settled], strict=True))
+    best = min(range(len(choices)), key=choices.__getitem__)
+    return int(more_first[settled][best]), int(more_second[settled][best])
 
 
-def _welch(value: Any, one: Any, other: Any, freedom: Any, other_freedom: Any) -> tuple[Any, Any, Any]:
-    """Standard error, degrees of freedom and two-sided p, from the variances of two means; arrays too."""
+Numbers = float | npt.NDArray[np.floating] | npt.NDArray[np.integer]
+
+
+def _welch(
+    value: float, variances: tuple[Numbers, Numbers], freedoms: tuple[Numbers, Numbers]
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Standard error, degrees of freedom and two-sided p, from the variances of two means and their freedoms.
+
+    Works on numbers and on arrays, elementwise.
+    """
     from scipy.special import stdtr  # imported here because plan and status must start in a second
 
-    one, other = np.asarray(one), np.asarray(other)  # a division by zero is then not an error
-    error = np.sqrt(one + other)
+    first, second = map(np.asarray, variances)  # in NumPy a division by zero raises nothing
+    error = np.sqrt(first + second)
     with np.errstate(divide="ignore", invalid="ignore"):
-        both = (one + other) ** 2 / (one**2 / freedom + other**2 / other_freedom)
-        p = 2 * stdtr(both, -np.abs(value) / error)
-    return error, both, np.where(error > 0, p, float(value == 0))
+        freedom = (first + second) ** 2 / (first**2 / freedoms[0] + second**2 / freedoms[1])
+        p = 2 * stdtr(freedom, -np.abs(value) / error)
+    return error, freedom, np.where(error > 0, p, float(value == 0))
 
 
 def pooled(samples: Iterable[Sample]) -> tuple[float, float]:
@@ -123,66 +141,68 @@ def pooled(samples: Iterable[Sample]) -> tuple[float, float]:
     return math.sqrt(sum(sample.freedom * sample.spread**2 for sample in samples) / freedom), freedom
 
 
-# -------------------------------------------------------------------------------- a table's comparisons
+# -------------------------------------------------------------------------------- the comparisons of a table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two cells of a table between which it claims a difference."""
+    """Two entries of a table that the table claims to differ."""
 
     within: str
-    """What the two have in common: a column or a row, by its name; empty in a table without columns."""
+    """Name of the column or row that both share; empty in a table without columns."""
     names: tuple[str, str]
     metric: str
-    lines: tuple[Line, Line]
+    places: tuple[Place, Place]
+    entries: tuple[Entry, Entry]
     samples: tuple[Sample | None, Sample | None]
-    """None of a cell without a result, or of one seed with no SD to assume."""
+    """None for an entry without results, or with one seed and no SD to assume."""
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
+        """Such as `MTOP: Set against Random Init`."""
         return f"{f'{self.within}: ' if self.within else ''}{' against '.join(self.names)}"
 
     @property
     def difference(self) -> Difference | None:
-        one, other = self.samples
-        return None if one is None or other is None else difference(one, other)
+        """The difference of the two means; None unless both samples are known."""
+        first, second = self.samples
+        return None if first is None or second is None else difference(first, second)
 
 
-def comparisons(table: Table, points: Sequence[Cell], statuses: dict[Any, Status]) -> list[Comparison]:
+def comparisons(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> list[Comparison]:
     """The differences that a table claims, in the first metric of each task.
 
-    Each row against the baseline and against the ceiling, column by column. A table with neither claims an order: each
-    row against the next, or, where a column holds several tasks, each column against the next. Only cells on the same
-    data and metric are compared; with `best_of`, they are those at the value that the table shows.
+    With a baseline or ceiling, each row is compared with those, column by column. A table with neither claims an order:
+    each row is compared with the next or, if a column holds several tasks, each column with the next. Only entries of
+    the same data and metric are compared. With `best_of`, the entries are at the value that the table shows.
 
-    Raises `InputError` where a cell folds other fields than `fold`, because an SD over those is none over seeds.
+    Raises `InputError` if an entry folds fields besides `fold`: its SD would not be one over seeds.
     """
-    cells = table.cells(points, statuses)
-    for (row, column), line in cells.items():
-        _check_folds_seeds_only(table, (*row, *column), line)
-    samples = _samples(table, cells, statuses)
-    told = []
-    for one, other in _pairs(table, cells):
-        if _measured(table, cells[one]) == _measured(table, cells[other]):
-            shared = 1 if one[1] == other[1] else 0
-            told.append(
+    entries = table.entries(cells, statuses)
+    for place, entry in entries.items():
+        _check_folds_seeds_only(table, place, entry)
+    samples = _samples(table, entries)
+    compared = []
+    for first, second in _pairs(table, entries):
+        if _measured(table, entries[first]) == _measured(table, entries[second]):
+            shared = 1 if first[1] == second[1] else 0
+            compared.append(
                 Comparison(
-                    within=" ".join(map(str, one[shared])),
-                    names=(" ".join(map(str, one[1 - shared])), " ".join(map(str, other[1 - shared]))),
-                    metric=_metric(table, cells[one]),
-                    lines=(cells[one], cells[other]),
-                    samples=(samples[one], samples[other]),
+                    within=" ".join(map(str, first[shared])),
+                    names=(" ".join(map(str, first[1 - shared])), " ".join(map(str, second[1 - shared]))),
+                    metric=_metric(table, entries[first]),
+                    places=(first, second),
+                    entries=(entries[first], entries[second]),
+                    samples=(samples[first], samples[second]),
                 )
             )
-    return told
+    return compared
 
 
-Place = tuple[tuple[Any, ...], tuple[Any, ...]]
-"""Row and column."""
-
-
-def _pairs(table: Table, cells: dict[Place, Line]) -> list[tuple[Place, Place]]:
-    rows, columns = (list(dict.fromkeys(place[side] for place in cells)) for side in (0, 1))
+def _pairs(table: Table, entries: Mapping[Place, Entry]) -> list[tuple[Place, Place]]:
+    """The places to compare, before their data and metrics are."""
+    rows = list(dict.fromkeys(row for row, _ in entries))
+    columns = list(dict.fromkeys(column for _, column in entries))
     anchors = [anchor for anchor in (table.baseline, table.ceiling) if anchor is not None]
     if anchors:
         pairs = [
@@ -192,41 +212,45 @@ def _pairs(table: Table, cells: dict[Place, Line]) -> list[tuple[Place, Place]]:
             for anchor in anchors
             if row != anchor and (row, anchor) != (table.baseline, table.ceiling)
         ]
-    elif all(len({_measured(table, cells[place]) for place in cells if place[1] == column}) == 1 for column in columns):
-        present = [[(row, column) for row in rows if (row, column) in cells] for column in columns]
-        pairs = [pair for places in present for pair in itertools.pairwise(places)]
+        return [(first, second) for first, second in pairs if first in entries and second in entries]
+    if all(
+        len({_measured(table, entries[place]) for place in entries if place[1] == column}) == 1 for column in columns
+    ):
+        lanes = [[(row, column) for row in rows if (row, column) in entries] for column in columns]
     else:
-        present = [[(row, column) for column in columns if (row, column) in cells] for row in rows]
-        pairs = [pair for places in present for pair in itertools.pairwise(places)]
-    return [(one, other) for one, other in pairs if one in cells and other in cells]
+        lanes = [[(row, column) for column in columns if (row, column) in entries] for row in rows]
+    return [pair for places in lanes for pair in itertools.pairwise(places)]
 
 
-def _metric(table: Table, line: Line) -> str:
-    """The metric that a cell is compared by: the first that the table shows."""
-    return line.metrics[0] if table.columns else line.points[0].artifact.task.metrics[0]
+def _metric(table: Table, entry: Entry) -> str:
+    """The metric that an entry is compared by: the first that the table shows."""
+    return entry.metrics[0] if table.columns else entry.cells[0].artifact.task.metrics[0]
 
 
-def _measured(table: Table, line: Line) -> tuple[Any, str]:
-    return line.points[0].artifact.task.data, _metric(table, line)
+def _measured(table: Table, entry: Entry) -> tuple[TextDataset, str]:
+    """Data and metric of an entry; only entries that agree in both can be compared."""
+    return entry.cells[0].artifact.task.data, _metric(table, entry)
 
 
-def _check_folds_seeds_only(table: Table, place: tuple[Any, ...], line: Line) -> None:
-    others = {tuple((name, value) for name, value in p.fields.items() if name != table.fold) for p in line.points}
-    if len(others) > 1:
-        names = {name for one in others for name, value in one if len({dict(each)[name] for each in others}) > 1}
+def _check_folds_seeds_only(table: Table, place: Place, entry: Entry) -> None:
+    """Raise `InputError` if the cells of an entry differ in fields besides `fold`."""
+    names = {name for cell in entry.cells for name in cell.fields} - {table.fold}
+    folded = sorted(name for name in names if len({cell.fields.get(name) for cell in entry.cells}) > 1)
+    if folded:
+        row, column = place
         raise InputError(
-            f"table {table.title!r}: cell {' '.join(map(str, place))!r} folds {', '.join(sorted(names))} besides "
-            f"{table.fold}; its SD is none over {table.fold}s"
+            f"table {table.title!r}: entry {' '.join(map(str, (*row, *column)))!r} folds {', '.join(folded)} besides "
+            f"{table.fold}; its SD would not be one over {table.fold}s"
         )
 
 
-def _samples(table: Table, cells: dict[Place, Line], statuses: dict[Any, Status]) -> dict[Place, Sample | None]:
-    """What is known of each cell, with the SD of cells of one seed assumed where there is something to go by."""
-    paper = {} if table.published is None else printed(table.published)
-    theirs = {place: printed_cell(paper, *place) for place in cells}
-    own: dict[Place, Sample] = {}
-    for place, line in cells.items():
-        values = line.values(_metric(table, line))
+def _samples(table: Table, entries: Mapping[Place, Entry]) -> dict[Place, Sample | None]:
+    """The sample of each entry; an entry of one seed borrows an SD from the table or the paper if either has one."""
+    printed_table: PrintedTable = {} if table.published is None else read_printed(table.published)
+    printed = {(row, column): printed_entry(printed_table, row, column) for row, column in entries}
+    own = {}
+    for place, entry in entries.items():
+        values = entry.values(_metric(table, entry))
         if len(values) > 1:
             own[place] = Sample(
                 mean=statistics.fmean(values),
@@ -234,27 +258,23 @@ def _samples(table: Table, cells: dict[Place, Line], statuses: dict[Any, Status]
                 spread=statistics.stdev(values),
                 freedom=len(values) - 1,
             )
-    samples: dict[Place, Sample | None] = dict(own)
-    for place, line in cells.items():
+    samples: dict[Place, Sample | None] = {**own}
+    for place, entry in entries.items():
         if place in own:
             continue
         samples[place] = None
-        measured = _measured(table, line)
-        beside = [other for other in cells if _measured(table, cells[other]) == measured]
-        sample = Sample(mean=line.mean(_metric(table, line)), size=1, spread=0.0, freedom=0.0)
-        if line.results and (known := [own[other] for other in beside if other in own]):
+        comparable = [other for other in entries if _measured(table, entries[other]) == _measured(table, entry)]
+        sample = Sample(mean=entry.mean(_metric(table, entry)), size=1, spread=0.0, freedom=0.0)
+        if entry.results and (known := [own[other] for other in comparable if other in own]):
             spread, freedom = pooled(known)
             samples[place] = dataclasses.replace(sample, spread=spread, freedom=freedom, origin=Origin.POOLED)
-        elif line.results and (spreads := _printed_spreads(theirs[place]) or _all_spreads(theirs, beside)):
+        elif entry.results and (spreads := _spreads([printed[place]]) or _spreads(printed[p] for p in comparable)):
             spread = math.sqrt(statistics.fmean(spread**2 for spread in spreads)) / 100
             freedom = len(spreads) * (PRINTED_SEEDS - 1)
             samples[place] = dataclasses.replace(sample, spread=spread, freedom=freedom, origin=Origin.PAPER)
     return samples
 
 
-def _printed_spreads(there: Printed | None) -> list[float]:
-    return [] if there is None or there.spreads is None else [there.spreads[0]]
-
-
-def _all_spreads(theirs: dict[Place, Printed | None], places: list[Place]) -> list[float]:
-    return [spread for place in places for spread in _printed_spreads(theirs[place])]
+def _spreads(printed: Iterable[PrintedEntry | None]) -> list[float]:
+    """The printed SDs of the first metric, in percent."""
+    return [entry.spreads[0] for entry in printed if entry is not None and entry.spreads is not None]

@@ -1,4 +1,4 @@
-"""Prints a sweep's tables and leaves them, learning curves and a page under `reports/` in the store."""
+"""Prints a sweep's tables and writes them, learning curves and a page under `reports/` in the store."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,24 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from raysynth.errors import InputError
-from raysynth.report import figures, html, next_seeds
-from raysynth.report.tables import Table, comma_separated, markdown, rendered, terminal
+from raysynth.report import figures, html
+from raysynth.report.next_seeds import (
+    NOTE,
+    PROPOSAL_HEADER,
+    NextSeeds,
+    extend_lines,
+    proposal_row,
+    propose_seeds,
+    summary,
+)
+from raysynth.report.tables import Table, as_csv, as_markdown, as_terminal_table, render
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact
 from raysynth.store.store import Status, Store
 
 WIDTH = 160
-"""Characters of a line where there is no terminal that tells."""
+"""Characters of a line where the output is no terminal."""
 
 
 def print_report(
@@ -23,77 +32,86 @@ def print_report(
     claim: str,
     tables: Sequence[Table],
     cells: Sequence[Cell],
-    statuses: dict[Artifact, Status],
+    statuses: Mapping[Artifact, Status],
     store: Store,
 ) -> None:
-    """Print the tables so far; leave them, the learning curves and the page under `reports/` in the store."""
-    where = f"reports/{sweep}"
+    """Print the tables so far; write them, the learning curves and the page to `reports/SWEEP/` in the store."""
+    folder = f"reports/{sweep}"
     sections = []
     for number, table in enumerate(tables, start=1):
-        header, rows = rendered(table, cells, statuses)
-        _console().print(terminal(table.title, header, rows, text_columns=len(table.rows)))
-        store.write_bytes(f"{where}/table{number}.md", markdown(header, rows).encode())
-        store.write_bytes(f"{where}/table{number}.csv", comma_separated(header, rows).encode())
-        drawn: dict[str, bytes] = {}
+        header, rows = render(table, cells, statuses)
+        _console().print(as_terminal_table(table.title, header, rows, num_text_columns=len(table.rows)))
+        store.write_bytes(f"{folder}/table{number}.md", as_markdown(header, rows).encode())
+        store.write_bytes(f"{folder}/table{number}.csv", as_csv(header, rows).encode())
+        curves_svg = None
         if panels := table.curves(cells, statuses):
-            drawn = {
-                form: figures.learning_curves(claim, panels, ylabel="validation token accuracy", form=form)
-                for form in ("png", "svg")
-            }
-            store.write_bytes(f"{where}/learning_curves{number}.png", drawn["png"])
-        outlook = _outlook(table, cells, statuses, store)
-        sections.append(html.Section(table=table, header=header, rows=rows, curves=drawn.get("svg"), outlook=outlook))
-    told = html.page(sweep, claim, sections, cells, statuses, store, now=datetime.now(UTC))
-    store.write_bytes(f"{where}/report.html", told.encode())
-    if told := evaluation_share(statuses):
-        print(told)
-    print(f"tables and learning curves: {store.place}/{where}/")
-    print(f"all of it as a page: {store.place}/{where}/report.html")
+            curves_png, curves_svg = (
+                figures.learning_curves(claim, panels, ylabel="validation token accuracy", file_format=file_format)
+                for file_format in ("png", "svg")
+            )
+            store.write_bytes(f"{folder}/learning_curves{number}.png", curves_png)
+        next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
+        sections.append(
+            html.Section(table=table, header=header, rows=rows, curves_svg=curves_svg, next_seeds=next_seeds)
+        )
+    page = html.page(sweep, claim, sections, cells, statuses, store, now=datetime.now(UTC))
+    store.write_bytes(f"{folder}/report.html", page.encode())
+    if share := evaluation_share(statuses):
+        print(share)
+    print(f"tables and learning curves: {store.place}/{folder}/")
+    print(f"all of it as a page: {store.place}/{folder}/report.html")
     print(f"TensorBoard: tensorboard --logdir {store.place}")
 
 
-def _outlook(
-    table: Table, cells: Sequence[Cell], statuses: dict[Artifact, Status], store: Store
-) -> next_seeds.Outlook | str:
-    """What to run next, or in one line why that cannot be told: a report is there without it."""
-    try:
-        return next_seeds.next_seeds(table, cells, statuses, store)
-    except InputError as error:
-        return str(error)
+def print_next(
+    tables: Sequence[Table], cells: Sequence[Cell], statuses: Mapping[Artifact, Status], store: Store
+) -> None:
+    """Print the differences that the seeds so far do not settle, and the cheapest seeds that would.
 
-
-def print_next(tables: Sequence[Table], cells: Sequence[Cell], statuses: dict[Artifact, Status], store: Store) -> None:
-    """Print the differences that the seeds so far do not settle, and the cheapest seeds that would."""
+    Raises `InputError` as `propose_seeds` does.
+    """
     for table in tables:
-        outlook = next_seeds.next_seeds(table, cells, statuses, store)
-        print(f"{table.title}: {next_seeds.summary(outlook)}")
-        if not outlook.proposals:
+        next_seeds = propose_seeds(table, cells, statuses, store)
+        print(f"{table.title}: {summary(next_seeds)}")
+        if not next_seeds.proposals:
             continue
-        rows = [next_seeds.row(proposal) for proposal in outlook.proposals]
-        _console().print(terminal("", next_seeds.HEADER, rows, text_columns=2))
-        if not any(proposal.add for proposal in outlook.proposals):
+        rows = [proposal_row(proposal) for proposal in next_seeds.proposals]
+        _console().print(as_terminal_table("", PROPOSAL_HEADER, rows, num_text_columns=2))
+        if not any(proposal.add for proposal in next_seeds.proposals):
             continue
-        _console().print(next_seeds.NOTE, style="dim", highlight=False)
-        print(f"all of these seeds: {outlook.cost.told(1, None)}")
-        if lines := next_seeds.edits(table, outlook):
+        _console().print(NOTE, style="dim", highlight=False)
+        print(f"all of these seeds: {next_seeds.cost.text()}")
+        if lines := extend_lines(table, next_seeds):
             print("seeds that the grid lacks, for the sweep's file, below its other grids:")
             print("".join(f"    {line}\n" for line in lines), end="")
+
+
+def evaluation_share(statuses: Mapping[Artifact, Status]) -> str:
+    """The share of the fine-tunings' time that evaluation and decoding took, in one line; empty if none is done."""
+    provenances = [
+        status.record.provenance
+        for artifact, status in statuses.items()
+        if isinstance(artifact, Finetune) and status.record is not None
+    ]
+    evaluation_seconds = sum((each.evaluation_seconds or 0.0) + (each.test_seconds or 0.0) for each in provenances)
+    seconds = evaluation_seconds + sum(each.train_seconds or 0.0 for each in provenances)
+    return (
+        f"evaluation: {100 * evaluation_seconds / seconds:.1f} % of {seconds:,.0f} s of fine-tuning" if seconds else ""
+    )
 
 
 # -------------------------------------------------------------------------------- helpers
 
 
+def _next_seeds_or_reason(
+    table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status], store: Store
+) -> NextSeeds | str:
+    """What to run next, or in one line why that is unknown: the report does not fail for it."""
+    try:
+        return propose_seeds(table, cells, statuses, store)
+    except InputError as error:
+        return str(error)
+
+
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH)
-
-
-def evaluation_share(statuses: Mapping[Artifact, Status]) -> str:
-    """In one line, how much of the fine-tunings' time went into evaluation and decoding; empty where none is done."""
-    told = [
-        status.record["provenance"]
-        for artifact, status in statuses.items()
-        if isinstance(artifact, Finetune) and status.record is not None
-    ]
-    evaluation = sum(times.get("evaluation_seconds", 0.0) + times.get("test_seconds", 0.0) for times in told)
-    whole = evaluation + sum(times.get("train_seconds", 0.0) for times in told)
-    return f"evaluation: {100 * evaluation / whole:.1f} % of {whole:,.0f} s of fine-tuning" if whole else ""

@@ -13,7 +13,7 @@ from raysynth.store.store import State, Status, Store
 def measure(statuses: dict[Artifact, Status], store: Store, address: str | None) -> None:
     """Time a few steps of each shape that no record or earlier measurement tells, each on one worker."""
     shapes: dict[str, tuple[Recipe, T5Config]] = {}
-    for (artifact, status), speed in zip(statuses.items(), speeds(statuses, store), strict=True):
+    for (artifact, status), speed in zip(statuses.items(), speeds(statuses, store).values(), strict=True):
         recipe, file = recipe_of(artifact), speed_file(artifact)
         if recipe is not None and file is not None and speed is None and status.state is not State.DONE:
             shapes[file] = recipe, artifact.model

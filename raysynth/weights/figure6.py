@@ -17,7 +17,7 @@ def draw_layer_norms(artifacts: Sequence[str], store: Store, out: Path) -> list[
     are written. Raises `InputError` for lines with the same label, weights that cannot be read and files that cannot be
     written.
     """
-    files = figures.files(out)  # checked before the weights are read, which takes longer
+    files = figures.output_files(out)  # checked before the weights are read, which takes longer
     parts = (artifact.rpartition("=") for artifact in artifacts)
     labels_by_name = {name.strip("/"): label for label, _, name in parts}
     legends = figures.legends(labels_by_name)
@@ -27,7 +27,7 @@ def draw_layer_norms(artifacts: Sequence[str], store: Store, out: Path) -> list[
             raise InputError(f"two lines would be called {label!r}; write LABEL=ARTIFACT for one of them")
     means = [attention_norm_means(selected(name, store).flat) for name in labels_by_name]
     for file in files:
-        _write(file, figures.norms_by_layer(dict(zip(labels, means, strict=True)), form=file.suffix[1:]))
+        _write(file, figures.norms_by_layer(dict(zip(labels, means, strict=True)), file_format=file.suffix[1:]))
     return list(files)
 
 

@@ -121,14 +121,14 @@ def whole(store, tmp_path_factory):
 def test_the_validation_split_is_decoded_and_selects(whole):
     directory, outcome = whole
     result = outcome.result
-    curve = {int(step): value["squad_exact_match"] for step, value in result["evaluations"].items()}
+    curve = {int(step): value["squad_exact_match"] for step, value in result.evaluations.items()}
     assert sorted(curve) == [2, 4, 6]
-    assert result["selected_step"] == min(step for step in curve if curve[step] == max(curve.values()))
-    assert set(result["validation"]) == {"token_accuracy", "loss", "squad_exact_match", "squad_f1"}
+    assert result.selected_step == min(step for step in curve if curve[step] == max(curve.values()))
+    assert set(result.validation) == {"token_accuracy", "loss", "squad_exact_match", "squad_f1"}
     # What is scored is the validation split, so both say the same of the selected checkpoint.
-    assert {metric: result["validation"][metric] for metric in result["test"]} == result["test"]
+    assert {metric: result.validation[metric] for metric in result.test} == result.test
     rows = [json.loads(line) for line in (directory / "predictions.jsonl").open()]
-    assert result["num_test"] == len(rows) == 24
+    assert result.num_test == len(rows) == 24
     assert all(len(row["references"]) == 3 for row in rows)
     for metric in ("squad_exact_match", "squad_f1"):
         scores = metrics.metrics[metric].scores(
@@ -168,8 +168,8 @@ def test_an_evaluation_that_was_deleted_is_made_again(store, whole, tmp_path):
 
 def test_a_fixed_step_ends_training_and_decodes_nothing_on_the_way(store, tmp_path):
     outcome = fit(finetuning(selection=AtStep(4)), store, tmp_path)
-    assert (outcome.result["selected_step"], outcome.result["last_step"]) == (4, 4)
-    assert all(set(told) == {"token_accuracy", "loss"} for told in outcome.result["evaluations"].values())
+    assert (outcome.result.selected_step, outcome.result.last_step) == (4, 4)
+    assert all(set(told) == {"token_accuracy", "loss"} for told in outcome.result.evaluations.values())
 
 
 def test_fewer_validation_examples_may_be_decoded(store, tmp_path, monkeypatch):
@@ -198,7 +198,7 @@ def run(store):
     """A finished run that got some answers right."""
     spec = finetuning(num_steps=400, eval_every=200)
     make(spec, store=store, cache=store.local_root, tell=lambda result: None, node="here")
-    assert store.status(spec).record["result"]["test"]["squad_exact_match"] > 0
+    assert store.status(spec).record.weights.test["squad_exact_match"] > 0
     return name(spec)
 
 
@@ -223,7 +223,7 @@ def test_predictions_show_source_target_and_what_was_said(store, run, capsys):
 
 def test_the_share_of_evaluation_is_told(store, run):
     spec = finetuning(num_steps=400, eval_every=200)
-    times = store.status(spec).record["provenance"]
+    times = store.status(spec).record.provenance
     evaluation = times["evaluation_seconds"] + times["test_seconds"]
     share = evaluation / (evaluation + times["train_seconds"])
     assert evaluation_share(store.statuses([spec])).startswith(f"evaluation: {100 * share:.1f} % of ")

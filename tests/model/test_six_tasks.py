@@ -45,11 +45,11 @@ def test_a_tiny_fine_tuning_on_the_real_files(task, shared, tmp_path, monkeypatc
 
     status = store.status(artifact)
     assert status.state is State.DONE
-    result = status.record["result"]
-    assert set(result["test"]) == set(task.metrics) == set(downstream_tasks[task.name].metrics)
-    assert all(0 <= value <= 1 for value in result["test"].values())
-    assert result["num_test"] == 12
-    assert result["selected_step"] == (8 if isinstance(task.selection, AtStep) else result["selected_step"])
+    result = status.record.weights
+    assert set(result.test) == set(task.metrics) == set(downstream_tasks[task.name].metrics)
+    assert all(0 <= value <= 1 for value in result.test.values())
+    assert result.num_test == 12
+    assert result.selected_step == (8 if isinstance(task.selection, AtStep) else result.selected_step)
 
     rows = [json.loads(line) for line in (tmp_path / "store" / name(artifact) / "predictions.jsonl").open()]
     examples = batches.read(tmp_path / "store" / name(few), "test")
@@ -57,11 +57,11 @@ def test_a_tiny_fine_tuning_on_the_real_files(task, shared, tmp_path, monkeypatc
     for metric in task.metrics:
         if metric != "token_accuracy":
             answers = [row.get("references", [row["target"]]) for row in rows]
-            assert metrics.metrics[metric]([row["prediction"] for row in rows], answers) == result["test"][metric]
+            assert metrics.metrics[metric]([row["prediction"] for row in rows], answers) == result.test[metric]
             assert [row["scores"][metric] == 1 for row in rows] == [row["right"] for row in rows] or (
                 metric != task.metrics[0]
             )
     if task.selection == Best("squad_exact_match"):  # the validation split was decoded and is what is scored
-        assert result["validation"]["squad_f1"] == result["test"]["squad_f1"]
-        assert all("squad_exact_match" in told for told in result["evaluations"].values())
+        assert result.validation["squad_f1"] == result.test["squad_f1"]
+        assert all("squad_exact_match" in told for told in result.evaluations.values())
         assert all(row["references"] for row in rows)

@@ -145,7 +145,7 @@ def test_a_run_killed_around_every_checkpoint_ends_with_the_same_bits(
 @pytest.mark.long
 def test_a_fine_tuning_killed_around_every_checkpoint_ends_with_the_same_bits(texts, uninterrupted, tmp_path):
     run = Finetune(task=TASK, init=StatisticInit(PRETRAIN, group_by="parameter", statistic="mean_sd"))
-    given = {"data": texts, "sources": {PRETRAIN: (uninterrupted[0], uninterrupted[1].result["selected_step"])}}
+    given = {"data": texts, "sources": {PRETRAIN: (uninterrupted[0], uninterrupted[1].result.selected_step)}}
     whole = train.finetune(run, **given, directory=tmp_path / "whole", report=quiet)
     for step in (3, 6):
         for after_evaluation in (False, True):
@@ -168,35 +168,35 @@ def test_an_evaluation_without_its_checkpoint_is_redone(synthetic, uninterrupted
 
 def test_only_the_selected_checkpoint_stays(uninterrupted):
     directory, outcome = uninterrupted
-    assert [step.name for step in (directory / "checkpoints").iterdir()] == [str(outcome.result["selected_step"])]
+    assert [step.name for step in (directory / "checkpoints").iterdir()] == [str(outcome.result.selected_step)]
 
 
 def test_the_result_tells_what_was_selected(uninterrupted):
     result = uninterrupted[1].result
-    evaluations = {int(step): e for step, e in result["evaluations"].items()}
+    evaluations = {int(step): e for step, e in result.evaluations.items()}
     assert sorted(evaluations) == [3, 6, 9, 12]
-    assert result["selected_step"] == Best("token_accuracy").choose(evaluations)
-    assert result["validation"] == evaluations[result["selected_step"]]
-    params = read_params(uninterrupted[0] / "checkpoints", result["selected_step"])
-    assert result["params_sha256"] == params_digest(params)
+    assert result.selected_step == Best("token_accuracy").choose(evaluations)
+    assert result.validation == evaluations[result.selected_step]
+    params = read_params(uninterrupted[0] / "checkpoints", result.selected_step)
+    assert result.params_sha256 == params_digest(params)
 
 
 def test_a_settled_selection_ends_training(synthetic, tmp_path):
     spec = dataclasses.replace(PRETRAIN, selection=FirstAbove("token_accuracy", 0.0))
     result = train.pretrain(spec, data=synthetic, directory=tmp_path, report=quiet).result
-    assert result["selected_step"] == result["last_step"] == 3
+    assert result.selected_step == result.last_step == 3
 
 
 def test_another_seed_gives_other_parameters(synthetic, uninterrupted, tmp_path):
     other = dataclasses.replace(PRETRAIN, seed=1)
     outcome = train.pretrain(other, data=synthetic, directory=tmp_path, report=quiet)
-    assert outcome.result["params_sha256"] != uninterrupted[1].result["params_sha256"]
+    assert outcome.result.params_sha256 != uninterrupted[1].result.params_sha256
 
 
 def test_the_loss_falls(synthetic, tmp_path):
     spec = dataclasses.replace(PRETRAIN, num_steps=60, eval_every=30)
     result = train.pretrain(spec, data=synthetic, directory=tmp_path, report=quiet).result
-    assert result["evaluations"]["60"]["loss"] < result["evaluations"]["30"]["loss"] < 1.01 * np.log(256)
+    assert result.evaluations[60]["loss"] < result.evaluations[30]["loss"] < 1.01 * np.log(256)
 
 
 def test_progress_tells_the_scalars_of_the_paper(synthetic, tmp_path):
@@ -214,7 +214,7 @@ def test_progress_tells_the_scalars_of_the_paper(synthetic, tmp_path):
 
 
 def test_finetuning_decodes_the_test_split_and_scores_it(synthetic, texts, uninterrupted, tmp_path):
-    source = (uninterrupted[0], uninterrupted[1].result["selected_step"])
+    source = (uninterrupted[0], uninterrupted[1].result.selected_step)
     for init in (
         RandomInit(MODEL),
         FullInit(PRETRAIN),
@@ -229,8 +229,8 @@ def test_finetuning_decodes_the_test_split_and_scores_it(synthetic, texts, unint
             report=quiet,
         )
         lines = [json.loads(line) for line in (directory / "predictions.jsonl").read_text().splitlines()]
-        assert len(lines) == outcome.result["num_test"] == 20
-        assert outcome.result["test"]["exact_match"] == np.mean([line["right"] for line in lines])
+        assert len(lines) == outcome.result.num_test == 20
+        assert outcome.result.test["exact_match"] == np.mean([line["right"] for line in lines])
         test = batches.read(texts, "test")
         assert [line["source"] for line in lines] == [source for source, _ in test.texts]
         assert [line["target"] for line in lines] == [target for _, target in test.texts]
@@ -365,7 +365,7 @@ def test_results_do_not_depend_on_the_number_of_cores(synthetic, tmp_path):
         "from raysynth.model import train\n"
         "data, directory = map(pathlib.Path, sys.argv[1:3])\n"
         "out = train.pretrain(t.PRETRAIN, data=data, directory=directory, report=t.quiet)\n"
-        "print(out.result['params_sha256'])\n"
+        "print(out.result.params_sha256)\n"
     )
     digests = set()
     for cores in ("0", "0-7"):

@@ -24,6 +24,7 @@ from raysynth.report.next_seeds import edits, next_seeds, row, summary
 from raysynth.report.significance import LEVEL, Origin, comparisons
 from raysynth.specs.identity import in_order
 from raysynth.store.store import State, Status, Store
+from tests.records import done
 from tests.test_paper import sweep as paper_sweep
 
 MODEL = T5Config(vocab_size=512, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1)
@@ -183,7 +184,7 @@ def test_an_unknown_cost_is_said_and_seeds_are_then_weighed_by_steps(tmp_path):
     statuses = {artifact: Status(state=State.NEW) for artifact in in_order([cell.artifact for cell in cells])}
     for cell, value in zip(cells, VALUES["random"] + VALUES["full"], strict=True):
         result = {"validation": {"token_accuracy": 0.5}, "test": {"exact_match": value}}
-        statuses[cell.artifact] = Status(state=State.DONE, record={"result": result})
+        statuses[cell.artifact] = done(**result)
     (proposal,) = next_seeds(sweep.tables[0], cells, statuses, store).proposals
     full, random = proposal.add
     assert random > full
@@ -234,7 +235,7 @@ def test_the_papers_sd_stands_in_where_the_table_has_none_of_its_own():
     statuses = {artifact: Status(state=State.NEW) for artifact in in_order([cell.artifact for cell in cells])}
     for cell in cells:
         result = {"validation": {"token_accuracy": 0.5}, "test": {"rouge1": 0.2, "exact_match": 0.4}}
-        statuses[cell.artifact] = Status(state=State.DONE, record={"result": result})
+        statuses[cell.artifact] = done(**result)
     told = {each.told: each for each in comparisons(sweep.tables[0], cells, statuses)}
     value, random = told["MTOP: 0.2 against Random Init"].samples
     assert (random.origin, random.spread, random.freedom) == (Origin.PAPER, pytest.approx(0.021), 4)

@@ -8,6 +8,7 @@ import pytest
 from raysynth import InputError
 from raysynth.report.tables import Table, comma_separated, gap_closed, markdown, mean_and_spread, rendered
 from raysynth.store.store import State, Status
+from tests.records import done
 
 TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",))
 
@@ -23,7 +24,7 @@ def grid(results):
             statuses[artifact] = Status(state=State.NEW)
         else:
             result = {"validation": {"token_accuracy": told[0]}, "test": {"exact_match": told[1]}}
-            statuses[artifact] = Status(state=State.DONE, record={"result": result})
+            statuses[artifact] = done(**result)
     return points, statuses
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raysynth import T5_BASE, T5_SMALL, T5_V1_1_SMALL, InputError, T5Config
-from raysynth.report.tables import comma_separated
+from raysynth.report.tables import as_csv
 from raysynth.specs.init_schemes import Family, GroupBy
 from raysynth.specs.parameters import groups, paths
 from raysynth.weights.statistics import attention_norm_means, moments, spreadsheet, table
@@ -93,7 +93,7 @@ def test_a_table_fits_eighty_columns(group_by):
 
 
 def test_a_spreadsheet_keeps_all_digits_and_whole_names():
-    rows = list(csv.DictReader(io.StringIO(comma_separated(*spreadsheet(moments(BY_HAND, "type"), GroupBy.TYPE)))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(*spreadsheet(moments(BY_HAND, "type"), GroupBy.TYPE)))))
     assert list(rows[0]) == ["type", "num_values", "mean", "sd", "min", "max"]
     assert float(rows[2]["sd"]) == moments(BY_HAND, GroupBy.TYPE)[2].sd
     rows = spreadsheet(moments(BY_HAND, GroupBy.PARAMETER), GroupBy.PARAMETER)[1]
