@@ -19,8 +19,8 @@ PAGE_NAMES = [page.name for page in PAGES]
 INFO = re.compile(r"(bash|python)( long| no-test: \S.*)?|python in: \S+|bibtex|text|yaml")
 """What may stand behind the opening fence of a code block; docs/development.md explains it."""
 
-PROGRAMS_OF_OTHERS = {"--logdir", "--load_fast", "--port-forward", "--screen", "--tmux"}
-"""Options of tensorboard, Ray and gcloud."""
+OPTIONS_OF_OTHERS = {"--logdir", "--load_fast", "--port-forward", "--screen", "--tmux"}
+"""Options of TensorBoard and of Ray's commands."""
 
 
 class Block(NamedTuple):
@@ -34,8 +34,9 @@ class Block(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """"", "long", "no-test" or "in"."""
-        return (self.info.split() + [""])[1].rstrip(":")
+        """The word after the language: long, no-test or in; empty if every test run runs the block."""
+        _, *mode = self.info.split()
+        return mode[0].rstrip(":") if mode else ""
 
 
 def blocks(page):
@@ -87,10 +88,7 @@ def run_block(page, block, checkout):
         command = ["bash", "-euc", block.text]
     elif block.mode == "in":
         script = (
-            "import runpy, sys\n"
-            "scope = runpy.run_path(sys.argv[1])\n"
-            "exec(sys.argv[2], scope)\n"
-            "scope['sweep'].cells()\n"
+            "import runpy, sys\nscope = runpy.run_path(sys.argv[1])\nexec(sys.argv[2], scope)\nscope['sweep'].cells()\n"
         )
         command = ["python", "-c", script, block.info.split()[2], block.text]
     else:
@@ -161,14 +159,14 @@ def helps():
         return done.stdout
 
     top = help_of("-m", "raysynth.cli")
-    (verbs,) = re.findall(r"^  \{([\w,-]+)\}", top, flags=re.M)
-    own = {f"raysynth {verb}": help_of("-m", "raysynth.cli", verb) for verb in verbs.split(",")}
-    verbs = {f"sweep {verb}": help_of("sweeps/quickstart.py", verb) for verb in ("plan", "run", "status", "report")}
-    return own | verbs
+    commands = re.findall(r"^    (\w[\w-]*)", top, flags=re.M)
+    return {f"raysynth {command}": help_of("-m", "raysynth.cli", command) for command in commands} | {
+        f"sweep {verb}": help_of("sweeps/quickstart.py", verb) for verb in ("plan", "run", "status", "report")
+    }
 
 
 def test_commands_and_options_exist(helps):
-    options = {option for text in helps.values() for option in re.findall(r"--[a-z][\w-]*", text)} | PROGRAMS_OF_OTHERS
+    options = {option for text in helps.values() for option in re.findall(r"--[a-z][\w-]*", text)} | OPTIONS_OF_OTHERS
     for page in PAGES:
         for code in [*inline_code(page), *(block.text for block in blocks(page) if block.language == "bash")]:
             for verb in re.findall(r"\braysynth ([a-z]\w*)", code):
