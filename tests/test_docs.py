@@ -1,7 +1,10 @@
 """README.md and docs/: their code blocks run, and the paths, links, commands and options that they name exist."""
 
+import contextlib
+import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+
+from raysynth import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -147,21 +152,22 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
 
 
-@pytest.fixture(scope="module")
-def helps():
-    """The help of a sweep file and of each command of `raysynth`, by command."""
+def help_of(main, *arguments):
+    """What a command prints for `--help`."""
+    with contextlib.redirect_stdout(io.StringIO()) as output, pytest.raises(SystemExit) as end:
+        sys.exit(main([*arguments, "--help"]))
+    assert not end.value.code
+    return output.getvalue()
 
-    def help_of(*arguments):
-        command = [sys.executable, *arguments, "--help"]
-        environment = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    top = help_of("-m", "raysynth.cli")
-    commands = re.findall(r"^    (\w[\w-]*)", top, flags=re.M)
-    return {f"raysynth {command}": help_of("-m", "raysynth.cli", command) for command in commands} | {
-        f"sweep {verb}": help_of("sweeps/quickstart.py", verb) for verb in ("plan", "run", "status", "report")
+@pytest.fixture
+def helps(monkeypatch):
+    """The help of each verb of a sweep file and of each command of `raysynth`, by command."""
+    monkeypatch.setenv("COLUMNS", "200")
+    sweep = runpy.run_path(str(ROOT / "sweeps/quickstart.py"))["sweep"]
+    commands = re.findall(r"^    (\w[\w-]*)", help_of(cli.main), flags=re.M)
+    return {f"raysynth {command}": help_of(cli.main, command) for command in commands} | {
+        f"sweep {verb}": help_of(sweep.main, verb) for verb in ("plan", "run", "status", "report")
     }
 
 
