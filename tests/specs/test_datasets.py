@@ -13,15 +13,11 @@ from raysynth.specs.identity import fingerprint, name
 from raysynth.synthetic.simple import UniformTask
 
 
-def test_the_example_of_the_readme_is_a_task():
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_example_of_the_documentation_is_a_task():
+    text = (Path(__file__).parents[2] / "docs/tasks.md").read_text()
     (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "class EverySecond" in block]
-    scope = {"__name__": "readme"}
-    exec(
-        "from dataclasses import dataclass\nfrom typing import ClassVar\n"
-        "from raysynth import Ragged, SyntheticTask, token_space\n" + block,
-        scope,
-    )
+    scope = {"__name__": "docs"}
+    exec(block, scope)
     task = scope["task"]
     sources, targets = task.draw(np.random.default_rng(0), 50)
     assert [row.tolist() for row in targets] == [row[::2].tolist() for row in sources]
