@@ -82,7 +82,7 @@ def test_non_ascii_training_text_comes_back():
 
 def test_equal_texts_give_equal_bytes_in_another_process(small):
     program = (
-        "import json, sys, hashlib; from raysynth.vocabulary import Vocabulary; "
+        "import json, sys, hashlib; from raysynth.tokens.vocabulary import Vocabulary; "
         "model = Vocabulary.train(json.load(sys.stdin), 160, num_sentinels=10).model_bytes; "
         "print(hashlib.sha256(model).hexdigest())"
     )
@@ -151,7 +151,7 @@ def test_decoding_stops_at_the_end_drops_padding_and_bears_ids_beyond_the_vocabu
 def test_part_of_a_model_is_refused(small):
     whole = small.model_bytes
     for length in (0, 1, 100, 1000, len(whole) // 2, len(whole) - 1):
-        with pytest.raises(InputError, match=rf"^not a whole SentencePiece model \({length} bytes\)$"):
+        with pytest.raises(InputError, match=rf"^not a complete SentencePiece model \({length} bytes\)$"):
             Vocabulary.load(whole[:length], 10)
 
 
@@ -225,5 +225,5 @@ def test_another_model_is_not_t5s(small, tmp_path, t5_file):
     with pytest.raises(InputError, match=r"spiece\.model is not T5's vocabulary: it has 160 pieces, not 32000"):
         t5_vocabulary_bytes(str(file))
     file.write_bytes(t5_file.read_bytes()[:500_000])
-    with pytest.raises(InputError, match=r"spiece\.model: not a whole SentencePiece model \(500000 bytes\)"):
+    with pytest.raises(InputError, match=r"spiece\.model: not a complete SentencePiece model \(500000 bytes\)"):
         t5_vocabulary_bytes(str(file))
