@@ -201,13 +201,13 @@ _SIGNS = "*+=-/<>^%&|~!?@#$;_\\"
 
 
 @compiled
-def _between(rng, bounds):
+def _between(rng: np.random.Generator, bounds: Bounds) -> int:
     """A uniform whole number between two bounds, inclusive."""
     return bounds[0] + int(rng.random() * (bounds[1] - bounds[0] + 1))
 
 
 @compiled
-def _draw_distinct(rng, pool, turn, seen, symbols):
+def _draw_distinct(rng: np.random.Generator, pool: Bounds, turn: int, seen: Ints, symbols: Ints) -> None:
     """Fill `symbols` with distinct ids of the pool; `seen[id]` holds the last turn that drew an id."""
     first, size = pool
     for i in range(len(symbols)):
@@ -219,7 +219,7 @@ def _draw_distinct(rng, pool, turn, seen, symbols):
 
 
 @compiled
-def _draw_rule(rng, num_rule, num_math, math_start, rule):
+def _draw_rule(rng: np.random.Generator, num_rule: int, num_math: int, math_start: int, rule: Ints) -> None:
     """Fill `rule` with the places in `symbols` of 2 num_rule rule symbols and further math symbols, shuffled."""
     for i in range(len(rule)):
         rule[i] = int(rng.random() * num_rule) if i < 2 * num_rule else math_start + int(rng.random() * num_math)
@@ -229,7 +229,9 @@ def _draw_rule(rng, num_rule, num_math, math_start, rule):
 
 
 @compiled
-def _draw_case(rng, rule, bounds, first, size, substitutes, lengths):
+def _draw_case(
+    rng: np.random.Generator, rule: Ints, bounds: Bounds, first: int, size: int, substitutes: Ints, lengths: Ints
+) -> None:
     """Draw what each rule symbol of the rule stands for; a symbol that does not appear gets length 0."""
     lengths[:] = 0
     for place in rule:
@@ -243,7 +245,7 @@ def _draw_case(rng, rule, bounds, first, size, substitutes, lengths):
 
 
 @compiled
-def _put_rule(out, end, rule, symbols):
+def _put_rule(out: Ids, end: int, rule: Ints, symbols: Ints) -> int:
     for place in rule:
         out[end] = symbols[place]
         end += 1
@@ -251,7 +253,7 @@ def _put_rule(out, end, rule, symbols):
 
 
 @compiled
-def _put_case(out, end, substitutes, lengths, symbols, first_mark):
+def _put_case(out: Ids, end: int, substitutes: Ints, lengths: Ints, symbols: Ints, first_mark: int) -> int:
     for place in range(len(lengths)):
         if lengths[place]:
             out[end] = symbols[place]
@@ -264,7 +266,7 @@ def _put_case(out, end, substitutes, lengths, symbols, first_mark):
 
 
 @compiled
-def _put_result(out, end, rule, substitutes, lengths, symbols):
+def _put_result(out: Ids, end: int, rule: Ints, substitutes: Ints, lengths: Ints, symbols: Ints) -> int:
     for place in rule:
         if place < len(lengths):
             end = _put_rule(out, end, substitutes[place, : lengths[place]], symbols)
@@ -275,7 +277,7 @@ def _put_result(out, end, rule, substitutes, lengths, symbols):
 
 
 @compiled
-def _put_symbols(out, end, symbols, lengths, num_lower, first_mark):
+def _put_symbols(out: Ids, end: int, symbols: Ints, lengths: Ints, num_lower: int, first_mark: int) -> int:
     """The list of symbols; of the rule symbols, those that appear."""
     out[end] = first_mark + _RULE
     end += 1
@@ -294,7 +296,7 @@ def _put_symbols(out, end, symbols, lengths, num_lower, first_mark):
 
 
 @compiled
-def _target_length(mode, rule, lengths):
+def _target_length(mode: int, rule: Ints, lengths: Ints) -> int:
     if mode == 0:
         return len(rule)
     total = 0
@@ -309,20 +311,20 @@ def _target_length(mode, rule, lengths):
 
 @compiled
 def _draw(
-    rng,
-    modes,
-    pool,
-    rule_bounds,
-    others,
-    math_bounds,
-    substitute_bounds,
-    max_target,
-    first_mark,
-    sources,
-    source_offsets,
-    targets,
-    target_offsets,
-):
+    rng: np.random.Generator,
+    modes: Ints,
+    pool: Bounds,
+    rule_bounds: Bounds,
+    others: Bounds,
+    math_bounds: Bounds,
+    substitute_bounds: Bounds,
+    max_target: int,
+    first_mark: int,
+    sources: Ids,
+    source_offsets: Ints,
+    targets: Ids,
+    target_offsets: Ints,
+) -> None:
     """Fill flat sources and targets, row after row."""
     num_lower, num_math = others
     all_symbols = np.empty(rule_bounds[1] + num_lower + num_math, np.int64)

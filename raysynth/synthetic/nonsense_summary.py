@@ -341,7 +341,7 @@ def _spelled(words: np.ndarray, offsets: np.ndarray, table: Ragged) -> Ragged:
 
 
 @compiled
-def _spell(words, table, table_offsets, values):
+def _spell(words: Ints, table: Ids, table_offsets: Ints, values: Ids) -> None:
     end = 0
     for word in words:
         for i in range(table_offsets[word], table_offsets[word + 1]):
@@ -373,12 +373,12 @@ def _spell(words, table, table_offsets, values):
 
 
 @compiled
-def _below(rng, bound):
+def _below(rng: np.random.Generator, bound: int) -> int:
     return int(rng.random() * bound)
 
 
 @compiled
-def _free_place(rng, line, stop):
+def _free_place(rng: np.random.Generator, line: Ints, stop: int) -> int:
     """A uniform place before `stop` that holds no keyword."""
     free = 0
     for place in range(stop):
@@ -393,7 +393,7 @@ def _free_place(rng, line, stop):
 
 
 @compiled
-def _num_sentences(rng, operation):
+def _num_sentences(rng: np.random.Generator, operation: int) -> int:
     """How many sentences an operation marks."""
     if operation in (_COPY_MANY, _COPY_SHUFFLED, _COPY_SORTED, _JOIN_CLAUSES):
         return 3
@@ -407,7 +407,7 @@ def _num_sentences(rng, operation):
 
 
 @compiled
-def _quote(rng, line, length, first):
+def _quote(rng: np.random.Generator, line: Ints, length: int, first: int) -> int:
     """Put marks around a stretch of a sentence; before its first word only where that is no keyword."""
     least = 1 if _FIRST_KEYWORD <= line[0] < _NONSENSE else 0
     begin = least + _below(rng, length - least)
@@ -422,7 +422,7 @@ def _quote(rng, line, length, first):
 
 
 @compiled
-def _mark(rng, operation, lines, lengths):
+def _mark(rng: np.random.Generator, operation: int, lines: Ints, lengths: Ints) -> None:
     """Leave an operation's marks in the sentences `lines`, [sentences, width], of the given lengths, [sentences]."""
     first, count = _STARTS[operation], _COUNTS[operation]
     used = np.zeros(count, np.bool_)
@@ -474,7 +474,7 @@ _FIRST_PARAPHRASE = _ID["__d18__target_0_0__"]
 
 
 @compiled
-def _find(lines, lengths, first, count, hits):
+def _find(lines: Ints, lengths: Ints, first: int, count: int, hits: Ints) -> int:
     """Line and place of the operation's keywords, [hits, 2], in reading order; returns their number."""
     found = 0
     for row in range(len(lengths)):
@@ -487,7 +487,7 @@ def _find(lines, lengths, first, count, hits):
 
 
 @compiled
-def _sort(hits, found, lines):
+def _sort(hits: Ints, found: int, lines: Ints) -> None:
     """Order the first `found` hits by keyword."""
     for i in range(1, found):
         for j in range(i, 0, -1):
@@ -497,7 +497,7 @@ def _sort(hits, found, lines):
 
 
 @compiled
-def _put(out, end, words):
+def _put(out: WordIds, end: int, words: Ints) -> int:
     for word in words:
         out[end] = word
         end += 1
@@ -505,20 +505,22 @@ def _put(out, end, words):
 
 
 @compiled
-def _put_word(out, end, word):
+def _put_word(out: WordIds, end: int, word: int) -> int:
     out[end] = word
     return end + 1
 
 
 @compiled
-def _put_replaced(out, end, line, place, word):
+def _put_replaced(out: WordIds, end: int, line: Ints, place: int, word: int) -> int:
     """The sentence with another word at one place."""
     end = _put_word(out, _put(out, end, line[:place]), word)
     return _put(out, end, line[place + 1 :])
 
 
 @compiled
-def _answer(rng, operation, lines, lengths, hits, out, end):
+def _answer(
+    rng: np.random.Generator, operation: int, lines: Ints, lengths: Ints, hits: Ints, out: WordIds, end: int
+) -> int:
     """Append what an operation writes to `out` from `end` on; returns the new end."""
     first = _STARTS[operation]
     found = _find(lines, lengths, first, _COUNTS[operation], hits)
@@ -602,18 +604,18 @@ def _answer(rng, operation, lines, lengths, hits, out, end):
 
 @compiled
 def _draw(
-    rng,
-    operations,
-    operations_per_document,
-    sentence_bounds,
-    word_bounds,
-    num_words,
-    all_lines,
-    documents,
-    document_offsets,
-    summaries,
-    summary_offsets,
-):
+    rng: np.random.Generator,
+    operations: Ints,
+    operations_per_document: int,
+    sentence_bounds: Bounds,
+    word_bounds: Bounds,
+    num_words: int,
+    all_lines: Ints,
+    documents: WordIds,
+    document_offsets: Ints,
+    summaries: WordIds,
+    summary_offsets: Ints,
+) -> None:
     """Fill documents and summaries, both rows of word ids, one after the other."""
     all_lengths = np.empty(len(all_lines), np.int64)
     hits = np.empty((all_lines.size, 2), np.int64)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,11 @@ Ids = npt.NDArray[np.uint16]
 """Token ids."""
 Ints = npt.NDArray[np.int64]
 """Offsets, indices, lengths and counts."""
+AnyInts = npt.NDArray[np.integer[Any]]
+"""Integers of any width."""
 Bools = npt.NDArray[np.bool_]
 """Masks."""
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,9 +127,7 @@ def _spans(length: int, noise_density: float, mean_span: float) -> tuple[int, in
 
 
 @compiled
-def _draw_noise(
-    rng: np.random.Generator, offsets: Ints, noise_density: float, mean_span: float, noise: Bools
-) -> None:
+def _draw_noise(rng: np.random.Generator, offsets: Ints, noise_density: float, mean_span: float, noise: Bools) -> None:
     for row in range(len(offsets) - 1):
         length = offsets[row + 1] - offsets[row]
         num_noise, num_spans = _spans(length, noise_density, mean_span)

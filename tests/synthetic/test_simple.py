@@ -185,7 +185,7 @@ def test_no_rows_and_empty_answers(name):
     task = build(name)
     assert len(task.solve(draw(task, 0))) == 0
     if name in PAIRS:
-        with pytest.raises(InputError, match="must hold the separator"):
+        with pytest.raises(InputError, match="must contain the separator"):
             task.solve([])
     else:
         number = {"length": 0, "longest_word": 0}.get(name)
@@ -593,8 +593,12 @@ def test_draws_are_distributed_as_in_the_papers_code(name):
 
 CUT = T5_TOKENS.separator
 BAD_SOURCES = [
-    ("search", [5, 6, 7], "Search: input 0 must hold the separator 32097 exactly once, but holds it 0 times"),
-    ("union", [5, CUT, 6, CUT], "Union: input 0 must hold the separator 32097 exactly once, but holds it 2 times"),
+    ("search", [5, 6, 7], "Search: input 0 must contain the separator 32097 exactly once, but contains it 0 times"),
+    (
+        "union",
+        [5, CUT, 6, CUT],
+        "Union: input 0 must contain the separator 32097 exactly once, but contains it 2 times",
+    ),
     ("replace", [5, 6, CUT, 5], "Replace: sequence 2 of input 0 must have length 2, got 1"),
     ("replace", [5, 6, CUT, 5, 6, 7], "Replace: sequence 2 of input 0 must have length 2, got 3"),
     ("count", [5, 6, CUT], "Count: sequence 2 of input 0 must have length 1, got 0"),
@@ -617,7 +621,7 @@ def test_a_malformed_input_is_one_line(name, source, message):
 
 def test_a_malformed_row_is_named():
     rows = Ragged.of([[5, CUT, 5], [6, CUT, 7], [5, 5]])
-    with pytest.raises(InputError, match=r"^Search: input 2 must hold"):
+    with pytest.raises(InputError, match=r"^Search: input 2 must contain"):
         build("search").solve(rows)
     with pytest.raises(InputError, match=r"^Sort: sequence 2 of input 1 does not list token 6$"):
         build("sort").solve(rows.take(np.arange(2)))
