@@ -35,7 +35,7 @@ class SyntheticTask:
             cls._owners.setdefault(cls.name, cls)
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
-        """`count` random inputs, without prefix and end of sequence; raises `InputError` unless a subclass defines it."""
+        """`count` random inputs, without prefix and end of sequence."""
         raise InputError(_no_sample(type(self)))
 
     def solve(self, sources: Ragged) -> Ragged:

@@ -196,7 +196,7 @@ def _draw_segments(
     end = 0
     sentences = 0
     while row < len(offsets) - 1:
-        num_pairs = min(np.searchsorted(cumulative, rng.random(), side="right"), len(cumulative) - 1)
+        num_pairs = min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(cumulative) - 1)
         _draw_sentence(rng, open_share, kinds, num_pairs, first, num_kinds, opened, sentence)
         for i in range(2 * num_pairs):
             values[end] = sentence[i]

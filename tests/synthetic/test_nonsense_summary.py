@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from itertools import chain, permutations, product
 from pathlib import Path
@@ -10,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysynth.cli import main
 from raysynth.data.show import of_task
 from raysynth.errors import InputError
-from raysynth.synthetic import nonsense_summary
 from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord, Operation, lexicon, summary
 from raysynth.tokens.vocabulary import Vocabulary
 
@@ -308,13 +309,14 @@ def test_words_are_spelled_as_t5_spells_the_whole_text(t5):
     assert task.largest_id == 31_999
 
 
-def test_without_t5s_vocabulary_one_line_says_what_to_do(monkeypatch, capsys):
-    monkeypatch.delenv("RAYSYNTH_T5_VOCABULARY", raising=False)
-    nonsense_summary._t5_table.cache_clear()
-    assert main(["show", "nonsense_summary"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY")
-    assert error.count("\n") == 1
+def test_without_t5s_vocabulary_one_line_says_what_to_do():
+    # In a process of its own, since this one may have the table of T5's pieces in memory.
+    environment = {name: value for name, value in os.environ.items() if name != "RAYSYNTH_T5_VOCABULARY"}
+    program = "import sys; from raysynth.cli import main; sys.exit(main(['show', 'nonsense_summary']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY")
+    assert done.stderr.count("\n") == 1
 
 
 # --------------------------------------------------------------------------------------------------------- descriptions
