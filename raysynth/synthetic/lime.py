@@ -100,7 +100,7 @@ class LIME(SyntheticTask):
         object.__setattr__(self, "modes", tuple(Mode(mode) for mode in self.modes))
         symbols = self.max_rule_symbols + self.num_lower_symbols + self.num_math_symbols
         if symbols > self.tokens.size:
-            raise InputError(f"LIME needs {symbols} distinct tokens, but tokens holds {self.tokens.size}")
+            raise InputError(f"LIME needs {symbols} distinct tokens, but tokens has {self.tokens.size}")
         if not max(self.tokens.last, 1) < self.first_mark <= LARGEST_ID - len(_MARKS) + 1:
             raise InputError(
                 f"LIME.first_mark must lie above the drawn ids ({self.tokens.last}) and leave room for "

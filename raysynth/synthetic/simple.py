@@ -59,7 +59,7 @@ def _fill_uniform(rng: np.random.Generator, values: Ids, start: int, end: int, f
 def _fill_distinct(
     rng: np.random.Generator, values: Ids, start: int, end: int, first: int, size: int, stamps: Stamps, stamp: int
 ) -> None:
-    """Fill places `start` to `end` - 1 with distinct uniform tokens; no token may bear `stamp` yet."""
+    """Fill places `start` to `end` - 1 with distinct uniform tokens; `stamp` must be new."""
     for place in range(start, end):
         token = first + _below(rng, size)
         while stamps[token] == stamp:  # rejection treats all tokens alike, so the draws stay uniform
@@ -211,7 +211,7 @@ class SimpleTask(SyntheticTask):
         if distinct > self.tokens.size:
             raise InputError(
                 f"{type(self).__name__}.max_length ({self.max_length}) needs a pool of {distinct} distinct tokens, "
-                f"but tokens holds {self.tokens.size}"
+                f"but tokens has {self.tokens.size}"
             )
 
     def _separators(self, sources: Ragged) -> Ints:

@@ -88,7 +88,7 @@ def _segment_length(objective: SpanCorruption) -> int:
 
 
 def corrupted(rows: Ragged, noise: Bools, first_sentinel: int) -> tuple[Ragged, Ragged]:
-    """Inputs, where a sentinel replaces each span of noise, [total] bool, and targets, where it replaces the others."""
+    """Inputs, with a sentinel for each span of noise, [total] bool, and targets, with one for each span between."""
     return _with_sentinels(rows, noise, first_sentinel), _with_sentinels(rows, ~noise, first_sentinel)
 
 
