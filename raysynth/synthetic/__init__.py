@@ -1,4 +1,4 @@
-"""Synthetic tasks: examples that are made rather than collected."""
+"""Synthetic tasks: the generated examples of Appendices E and G."""
 
 from raysynth.synthetic.simple import simple_tasks
 

@@ -1,27 +1,29 @@
 """The class that every synthetic task extends."""
 
 import dataclasses
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
+
+import numpy as np
 
 from raysynth.errors import InputError
 from raysynth.fields import spec
+from raysynth.tokens.ragged import Ids, Ragged
 from raysynth.tokens.token_space import T5_TOKENS, TokenSpace
-
-if TYPE_CHECKING:
-    from raysynth.tokens.ragged import Ragged
 
 
 @spec
 class SyntheticTask:
-    """Examples that are made rather than collected (Appendices E and G); one subclass per task."""
+    """Generated examples (Appendices E and G); one subclass per task.
+
+    A subclass defines `sample` and `solve`, or `draw` if it makes inputs and targets together.
+    """
 
     name: ClassVar[str]
     revision: ClassVar[int] = 1
-    """Raised when the data that a seed gives change."""
+    """Raise it when the same seed gives different data."""
 
     _owners: ClassVar[dict[str, type]] = {}
-    """The class that first had each name."""
+    """The class that first took each name."""
 
     tokens: TokenSpace = T5_TOKENS
     prefix: tuple[int, ...] = ()
@@ -32,21 +34,27 @@ class SyntheticTask:
         if isinstance(vars(cls).get("name"), str):
             cls._owners.setdefault(cls.name, cls)
 
-    @abstractmethod
-    def sample(self, rng: Any, count: int) -> "Ragged":
-        """`count` random inputs, without prefix and end of sequence; `rng` is a `numpy.random.Generator`."""
+    def sample(self, rng: np.random.Generator, count: int) -> Ragged:
+        """`count` random inputs, without prefix and end of sequence."""
+        raise InputError(_no_sample(type(self)))
 
-    def solve(self, sources: "Ragged") -> "Ragged":
-        """The target of each input, without end of sequence; `InputError` where an input does not determine it."""
+    def solve(self, sources: Ragged) -> Ragged:
+        """The target of each input, without end of sequence.
+
+        Raises `InputError` if an input does not determine its target.
+        """
         raise InputError(f"{self.name}: an input does not determine its target; draw gives the two together")
 
-    def draw(self, rng: Any, count: int) -> "tuple[Ragged, Ragged]":
-        """`count` random (sources, targets), a function of the generator's state and `count` alone."""
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Ragged, Ragged]:
+        """`count` random sources and their targets, without prefix and end of sequence.
+
+        They depend on nothing but the generator's state and `count`.
+        """
         sources = self.sample(rng, count)
         return sources, self.solve(sources)
 
-    def readable(self, source: Any, target: Any) -> tuple[str, str]:
-        """One example, [length] ids each, as a person reads it."""
+    def readable(self, source: Ids, target: Ids) -> tuple[str, str]:
+        """The source and target of one example, [length] ids each, as text for people."""
         return " ".join(map(str, source)), " ".join(map(str, target))
 
     def tiny(self) -> "SyntheticTask":
@@ -55,17 +63,24 @@ class SyntheticTask:
 
     @property
     def largest_id(self) -> int:
-        """No id that the task writes is above this one."""
+        """An upper bound of the ids that the task writes."""
         return max(self.tokens.used)
 
 
+def _no_sample(task: type[SyntheticTask]) -> str:
+    return f"{task.__name__} must define sample, which draws inputs, or draw, which draws inputs and their targets"
+
+
 def check_class(task: type[SyntheticTask]) -> None:
-    """Raise `InputError` unless the class has a name of its own and all its fields are part of a description."""
+    """Raise `InputError` unless a class can serve as the task of a data set.
+
+    It needs a name of its own, every field must be part of its description, and it must define `sample` or `draw`.
+    """
     name = vars(task).get("name")
     if not isinstance(name, str | property):
         inherited = getattr(task, "name", None)
         raise InputError(
-            f'{task.__name__}.name must be a text of the class\'s own, as in name: ClassVar[str] = "my_task"; '
+            f'{task.__name__}.name must be defined in the class itself, as in name: ClassVar[str] = "my_task"; '
             + (f"it inherits {inherited!r}" if isinstance(inherited, str) else "there is none")
         )
     owner = SyntheticTask._owners.get(name, task) if isinstance(name, str) else task
@@ -78,8 +93,10 @@ def check_class(task: type[SyntheticTask]) -> None:
     for cls in task.__mro__[: task.__mro__.index(SyntheticTask)]:
         own = {field for field, kind in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(kind)}
         described = own if "__dataclass_fields__" in vars(cls) else set()
-        if lost := sorted((own | (fields & vars(cls).keys())) - described):
+        if missing := sorted((own | (fields & vars(cls).keys())) - described):
             raise InputError(
-                f"{cls.__name__}.{lost[0]} would not be part of the description: annotate every field and put "
+                f"{cls.__name__}.{missing[0]} would not be part of the description: annotate every field and put "
                 "@dataclass(frozen=True, kw_only=True) above the class"
             )
+    if task.sample is SyntheticTask.sample and task.draw is SyntheticTask.draw:
+        raise InputError(_no_sample(task))

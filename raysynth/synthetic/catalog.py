@@ -1,4 +1,4 @@
-"""Every task and text corpus of the paper by name."""
+"""Every synthetic task of the paper by name."""
 
 from raysynth.errors import Named
 from raysynth.synthetic.base import SyntheticTask
@@ -10,4 +10,4 @@ from raysynth.synthetic.simple import simple_tasks
 synthetic_tasks: Named[SyntheticTask] = Named(
     "synthetic task", {**simple_tasks, **{task.name: task for task in (LIME(), Dyck(), NonsenseSummary())}}
 )
-"""The 18 tasks of Appendix G and those of Appendix E with their default values, by the paper's names in snake case."""
+"""The tasks of Appendices G (18) and E (3) with their default values, by the paper's names in snake case."""

@@ -1,9 +1,9 @@
 """Dyck: nested brackets of thousands of kinds under T5's span corruption (Appendix E.2).
 
 The paper took its sentences from Ri and Tsuruoka 2022 ("Pretraining with Artificial Language", ACL, the nesting
-dependency language) and released neither generator nor data. The numbers here are those of the generator that Ri and
-Tsuruoka published: a chance of 0.4 to open a bracket rather than close one, a bracket's kind by Zipf's law, sentence
-lengths fitted to English Wikipedia. How sentences become examples is what the paper's code did with T5's pipeline.
+dependency language) and released neither generator nor data. The numbers here come from the generator that Ri and
+Tsuruoka published: brackets open with probability 0.4, their kinds follow Zipf's law, and sentence lengths fit English
+Wikipedia. Sentences become examples as in the paper's code, which used T5's pipeline.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from raysynth.errors import InputError
 from raysynth.fields import choose, instance, positive, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.compiled import compiled
-from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.ragged import Floats, Ids, Ints, Ragged
 from raysynth.tokens.span_corruption import SpanCorruption
 
 
@@ -31,15 +31,15 @@ class Frequency(StrEnum):
 
 @spec
 class Dyck(SyntheticTask):
-    """Fill in the spans taken out of a string of nested brackets (Appendix E.2).
+    """Restore the spans removed from a string of nested brackets (Appendix E.2).
 
-    A kind of bracket is a pair of a head and a tail token: the lower half of the pool are heads, the upper half their
-    tails in the same order, 15,999 kinds for T5's pool. A sentence has half as many pairs as its drawn length (an odd
-    half up or down, then one more in half of all cases). It is written from left to right: with nothing open, or else
-    with `open_share`, the next head is written, else the tail of the last open head; once all heads are written, the
-    open ones are closed. 128 sentences stand in a row without separator and are cut into segments of 568 tokens, of
-    which the last is shorter; each is one example, hence inputs of 3 to 512 tokens and targets of 3 to 114, end of
-    sequence included.
+    A kind of bracket is a pair of tokens, a head and a tail. The lower half of the pool holds the heads, the upper half
+    their tails in the same order: 15,999 kinds for T5's pool. A sentence has half as many pairs as its drawn length
+    (halves round up or down, and half of all sentences get one pair more). It is written from left to right: if no
+    head is open, the next token is a head; otherwise it is a head with probability `open_share` and else the tail of
+    the last open head. Once all heads are written, the open ones are closed. Blocks of 128 sentences without
+    separators are cut into segments of 568 tokens; the last segment of a block is shorter. Each segment is one
+    example, so inputs have 3 to 512 tokens and targets 3 to 114, end of sequence included.
     """
 
     name: ClassVar[str] = "dyck"
@@ -51,9 +51,9 @@ class Dyck(SyntheticTask):
     """Mean and standard deviation of the normal distribution that sentence lengths come from."""
     shortest_sentence: int = 6
     longest_sentence: int = 60
-    """Where that distribution is cut off."""
+    """Bounds of that distribution, which is truncated."""
     sentences_per_block: int = 128
-    """Sentences that stand in a row before they are cut into segments."""
+    """Sentences that are joined before they are cut into segments."""
     objective: SpanCorruption = SpanCorruption()
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class Dyck(SyntheticTask):
 
     @property
     def num_kinds(self) -> int:
-        """How many kinds of brackets there are."""
+        """Number of kinds of brackets."""
         return self.tokens.size // 2
 
     @property
@@ -90,7 +90,7 @@ class Dyck(SyntheticTask):
         )
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
-        """`count` segments of nested brackets before corruption; all but a block's last are full."""
+        """`count` segments of nested brackets before corruption; only the last of a block may be short."""
         longest = self.objective.segment_length
         values, offsets = np.empty(count * longest, np.uint16), np.zeros(count + 1, np.int64)
         _draw_segments(
@@ -108,11 +108,11 @@ class Dyck(SyntheticTask):
         return Ragged(values[: offsets[-1]].copy(), offsets)
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Ragged, Ragged]:
-        """`count` segments with some spans taken out, and those spans."""
+        """`count` segments with spans removed, and those spans."""
         return self.objective.corrupt(rng, self.sample(rng, count))
 
-    def readable(self, source: np.ndarray, target: np.ndarray) -> tuple[str, str]:
-        """Heads as (1 and tails as 1), numbered by kind in order of appearance, and sentinels as <s0>."""
+    def readable(self, source: Ids, target: Ids) -> tuple[str, str]:
+        """Write heads as (1, tails as 1), numbered by kind in order of appearance, and sentinels as <s0>."""
         numbers: dict[int, int] = {}
 
         def word(id: int) -> str:
@@ -122,28 +122,29 @@ class Dyck(SyntheticTask):
             number = numbers.setdefault(kind, len(numbers) + 1)
             return f"{number})" if tail else f"({number}"
 
-        told_source, told_target = (" ".join(map(word, ids.tolist())) for ids in (source, target))
-        return told_source, told_target
+        source_text, target_text = (" ".join(map(word, ids.tolist())) for ids in (source, target))
+        return source_text, target_text
 
-    def _pairs_per_sentence(self) -> np.ndarray:
-        """Probability of a sentence of 0, 1, 2, ... pairs."""
+    def _pairs_per_sentence(self) -> Floats:
+        """Probabilities of sentences of 0, 1, 2, ... pairs, [longest_sentence // 2 + 2]."""
 
-        def below(length: float) -> float:
+        def scaled_cdf(length: float) -> float:
             length = min(max(length, self.shortest_sentence), self.longest_sentence)
             return math.erf((length - self.sentence_mean) / (self.sentence_sd * math.sqrt(2)))
 
         lengths = np.arange(self.longest_sentence + 1)
-        cut_down = np.array([below(length + 1) - below(length) for length in lengths])
-        # Drawn lengths are real numbers; one half of them is cut down to a whole number, the other to the next one.
-        whole = cut_down / cut_down.sum() + np.append(0, cut_down[:-1]) / cut_down.sum()
-        pairs = np.zeros(self.longest_sentence // 2 + 2)
-        for more in (0, 1):
-            np.add.at(pairs, np.maximum(lengths // 2 + more, 1), whole / 4)
-        return pairs / pairs.sum()
+        floors = np.array([scaled_cdf(length + 1) - scaled_cdf(length) for length in lengths.tolist()])
+        # Drawn lengths are real numbers; one half of them is rounded down, the other half up.
+        rounded = floors / floors.sum() + np.append(0, floors[:-1]) / floors.sum()
+        probabilities = np.zeros(self.longest_sentence // 2 + 2)
+        for extra in (0, 1):
+            np.add.at(probabilities, np.maximum(lengths // 2 + extra, 1), rounded / 4)
+        normalized: Floats = probabilities / probabilities.sum()
+        return normalized
 
 
-def _kinds(num_kinds: int, frequency: Frequency) -> np.ndarray:
-    """Kinds of brackets, [total] uint16, each as often as its share of the draws wants it."""
+def _kinds(num_kinds: int, frequency: Frequency) -> Ids:
+    """Kinds of brackets, [total] uint16, each repeated in proportion to its probability."""
     kinds = np.arange(num_kinds, dtype=np.uint16)
     if frequency is Frequency.UNIFORM:
         return kinds
@@ -151,34 +152,54 @@ def _kinds(num_kinds: int, frequency: Frequency) -> np.ndarray:
 
 
 @compiled
-def _draw_sentence(rng, open_share, kinds, num_pairs, first, num_kinds, opened, sentence):
-    """Write 2 num_pairs tokens of nested brackets; `opened` has room for the kinds that stand open."""
+def _draw_sentence(
+    rng: np.random.Generator,
+    open_share: float,
+    kinds: Ids,
+    num_pairs: int,
+    first: int,
+    num_kinds: int,
+    opened: Ints,
+    sentence: Ids,
+) -> None:
+    """Write 2 num_pairs tokens of nested brackets to `sentence`; `opened` is scratch space for the open kinds."""
     depth = 0
-    heads = num_pairs
-    for place in range(2 * num_pairs):
-        if heads and (depth == 0 or rng.random() < open_share):
+    heads_left = num_pairs
+    for i in range(2 * num_pairs):
+        if heads_left and (depth == 0 or rng.random() < open_share):
             opened[depth] = kinds[int(rng.random() * len(kinds))]
-            sentence[place] = first + opened[depth]
+            sentence[i] = first + opened[depth]
             depth += 1
-            heads -= 1
+            heads_left -= 1
         else:
             depth -= 1
-            sentence[place] = first + num_kinds + opened[depth]
+            sentence[i] = first + num_kinds + opened[depth]
 
 
 @compiled
-def _draw_segments(rng, open_share, kinds, cumulative, sentences_per_block, first, num_kinds, longest, values, offsets):
-    """Fill segments with the sentences of block after block."""
+def _draw_segments(
+    rng: np.random.Generator,
+    open_share: float,
+    kinds: Ids,
+    cumulative: Floats,
+    sentences_per_block: int,
+    first: int,
+    num_kinds: int,
+    longest: int,
+    values: Ids,
+    offsets: Ints,
+) -> None:
+    """Fill the segments `values` and `offsets` with the sentences of one block after another."""
     opened = np.empty(len(cumulative), np.int64)
     sentence = np.empty(2 * len(cumulative), np.uint16)
     row = 0
     end = 0
     sentences = 0
     while row < len(offsets) - 1:
-        num_pairs = min(np.searchsorted(cumulative, rng.random(), side="right"), len(cumulative) - 1)
+        num_pairs = min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(cumulative) - 1)
         _draw_sentence(rng, open_share, kinds, num_pairs, first, num_kinds, opened, sentence)
-        for place in range(2 * num_pairs):
-            values[end] = sentence[place]
+        for i in range(2 * num_pairs):
+            values[end] = sentence[i]
             end += 1
             if end - offsets[row] == longest:
                 row += 1

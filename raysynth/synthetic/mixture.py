@@ -1,4 +1,4 @@
-"""Mixture: several synthetic tasks in one data set, told apart by how their inputs begin."""
+"""Mixture: several synthetic tasks in one data set; prefixes of their inputs tell them apart."""
 
 import dataclasses
 import itertools
@@ -9,23 +9,24 @@ import numpy as np
 from raysynth.errors import InputError
 from raysynth.fields import spec
 from raysynth.synthetic.base import SyntheticTask
-from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.ragged import Ids, Ints, Ragged
 from raysynth.tokens.token_space import T5_TOKENS
 
 
 @spec
 class Mixture(SyntheticTask):
-    """Each example comes from one of several tasks, drawn with the tasks' shares.
+    """Each example comes from a task drawn from `tasks` with probabilities `shares`.
 
-    Set and Identity take the same inputs, so an input must say which task it belongs to: it begins with its task's
-    `prefix`. A task without one gets one id, the next free below `tokens.empty`: <extra_id_4>, <extra_id_5> and so on
-    of T5's vocabulary. Shares are those of the draws; dropping duplicates takes more from tasks with few inputs.
+    An input must say which task it belongs to, because tasks such as Set and Identity take the same inputs: it begins
+    with its task's `prefix`. A task without a prefix gets one id, the next free id below `tokens.empty`: <extra_id_4>,
+    <extra_id_5> and so on in T5's vocabulary. Shares are those of the draws: dropping duplicates later removes more
+    examples from tasks with few distinct inputs.
     """
 
     tasks: tuple[SyntheticTask, ...]
-    """`tokens` become theirs where they have one token space."""
+    """If all have the same token space, it becomes the mixture's `tokens`."""
     shares: tuple[float, ...] = ()
-    """Probability of each task; equal ones where empty."""
+    """Probability of each task; if empty, all are equally likely."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.tasks, tuple) or len(self.tasks) < 2:
@@ -37,11 +38,11 @@ class Mixture(SyntheticTask):
         if self.tokens == T5_TOKENS and len(spaces) == 1:
             object.__setattr__(self, "tokens", *spaces)
         object.__setattr__(self, "tasks", self._with_prefixes())
-        for one, other in itertools.permutations(self.tasks, 2):
-            if other.prefix[: len(one.prefix)] == one.prefix:
+        for first, second in itertools.permutations(self.tasks, 2):
+            if second.prefix[: len(first.prefix)] == first.prefix:
                 raise InputError(
-                    f"Mixture.tasks must have prefixes of which none begins with another, got {one.prefix} of "
-                    f"{one.name} and {other.prefix} of {other.name}"
+                    f"Mixture.tasks must have prefixes of which none begins with another, got {first.prefix} of "
+                    f"{first.name} and {second.prefix} of {second.name}"
                 )
         if self.shares and (
             not isinstance(self.shares, tuple)
@@ -57,25 +58,25 @@ class Mixture(SyntheticTask):
             object.__setattr__(self, "shares", ())
 
     def _with_prefixes(self) -> tuple[SyntheticTask, ...]:
-        """The tasks, those without a prefix with one id each that no other prefix begins with."""
+        """The tasks; each without a prefix gets one id that no other prefix begins with."""
         taken = {task.prefix[0] for task in self.tasks if task.prefix}
         free = (id for id in range(self.tokens.empty - 1, self.tokens.last, -1) if id not in taken)
-        told = []
+        tasks = []
         for task in self.tasks:
             if not task.prefix:
-                mark = next(free, None)
-                if mark is None:
+                id = next(free, None)
+                if id is None:
                     raise InputError(
                         f"Mixture.tokens has too few ids between last ({self.tokens.last}) and empty "
                         f"({self.tokens.empty}) to tell {len(self.tasks)} tasks apart; give the tasks a prefix"
                     )
-                task = dataclasses.replace(task, prefix=(mark,))
-            told.append(task)
-        return tuple(told)
+                task = dataclasses.replace(task, prefix=(id,))
+            tasks.append(task)
+        return tuple(tasks)
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """The tasks' names where there are few."""
+    def name(self) -> str:  # type: ignore[override]  # a name of the class elsewhere, here one of its value
+        """The names of up to three tasks, or else the number of tasks."""
         return "_and_".join(task.name for task in self.tasks) if len(self.tasks) <= 3 else f"{len(self.tasks)}_tasks"
 
     @property
@@ -91,51 +92,55 @@ class Mixture(SyntheticTask):
         return self.draw(rng, count)[0]
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Ragged, Ragged]:
-        """`count` (sources, targets), sources with their task's prefix; tasks draw one after another."""
+        """`count` sources, with the prefixes of their tasks, and targets; the tasks draw one after another."""
         shares = self.shares or (1 / len(self.tasks),) * len(self.tasks)
-        # The sum of the shares may be a little below 1.
+        # Rounding may leave the sum of the shares slightly below 1.
         which = np.minimum(np.searchsorted(np.cumsum(shares), rng.random(count), side="right"), len(shares) - 1)
         parts = []
-        for number, task in enumerate(self.tasks):
-            sources, targets = task.draw(rng, int((which == number).sum()))
+        for index, task in enumerate(self.tasks):
+            sources, targets = task.draw(rng, int((which == index).sum()))
             parts.append((_prefixed(task.prefix, sources), targets))
-        return _in_turn(which, [sources for sources, _ in parts]), _in_turn(which, [targets for _, targets in parts])
-
-    def solve(self, sources: Ragged) -> Ragged:
-        """The target of each input by the task whose prefix it begins with."""
-        which = np.array([self._task_of(row, source) for row, source in enumerate(sources)], np.int64)
-        return _in_turn(
-            which,
-            [task.solve(_stripped(task, sources.take(which == number))) for number, task in enumerate(self.tasks)],
+        return (
+            _interleaved(which, [sources for sources, _ in parts]),
+            _interleaved(which, [targets for _, targets in parts]),
         )
 
-    def readable(self, source: np.ndarray, target: np.ndarray) -> tuple[str, str]:
-        """The task's name, then the example as that task tells it."""
-        task = self.tasks[self._task_of(0, source)]
-        told_source, told_target = task.readable(source[len(task.prefix) :], target)
-        return f"<{task.name}> {told_source}", told_target
+    def solve(self, sources: Ragged) -> Ragged:
+        """The target of each input, from the task whose prefix the input begins with."""
+        which = np.array([self._task_of(row, source) for row, source in enumerate(sources)], np.int64)
+        return _interleaved(
+            which,
+            [task.solve(_stripped(task, sources.take(which == index))) for index, task in enumerate(self.tasks)],
+        )
 
-    def _task_of(self, row: int, source: np.ndarray) -> int:
-        for number, task in enumerate(self.tasks):
+    def readable(self, source: Ids, target: Ids) -> tuple[str, str]:
+        """The task's name and the example as that task writes it."""
+        task = self.tasks[self._task_of(0, source)]
+        source_text, target_text = task.readable(source[len(task.prefix) :], target)
+        return f"<{task.name}> {source_text}", target_text
+
+    def _task_of(self, row: int, source: Ids) -> int:
+        """Index of the task whose prefix an input begins with; `row` is for the error message."""
+        for index, task in enumerate(self.tasks):
             if tuple(source[: len(task.prefix)].tolist()) == task.prefix:
-                return number
+                return index
         raise InputError(f"Mixture: input {row} begins with no task's prefix")
 
 
 def _prefixed(prefix: tuple[int, ...], rows: Ragged) -> Ragged:
-    """The rows with the prefix before each."""
-    places = np.repeat(rows.offsets[:-1], len(prefix))
-    values = np.insert(rows.values, places, np.tile(np.array(prefix, np.uint16), len(rows)))
+    """Put the prefix before each row."""
+    starts = np.repeat(rows.offsets[:-1], len(prefix))
+    values = np.insert(rows.values, starts, np.tile(np.array(prefix, np.uint16), len(rows)))
     return Ragged.packed(values, rows.lengths + len(prefix))
 
 
 def _stripped(task: SyntheticTask, rows: Ragged) -> Ragged:
-    """The rows without the task's prefix."""
+    """Remove the task's prefix from each row."""
     return Ragged.packed(rows.values[rows.position >= len(task.prefix)], rows.lengths - len(task.prefix))
 
 
-def _in_turn(which: np.ndarray, parts: list[Ragged]) -> Ragged:
-    """Row i is the next one of part which[i], [rows] int64."""
-    places = np.empty(len(which), np.int64)
-    places[np.argsort(which, kind="stable")] = np.arange(len(which))
-    return Ragged.chained(parts).take(places)
+def _interleaved(which: Ints, parts: list[Ragged]) -> Ragged:
+    """Merge the parts: row i is the next unused row of `parts[which[i]]`, where `which` is [rows] int64."""
+    rows = np.empty(len(which), np.int64)
+    rows[np.argsort(which, kind="stable")] = np.arange(len(which))
+    return Ragged.chained(parts).take(rows)

@@ -1,12 +1,12 @@
-"""Nonsense Summary: documents of random words and what summarizing operations make of them (Appendix E.3).
+"""Nonsense Summary: documents of random words and the summaries that operations make of them (Appendix E.3).
 
-The task of Krishna et al. 2021 ("Does Pretraining for Summarization Require Knowledge Transfer?", EMNLP Findings),
-whose figure and data the paper used; the numbers and operations are those of the generator that they published. A
-document is 7 to 13 sentences of 5 to 15 words and a full stop; the words are uniform among 5,000 strings of three
-letters. Three of 16 operations each leave marks in the document, one after the other, and then each writes its part
-of the summary, in the same order.
+The task is that of Krishna et al. 2021 ("Does Pretraining for Summarization Require Knowledge Transfer?", EMNLP
+Findings), whose figure and data the paper used; numbers and operations come from the generator that they published. A
+document has 7 to 13 sentences of 5 to 15 words and a full stop; the words are uniform among 5,000 strings of three
+letters. Three of 16 operations mark the document, one after another, and then each writes its part of the summary, in
+the same order.
 
-Documents are rows of word ids while they are made: `lexicon` lists the words. `Spelling` turns them into token ids.
+The loops below handle word ids, which index `lexicon`. A `Spelling` turns them into token ids.
 """
 
 import dataclasses
@@ -18,22 +18,23 @@ from string import ascii_lowercase
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.errors import InputError, unknown
 from raysynth.fields import instance, spec, whole
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.compiled import compiled
-from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.ragged import Ids, Ints, Ragged
 from raysynth.tokens.token_space import LARGEST_ID
 from raysynth.tokens.vocabulary import T5_PIECES, T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 
 
 class Operation(StrEnum):
-    """What happens to a document, and what of it goes into the summary.
+    """How a document is marked, and what the summary says about it.
 
-    A keyword takes the place of a uniform word of a sentence, any but its last (the full stop) and other operations'
-    keywords; sentences are uniform and distinct, keywords uniform unless told otherwise. The keywords of operation d3
-    read __d3__keyword_0__ and so on, with the numbers d3 to d21 that their authors gave.
+    A keyword replaces a uniform word of a sentence, except its last (the full stop) and keywords of other operations.
+    Sentences are uniform and distinct; keywords are uniform unless stated otherwise. The keywords of operation d3 read
+    __d3__keyword_0__ and so on, with the numbers d3 to d21 of the authors' code.
     """
 
     COPY_ONE = "copy_one"
@@ -45,17 +46,17 @@ class Operation(StrEnum):
     COPY_SORTED = "copy_sorted"
     """Three different keywords in three sentences: those sentences in the order of the keywords' numbers."""
     COPY_QUOTED = "copy_quoted"
-    """Marks around a random stretch of a sentence: what stands between them, with a full stop if it lacks one."""
+    """Marks around a random stretch of a sentence: that stretch, with a full stop added if it has none."""
     COPY_BULLETED = "copy_bulleted"
     """A bullet before a sentence: that sentence without the bullet."""
     CLASSIFY = "classify"
-    """One of ten keywords, half of them positive, in a sentence: whether it was positive or negative."""
+    """One of ten keywords, half of them positive, in a sentence: whether it is positive or negative."""
     REPLACE_CLASS = "replace_class"
-    """One of three classes of three keywords in a sentence: that sentence with the class for the keyword."""
+    """One of three classes of three keywords in a sentence: that sentence with the class in place of the keyword."""
     MAJORITY = "majority"
-    """One of two keywords each in three or five sentences: which of them is in more sentences."""
+    """Three or five sentences with one of two keywords each: which keyword is in more sentences."""
     SEGREGATE_TOPICS = "segregate_topics"
-    """Class keywords in two to five sentences: a section for each class with its sentences."""
+    """Class keywords in two to five sentences: a section for each class, with its sentences."""
     THRESHOLD = "threshold"
     """A number from 0 to 99 in a sentence: whether it is at least 50."""
     LARGEST = "largest"
@@ -67,14 +68,14 @@ class Operation(StrEnum):
     BREAK_CLAUSES = "break_clauses"
     """Two different joiners in one sentence: what comes before both followed by what comes after each."""
     TRUNCATE = "truncate"
-    """Keyword in a sentence: the sentence up to it."""
+    """Keyword in a sentence: the part of the sentence before it."""
 
 
 _OPERATIONS = tuple(Operation)
-"""Compiled code knows an operation by its place here."""
+"""Compiled code refers to an operation by its index here."""
 _NUMBERS = dict(zip(_OPERATIONS, (3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 18, 19, 20, 21), strict=True))
 """The number in an operation's keywords."""
-_SENTENCES = {
+_MAX_MARKED = {
     Operation.COPY_MANY: 3,
     Operation.COPY_SHUFFLED: 3,
     Operation.COPY_SORTED: 3,
@@ -83,15 +84,15 @@ _SENTENCES = {
     Operation.LARGEST: 4,
     Operation.JOIN_CLAUSES: 3,
 }
-"""How many sentences an operation may mark, where more than one."""
+"""Number of sentences that an operation may mark, if more than one."""
 
 
 # -------------------------------------------------------------------------------- words
 
 
 def _keywords(operation: Operation) -> list[str]:
-    """What an operation may write into a document."""
-    classes = [f"class_{kind}_kw_{place}" for kind in range(3) for place in range(3)]
+    """The words with which an operation may mark a document."""
+    classes = [f"class_{kind}_kw_{keyword}" for kind in range(3) for keyword in range(3)]
     bare = {
         Operation.COPY_QUOTED: ["begin_quote", "end_quote"],
         Operation.COPY_BULLETED: ["bullet"],
@@ -101,15 +102,15 @@ def _keywords(operation: Operation) -> list[str]:
         Operation.THRESHOLD: [str(number) for number in range(100)],
         Operation.LARGEST: [str(number) for number in range(100)],
         Operation.PARAPHRASE: [f"src_{word}" for word in range(20)],
-        Operation.JOIN_CLAUSES: [f"join_{place}" for place in range(5)],
-        Operation.BREAK_CLAUSES: [f"join_{place}" for place in range(5)],
-    }.get(operation, [f"keyword_{place}" for place in range(10)])
+        Operation.JOIN_CLAUSES: [f"join_{keyword}" for keyword in range(5)],
+        Operation.BREAK_CLAUSES: [f"join_{keyword}" for keyword in range(5)],
+    }.get(operation, [f"keyword_{keyword}" for keyword in range(10)])
     return [f"__d{_NUMBERS[operation]}__{word}__" for word in bare]
 
 
 def _fixed_words() -> list[str]:
-    """All but the nonsense words."""
-    said = (
+    """All words but the nonsense words."""
+    phrases = (
         ". the keyword was positive negative The occurred more number of times section above or equal to threshold "
         "below largest is combined sentence"
     )
@@ -117,27 +118,27 @@ def _fixed_words() -> list[str]:
     classes = [f"__d{number}__class_{kind}__" for number in (11, 13) for kind in range(3)]
     paraphrases = [f"__d18__target_{word}_{variant}__" for word in range(20) for variant in range(3)]
     keywords = [word for operation in _OPERATIONS for word in _keywords(operation)]
-    return [*said.split(), *numbers, *classes, *paraphrases, *keywords]
+    return [*phrases.split(), *numbers, *classes, *paraphrases, *keywords]
 
 
 @cache
 def lexicon(num_words: int) -> tuple[str, ...]:
-    """Every word that a task may write, by word id: fixed ones, then `num_words` strings of three letters.
+    """Every word that a task may write, by word id: fixed words, then `num_words` strings of three letters.
 
-    The 2,906th string is "the", which is a fixed word too: one spelling, two ids.
+    The 2,906th string is "the", which is also a fixed word: one spelling with two ids.
     """
     letters = ascii_lowercase
     return (*_FIXED, *(letters[n % 26] + letters[n // 26 % 26] + letters[n // 676] for n in range(num_words)))
 
 
 _FIXED = _fixed_words()
-_ID = {word: place for place, word in enumerate(_FIXED)}
+_ID = {word: id for id, word in enumerate(_FIXED)}
 _NONSENSE = len(_FIXED)
-"""The first nonsense word; keywords stand before it, as far as `_FIRST_KEYWORD`."""
+"""Id of the first nonsense word; the ids from `_FIRST_KEYWORD` up to it are keywords."""
 _FIRST_KEYWORD = _ID[_keywords(Operation.COPY_ONE)[0]]
 _STARTS = np.array([_ID[_keywords(operation)[0]] for operation in _OPERATIONS])
 _COUNTS = np.array([len(_keywords(operation)) for operation in _OPERATIONS])
-"""The first keyword of each operation and how many it has."""
+"""For each operation, the id of its first keyword and the number of its keywords."""
 
 
 # -------------------------------------------------------------------------------- spelling
@@ -148,18 +149,18 @@ class T5Pieces:
     """Words as T5's vocabulary spells them, one to a dozen tokens each; needs RAYSYNTH_T5_VOCABULARY."""
 
     digest: ClassVar[str] = "ef0a42362fc717cc"
-    """Of the pieces of the default task's words, so that the data do not depend on what file a machine has."""
+    """Identifies the pieces of the default task's words, so that data cannot depend on which file a machine has."""
 
     def table(self, num_words: int) -> Ragged:
-        """The token ids of each word; raises `InputError` without T5's vocabulary."""
+        """The token ids of each word; raises `InputError` unless RAYSYNTH_T5_VOCABULARY names T5's vocabulary."""
         return _t5_table(num_words)
 
-    def text(self, ids: np.ndarray, num_words: int) -> str:
-        """The words of token ids."""
+    def text(self, ids: Ids, num_words: int) -> str:
+        """The words that token ids spell, as a text."""
         return Vocabulary.load(t5_vocabulary_bytes(), T5_SENTINELS).decode(ids.tolist())
 
     def largest_id(self, num_words: int) -> int:
-        """No id is above this one."""
+        """An upper bound of the token ids."""
         return T5_PIECES - 1
 
 
@@ -174,7 +175,7 @@ def _t5_table(num_words: int) -> Ragged:
 
 @spec
 class OneTokenPerWord:
-    """Each word as one id, counted from `first`: about 600 ids more than there are nonsense words."""
+    """Each word as one id, counted from `first`; there are about 600 words besides the nonsense words."""
 
     first: int = 2
 
@@ -186,17 +187,20 @@ class OneTokenPerWord:
         ids = self.first + np.arange(_NONSENSE + num_words)
         return Ragged.packed(ids, np.ones(len(ids), np.int64))
 
-    def text(self, ids: np.ndarray, num_words: int) -> str:
-        """The words of token ids."""
+    def text(self, ids: Ids, num_words: int) -> str:
+        """The words that token ids spell, as a text."""
         words = lexicon(num_words)
         return " ".join(words[id - self.first] for id in ids.tolist())
 
     def largest_id(self, num_words: int) -> int:
-        """No id is above this one."""
+        """An upper bound of the token ids."""
         return self.first + _NONSENSE + num_words - 1
 
 
 Spelling = T5Pieces | OneTokenPerWord
+WordIds = npt.NDArray[np.int32]
+Bounds = tuple[int, int]
+"""Smallest and largest value, both included."""
 
 
 # -------------------------------------------------------------------------------- task
@@ -204,11 +208,11 @@ Spelling = T5Pieces | OneTokenPerWord
 
 @spec
 class NonsenseSummary(SyntheticTask):
-    """Summarize a document of random words by the operations whose marks it bears (Appendix E.3).
+    """Summarize a document of random words by the operations whose marks it contains (Appendix E.3).
 
-    The document does not tell in which order its operations came, nor how sentences were shuffled and which paraphrase
-    was taken: only `draw` gives the summary. Inputs are 175 to 709 tokens long and targets 12 to 825, as counted by
-    the paper; its training cut both at 512.
+    A document does not determine its summary: it says nothing about the order of the operations and of shuffled
+    sentences, or about the choice of paraphrases. Only `draw` gives the summary. The paper counted 175 to 709 tokens in
+    inputs and 12 to 825 in targets; its training truncated both to 512.
     """
 
     name: ClassVar[str] = "nonsense_summary"
@@ -216,12 +220,12 @@ class NonsenseSummary(SyntheticTask):
     operations: tuple[Operation, ...] = _OPERATIONS
     operations_per_document: int = 3
     num_words: int = 5_000
-    """How many nonsense words there are."""
+    """Number of nonsense words."""
     min_sentences: int = 7
     max_sentences: int = 13
     min_words: int = 5
     max_words: int = 15
-    """Words of a sentence, the full stop not counted."""
+    """Words of a sentence, without the full stop."""
     spelling: Spelling = T5Pieces()
 
     def __post_init__(self) -> None:
@@ -241,7 +245,7 @@ class NonsenseSummary(SyntheticTask):
                 f"NonsenseSummary.operations_per_document must be at most the number of different operations "
                 f"({len(set(self.operations))}), got {self.operations_per_document}"
             )
-        needed = max(_SENTENCES.get(operation, 1) for operation in self.operations)
+        needed = max(_MAX_MARKED.get(operation, 1) for operation in self.operations)
         if self.min_sentences < needed:
             raise InputError(
                 f"NonsenseSummary.min_sentences must be at least {needed} for these operations, "
@@ -280,7 +284,7 @@ class NonsenseSummary(SyntheticTask):
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Ragged, Ragged]:
         """`count` documents and their summaries."""
-        width = self.max_words + 1 + _INSERTED
+        width = self.max_words + 1 + _MAX_INSERTED
         lines = np.empty((self.max_sentences, width), np.int64)
         documents = np.empty(count * lines.size, np.int32)
         summaries = np.empty(count * self.operations_per_document * _longest_part(width), np.int32)
@@ -301,20 +305,20 @@ class NonsenseSummary(SyntheticTask):
         table = self.spelling.table(self.num_words)
         return _spelled(documents, document_offsets, table), _spelled(summaries, summary_offsets, table)
 
-    def readable(self, source: np.ndarray, target: np.ndarray) -> tuple[str, str]:
-        """Words."""
+    def readable(self, source: Ids, target: Ids) -> tuple[str, str]:
+        """Write both as words."""
         return self.spelling.text(source, self.num_words), self.spelling.text(target, self.num_words)
 
 
 def summary(rng: np.random.Generator, document: Sequence[str], operations: Sequence[Operation]) -> str:
-    """What operations write of a document, given as sentences, that already bears their marks."""
+    """The summary that operations write of a document, a list of sentences that already has their marks."""
     words = lexicon(26**3)
-    ids = {word: place for place, word in enumerate(words)}
-    rows = [[ids[word] for word in sentence.split()] for sentence in document]
-    lengths = np.array([len(row) for row in rows])
-    lines = np.zeros((len(rows), max(lengths)), np.int64)
-    for line, row in zip(lines, rows, strict=True):
-        line[: len(row)] = row
+    ids = {word: id for id, word in enumerate(words)}
+    sentences = [[ids[word] for word in sentence.split()] for sentence in document]
+    lengths = np.array([len(sentence) for sentence in sentences])
+    lines = np.zeros((len(sentences), int(max(lengths))), np.int64)
+    for line, sentence in zip(lines, sentences, strict=True):
+        line[: len(sentence)] = sentence
     out = np.empty(len(operations) * _longest_part(lines.shape[1]), np.int32)
     hits, end = np.empty((lines.size, 2), np.int64), 0
     for operation in operations:
@@ -322,17 +326,17 @@ def summary(rng: np.random.Generator, document: Sequence[str], operations: Seque
     return " ".join(words[word] for word in out[:end])
 
 
-_INSERTED = 3
-"""Words by which operations may lengthen a sentence: a bullet and two marks of a quotation."""
+_MAX_INSERTED = 3
+"""Words that operations may add to a sentence: a bullet and two quotation marks."""
 
 
 def _longest_part(width: int) -> int:
-    """Words that one operation may write, from sentences of at most `width` words."""
+    """Maximal number of words that one operation writes, for sentences of at most `width` words."""
     return 5 * width + 12
 
 
-def _spelled(words: np.ndarray, offsets: np.ndarray, table: Ragged) -> Ragged:
-    """The token ids of rows of words."""
+def _spelled(words: WordIds, offsets: Ints, table: Ragged) -> Ragged:
+    """The token ids of rows of word ids; row i of `table` spells word i."""
     words = words[: offsets[-1]]
     ends = np.concatenate([[0], np.cumsum(table.lengths[words])])
     values = np.empty(ends[-1], np.uint16)
@@ -341,7 +345,7 @@ def _spelled(words: np.ndarray, offsets: np.ndarray, table: Ragged) -> Ragged:
 
 
 @compiled
-def _spell(words, table, table_offsets, values):
+def _spell(words: WordIds, table: Ids, table_offsets: Ints, values: Ids) -> None:
     end = 0
     for word in words:
         for i in range(table_offsets[word], table_offsets[word + 1]):
@@ -350,6 +354,9 @@ def _spell(words, table, table_offsets, values):
 
 
 # -------------------------------------------------------------------------------- marks
+#
+# In the loops a "line" is a sentence, a row of `lines`, [sentences, width]; `lengths` are the lines' numbers of words,
+# and a "place" is the index of a word in a line. Loops named _put append to `out` from `end` on and return the new end.
 
 
 (
@@ -373,28 +380,29 @@ def _spell(words, table, table_offsets, values):
 
 
 @compiled
-def _below(rng, bound):
+def _below(rng: np.random.Generator, bound: int) -> int:
+    """A uniform integer from 0 to `bound` - 1."""
     return int(rng.random() * bound)
 
 
 @compiled
-def _free_place(rng, line, stop):
-    """A uniform place before `stop` that holds no keyword."""
-    free = 0
+def _free_place(rng: np.random.Generator, line: Ints, stop: int) -> int:
+    """A uniform place before `stop` that has no keyword."""
+    num_free = 0
     for place in range(stop):
-        free += not _FIRST_KEYWORD <= line[place] < _NONSENSE
-    chosen = _below(rng, free)
+        num_free += not _FIRST_KEYWORD <= line[place] < _NONSENSE
+    num_skipped = _below(rng, num_free)
     for place in range(stop):
         if not _FIRST_KEYWORD <= line[place] < _NONSENSE:
-            if chosen == 0:
+            if num_skipped == 0:
                 return place
-            chosen -= 1
+            num_skipped -= 1
     return -1
 
 
 @compiled
-def _num_sentences(rng, operation):
-    """How many sentences an operation marks."""
+def _num_sentences(rng: np.random.Generator, operation: int) -> int:
+    """Draw the number of sentences that an operation marks."""
     if operation in (_COPY_MANY, _COPY_SHUFFLED, _COPY_SORTED, _JOIN_CLAUSES):
         return 3
     if operation == _MAJORITY:
@@ -407,8 +415,11 @@ def _num_sentences(rng, operation):
 
 
 @compiled
-def _quote(rng, line, length, first):
-    """Put marks around a stretch of a sentence; before its first word only where that is no keyword."""
+def _quote(rng: np.random.Generator, line: Ints, length: int, first: int) -> int:
+    """Put marks around a random stretch of a sentence; returns its new length.
+
+    `first` is the opening mark, which never precedes a keyword at the start of the sentence.
+    """
     least = 1 if _FIRST_KEYWORD <= line[0] < _NONSENSE else 0
     begin = least + _below(rng, length - least)
     end = begin + 1 + _below(rng, length - begin)
@@ -422,16 +433,16 @@ def _quote(rng, line, length, first):
 
 
 @compiled
-def _mark(rng, operation, lines, lengths):
-    """Leave an operation's marks in the sentences `lines`, [sentences, width], of the given lengths, [sentences]."""
+def _mark(rng: np.random.Generator, operation: int, lines: Ints, lengths: Ints) -> None:
+    """Mark the sentences, in place, as an operation does."""
     first, count = _STARTS[operation], _COUNTS[operation]
     used = np.zeros(count, np.bool_)
-    wanted = _num_sentences(rng, operation)
+    num_left = _num_sentences(rng, operation)
     for row in range(len(lengths)):
-        # Sentences in order, each with the chance that makes all choices equal (Knuth's algorithm S).
-        if rng.random() * (len(lengths) - row) >= wanted:
+        # Knuth's algorithm S: choose with the probability that makes all choices of sentences equally likely.
+        if rng.random() * (len(lengths) - row) >= num_left:
             continue
-        wanted -= 1
+        num_left -= 1
         line = lines[row]
         if operation == _COPY_QUOTED:
             lengths[row] = _quote(rng, line, lengths[row], first)
@@ -441,7 +452,7 @@ def _mark(rng, operation, lines, lengths):
             line[0] = first
             lengths[row] += 1
         else:
-            # A joiner leaves something to join: it stands before the last word.
+            # A joiner comes before the last word, so that a clause follows it.
             stop = lengths[row] - 2 if operation == _JOIN_CLAUSES else lengths[row] - 1
             for _ in range(2 if operation == _BREAK_CLAUSES else 1):
                 keyword = _below(rng, count)
@@ -454,7 +465,7 @@ def _mark(rng, operation, lines, lengths):
 # -------------------------------------------------------------------------------- summaries
 
 
-def _ids(text: str) -> np.ndarray:
+def _ids(text: str) -> Ints:
     return np.array([_ID[word] for word in text.split()])
 
 
@@ -474,22 +485,25 @@ _FIRST_PARAPHRASE = _ID["__d18__target_0_0__"]
 
 
 @compiled
-def _find(lines, lengths, first, count, hits):
-    """Line and place of the operation's keywords, [hits, 2], in reading order; returns their number."""
-    found = 0
+def _find(lines: Ints, lengths: Ints, first: int, count: int, hits: Ints) -> int:
+    """Write line and place of the keywords to `hits`, [most, 2], in reading order; returns their number.
+
+    The keywords are the words from `first` to `first + count - 1`.
+    """
+    num_hits = 0
     for row in range(len(lengths)):
         for place in range(lengths[row]):
             if first <= lines[row, place] < first + count:
-                hits[found, 0] = row
-                hits[found, 1] = place
-                found += 1
-    return found
+                hits[num_hits, 0] = row
+                hits[num_hits, 1] = place
+                num_hits += 1
+    return num_hits
 
 
 @compiled
-def _sort(hits, found, lines):
-    """Order the first `found` hits by keyword."""
-    for i in range(1, found):
+def _sort(hits: Ints, num_hits: int, lines: Ints) -> None:
+    """Sort the first `num_hits` hits by keyword."""
+    for i in range(1, num_hits):
         for j in range(i, 0, -1):
             if lines[hits[j, 0], hits[j, 1]] < lines[hits[j - 1, 0], hits[j - 1, 1]]:
                 for part in range(2):
@@ -497,7 +511,7 @@ def _sort(hits, found, lines):
 
 
 @compiled
-def _put(out, end, words):
+def _put(out: WordIds, end: int, words: Ints) -> int:
     for word in words:
         out[end] = word
         end += 1
@@ -505,35 +519,37 @@ def _put(out, end, words):
 
 
 @compiled
-def _put_word(out, end, word):
+def _put_word(out: WordIds, end: int, word: int) -> int:
     out[end] = word
     return end + 1
 
 
 @compiled
-def _put_replaced(out, end, line, place, word):
-    """The sentence with another word at one place."""
+def _put_replaced(out: WordIds, end: int, line: Ints, place: int, word: int) -> int:
+    """Append the sentence with another word at one place."""
     end = _put_word(out, _put(out, end, line[:place]), word)
     return _put(out, end, line[place + 1 :])
 
 
 @compiled
-def _answer(rng, operation, lines, lengths, hits, out, end):
-    """Append what an operation writes to `out` from `end` on; returns the new end."""
+def _answer(
+    rng: np.random.Generator, operation: int, lines: Ints, lengths: Ints, hits: Ints, out: WordIds, end: int
+) -> int:
+    """Append the part of the summary that an operation writes; returns the new end. `hits` is scratch space."""
     first = _STARTS[operation]
-    found = _find(lines, lengths, first, _COUNTS[operation], hits)
+    num_hits = _find(lines, lengths, first, _COUNTS[operation], hits)
     row, place = hits[0]
     line = lines[row, : lengths[row]]
     keyword = line[place] - first
 
     if operation in (_COPY_ONE, _COPY_MANY, _COPY_SHUFFLED, _COPY_SORTED):
         if operation == _COPY_SHUFFLED:
-            for i in range(found - 1, 0, -1):
+            for i in range(num_hits - 1, 0, -1):
                 j = _below(rng, i + 1)
                 hits[i, 0], hits[j, 0] = hits[j, 0], hits[i, 0]
         if operation == _COPY_SORTED:
-            _sort(hits, found, lines)
-        for i in range(found):
+            _sort(hits, num_hits, lines)
+        for i in range(num_hits):
             row = hits[i, 0]
             end = _put(out, end, lines[row, : lengths[row]])
 
@@ -553,16 +569,16 @@ def _answer(rng, operation, lines, lengths, hits, out, end):
 
     elif operation == _MAJORITY:
         second = 0
-        for i in range(found):
+        for i in range(num_hits):
             second += lines[hits[i, 0], hits[i, 1]] - first
         end = _put(out, end, _MORE_OFTEN[0])
-        end = _put_word(out, end, _ZERO + (2 if 2 * second > found else 1))
+        end = _put_word(out, end, _ZERO + (2 if 2 * second > num_hits else 1))
         end = _put(out, end, _MORE_OFTEN[1])
 
     elif operation == _SEGREGATE_TOPICS:
         for kind in range(3):
             end = _put_word(out, _put_word(out, end, _SECTION), _TOPIC_CLASS + kind)
-            for i in range(found):
+            for i in range(num_hits):
                 row, place = hits[i]
                 if (lines[row, place] - first) // 3 == kind:
                     end = _put(out, end, lines[row, : lengths[row]])
@@ -572,7 +588,7 @@ def _answer(rng, operation, lines, lengths, hits, out, end):
 
     elif operation == _LARGEST:
         largest = 0
-        for i in range(found):
+        for i in range(num_hits):
             largest = max(largest, lines[hits[i, 0], hits[i, 1]] - first)
         end = _put_word(out, _put_word(out, _put(out, end, _LARGEST_IS), _ZERO + largest), _STOP)
 
@@ -581,7 +597,7 @@ def _answer(rng, operation, lines, lengths, hits, out, end):
 
     elif operation == _JOIN_CLAUSES:
         end = _put(out, end, _COMBINED)
-        for i in range(found):
+        for i in range(num_hits):
             row, place = hits[i]
             end = _put(out, end, lines[row, place : lengths[row] - 1])
         end = _put_word(out, end, _STOP)
@@ -602,19 +618,19 @@ def _answer(rng, operation, lines, lengths, hits, out, end):
 
 @compiled
 def _draw(
-    rng,
-    operations,
-    operations_per_document,
-    sentence_bounds,
-    word_bounds,
-    num_words,
-    all_lines,
-    documents,
-    document_offsets,
-    summaries,
-    summary_offsets,
-):
-    """Fill documents and summaries, both rows of word ids, one after the other."""
+    rng: np.random.Generator,
+    operations: Ints,
+    operations_per_document: int,
+    sentence_bounds: Bounds,
+    word_bounds: Bounds,
+    num_words: int,
+    all_lines: Ints,
+    documents: WordIds,
+    document_offsets: Ints,
+    summaries: WordIds,
+    summary_offsets: Ints,
+) -> None:
+    """Fill documents and summaries, both rows of word ids; `all_lines` is scratch space."""
     all_lengths = np.empty(len(all_lines), np.int64)
     hits = np.empty((all_lines.size, 2), np.int64)
     document_end = 0
@@ -629,7 +645,7 @@ def _draw(
             lines[line, length] = _STOP
             lengths[line] = length + 1
         for turn in range(operations_per_document):
-            # The operations not yet taken stand from `turn` on.
+            # Swap a random one of the operations not yet used, which are those from `turn` on, to index `turn`.
             other = turn + _below(rng, len(operations) - turn)
             operations[turn], operations[other] = operations[other], operations[turn]
             _mark(rng, operations[turn], lines, lengths)

@@ -1,12 +1,12 @@
 """The 18 simple synthetic tasks of Appendix G: how their inputs are drawn and what their answers are.
 
-Sequences stand in `Ragged` rows and whole batches are handled at once by loops that Numba compiles, one draw loop and
-one answer loop for each task. In the loops `values` are the ids of all rows, [total] uint16, `offsets` where rows
-start and end, [rows + 1] int64, and a "place" is an index into `values`. An input of a two-sequence task is
-sequence 1, one separator, sequence 2; its length counts all three.
+Sequences are `Ragged` rows. Loops that Numba compiles handle whole batches: most tasks have one that draws inputs and
+one that writes answers. In these loops `values` are the ids of all rows, [total] uint16, `offsets` where rows start
+and end, [rows + 1] int64, and a "place" is an index into `values`. An input of a two-sequence task is sequence 1, one
+separator, sequence 2; its length includes all three.
 
-Draws take nothing but `rng.random()`, one after another, so they depend only on the generator's state and on `count`.
-Where the appendix leaves a distribution open, it is uniform; each task says what it draws.
+Draws call only `rng.random()`, in a fixed order, so they depend on nothing but the generator's state and `count`.
+Distributions that the appendix leaves open are uniform; the docstring of each task says what it draws.
 """
 
 import dataclasses
@@ -14,83 +14,89 @@ import itertools
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from string import ascii_lowercase
-from typing import Any, ClassVar, overload
+from typing import ClassVar, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.errors import InputError, Named
 from raysynth.fields import choose, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.compiled import compiled
-from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.ragged import AnyInts, Ids, Ints, Ragged
 from raysynth.tokens.token_space import LARGEST_ID, TokenSpace
 
-_ABSENT_ROUNDS = 50
-"""Draws of sequence 2 for one sequence 1 before the lengths are drawn anew."""
+_MAX_ABSENT_DRAWS = 50
+"""Draws of a sequence 2 that sequence 1 must not contain, before both lengths and sequence 1 are drawn again."""
+
+Stamps = npt.NDArray[np.int32]
+"""For each token id, the number of the row that last marked it: marks need no clearing between rows."""
 
 
 # -------------------------------------------------------------------------------- draws
 
 
 @compiled
-def _below(rng, bound):
-    """A uniform whole number from 0 up to but not including `bound`."""
+def _below(rng: np.random.Generator, bound: int) -> int:
+    """A uniform integer from 0 to `bound` - 1."""
     return int(rng.random() * bound)  # Numba's `rng.integers` takes twenty times as long
 
 
 @compiled
-def _between(rng, least, most):
-    """A uniform whole number from `least` to `most`, both included."""
+def _between(rng: np.random.Generator, least: int, most: int) -> int:
+    """A uniform integer from `least` to `most`, both included."""
     return least + _below(rng, most - least + 1)
 
 
 @compiled
-def _fill_uniform(rng, values, start, end, first, size):
-    """Put uniform tokens of the pool first, ..., first + size - 1 in the places from `start` to `end`."""
+def _fill_uniform(rng: np.random.Generator, values: Ids, start: int, end: int, first: int, size: int) -> None:
+    """Fill places `start` to `end` - 1 with uniform tokens of the pool, `first` to `first + size - 1`."""
     for place in range(start, end):
         values[place] = first + _below(rng, size)
 
 
 @compiled
-def _fill_distinct(rng, values, start, end, first, size, stamps, stamp):
-    """Put uniform tokens in random order, none twice; `stamps`, one per token, hold other values than `stamp`."""
+def _fill_distinct(
+    rng: np.random.Generator, values: Ids, start: int, end: int, first: int, size: int, stamps: Stamps, stamp: int
+) -> None:
+    """Fill places `start` to `end` - 1 with distinct uniform tokens; `stamp` must be new."""
     for place in range(start, end):
         token = first + _below(rng, size)
-        while stamps[token] == stamp:  # looks at nothing but which tokens are equal, so none is favoured
+        while stamps[token] == stamp:  # rejection treats all tokens alike, so the draws stay uniform
             token = first + _below(rng, size)
         stamps[token] = stamp
         values[place] = token
 
 
 @compiled
-def _fill_part_sizes(rng, sizes, parts, total):
-    """Split `total` into `parts` of at least 1, in sizes[:parts]: each further unit goes to a uniformly drawn part."""
-    sizes[:parts] = 1
-    for _ in range(total - parts):
-        sizes[_below(rng, parts)] += 1
+def _fill_part_sizes(rng: np.random.Generator, sizes: Ints, num_parts: int, total: int) -> None:
+    """Split `total` into sizes[:num_parts]: each part gets 1, and each further unit goes to a uniformly drawn part."""
+    sizes[:num_parts] = 1
+    for _ in range(total - num_parts):
+        sizes[_below(rng, num_parts)] += 1
 
 
 @compiled
-def _shuffle(rng, values, start, end):
-    """Put the values between the places in random order (Fisher and Yates)."""
+def _shuffle(rng: np.random.Generator, values: Ids, start: int, end: int) -> None:
+    """Shuffle the values in places `start` to `end` - 1 (Fisher and Yates)."""
     for place in range(end - 1, start, -1):
         other = _between(rng, start, place)
         values[place], values[other] = values[other], values[place]
 
 
-# -------------------------------------------------------------------------------- loops of answers
+# -------------------------------------------------------------------------------- parts of answer loops
 
 
 @compiled
-def _stamp(values, start, end, stamps, stamp):
-    """Mark the tokens between the places."""
+def _stamp(values: Ids, start: int, end: int, stamps: Stamps, stamp: int) -> None:
+    """Mark the tokens in places `start` to `end` - 1."""
     for place in range(start, end):
         stamps[values[place]] = stamp
 
 
 @compiled
-def _add_unstamped(values, start, end, stamps, stamp, answers, written):
-    """Append each token between the places that has no mark and mark it; returns the new number of answer ids."""
+def _add_unstamped(values: Ids, start: int, end: int, stamps: Stamps, stamp: int, answers: Ids, written: int) -> int:
+    """Append each unmarked token in places `start` to `end` - 1 and mark it; returns the new end of `answers`."""
     for place in range(start, end):
         if stamps[values[place]] != stamp:
             stamps[values[place]] = stamp
@@ -100,21 +106,24 @@ def _add_unstamped(values, start, end, stamps, stamp, answers, written):
 
 
 @compiled
-def _add(values, start, end, answers, written):
-    """Append what stands between the places; returns the new number of answer ids."""
+def _add(values: Ids, start: int, end: int, answers: Ids, written: int) -> int:
+    """Append the tokens in places `start` to `end` - 1; returns the new end of `answers`."""
     answers[written : written + end - start] = values[start:end]
     return written + end - start
 
 
 @compiled
-def _first_place(values, start, separator, end):
-    """The place where sequence 2, after the separator, first appears in sequence 1, or -1; if empty, the start."""
-    wanted = end - separator - 1
-    for place in range(start, separator - wanted + 1):
+def _first_place(values: Ids, start: int, separator: int, end: int) -> int:
+    """The place where sequence 2 first occurs in sequence 1, or -1; an empty one occurs at `start`.
+
+    `separator` is the separator's place.
+    """
+    length = end - separator - 1
+    for place in range(start, separator - length + 1):
         matched = 0
-        while matched < wanted and values[place + matched] == values[separator + 1 + matched]:
+        while matched < length and values[place + matched] == values[separator + 1 + matched]:
             matched += 1
-        if matched == wanted:
+        if matched == length:
             return place
     return -1
 
@@ -124,20 +133,20 @@ def _first_place(values, start, separator, end):
 
 @spec
 class SimpleTask(SyntheticTask):
-    """A task of Appendix G: takes one input or many, and marks empty answers.
+    """A task of Appendix G.
 
-    An answer without tokens is the single id `tokens.empty`, as in the paper's code; the appendix does not say.
+    An empty answer becomes the single id `tokens.empty`, as in the paper's code; the appendix does not specify it.
     """
 
     revision: ClassVar[int] = 2
     shortest: ClassVar[int] = 1
-    """The shortest input that the task's rule can make."""
+    """Tokens of the shortest input that the task's rule allows."""
     counts: ClassVar[bool] = False
     """Whether the answer is a number."""
 
     min_length: int = 10
     max_length: int = 220
-    """Bounds of the whole input, separators included, end of sequence not (Appendix G)."""
+    """Bounds of the length of the whole input, with separators but without end of sequence (Appendix G)."""
 
     def __post_init__(self) -> None:
         whole(self, "min_length", "max_length")
@@ -154,102 +163,105 @@ class SimpleTask(SyntheticTask):
             raise InputError(f"{type(self).__name__}.max_length must be at most 100000, got {self.max_length}")
 
     def tiny(self) -> "SimpleTask":
-        """The same task with inputs of 4 to 12 tokens, or longer where its rule needs more."""
+        """The same task with inputs of 4 to 12 tokens, or longer if its rule needs more."""
         return dataclasses.replace(self, min_length=max(self.shortest, 4), max_length=max(self.shortest, 12))
 
-    def readable(self, source: np.ndarray, target: np.ndarray) -> tuple[str, str]:
-        """One letter per distinct token, words for separators and fixed answers, as the appendix prints them."""
+    def readable(self, source: Ids, target: Ids) -> tuple[str, str]:
+        """Write distinct tokens as letters, separators and fixed answers as words, like the appendix."""
         special = {self.tokens.separator: "<s>", self.tokens.word_separator: "<w>", self.tokens.empty: "<empty>"}
-        names = (letter + (str(turn) if turn else "") for turn in itertools.count() for letter in ascii_lowercase)
-        known = special | {id: next(names) for id in dict.fromkeys(source.tolist()) if id not in special}
+        letters = (letter + (str(turn) if turn else "") for turn in itertools.count() for letter in ascii_lowercase)
+        names = special | {id: next(letters) for id in dict.fromkeys(source.tolist()) if id not in special}
         answers = {self.tokens.yes: "yes", self.tokens.no: "no"}
         if self.counts:
             answers |= {self.tokens.number(number): str(number) for number in range(self.max_length + 1)}
-        told = " ".join(known[id] for id in source.tolist())
+        source_text = " ".join(names[id] for id in source.tolist())
         if tuple(target.tolist()) in answers and target.tolist() != source.tolist():
-            return told, answers[tuple(target.tolist())]
-        return told, " ".join(known.get(id, f"#{id}") for id in target.tolist())
+            return source_text, answers[tuple(target.tolist())]
+        return source_text, " ".join(names.get(id, f"#{id}") for id in target.tolist())
 
     @overload
     def solve(self, sources: Ragged) -> Ragged: ...
     @overload
-    def solve(self, sources: Sequence[int] | np.ndarray) -> np.ndarray: ...
-    def solve(self, sources: Ragged | Sequence[int] | np.ndarray) -> Ragged | np.ndarray:
+    def solve(self, sources: Sequence[int] | AnyInts) -> Ids: ...
+    def solve(self, sources: Ragged | Sequence[int] | AnyInts) -> Ragged | Ids:
         """The target of each row, or the target, [length] uint16, of one sequence of ids."""
         if not isinstance(sources, Ragged):
             return self.solve(_one_row(sources))[0]
         return _filled(self._answers(sources), self.tokens.empty)
 
     def _answers(self, sources: Ragged) -> Ragged:
-        """The answers, which may be empty."""
+        """The answers, of which some may be empty."""
         raise NotImplementedError
 
-    def _drawn(self, loop: Callable[..., None], rng: np.random.Generator, count: int, *more: Any) -> Ragged:
-        """`count` rows that the compiled `loop` draws."""
+    def _drawn(self, loop: Callable[..., None], rng: np.random.Generator, count: int, *settings: float) -> Ragged:
+        """`count` rows that the compiled `loop` draws; it takes `settings` as its last arguments."""
         values, offsets = np.empty(count * self.max_length, np.uint16), np.zeros(count + 1, np.int64)
-        loop(rng, values, offsets, self.min_length, self.max_length, self.tokens.first, self.tokens.size, *more)
+        loop(rng, values, offsets, self.min_length, self.max_length, self.tokens.first, self.tokens.size, *settings)
         return Ragged(values[: offsets[-1]], offsets)
 
     def _require_number(self, largest: int) -> None:
-        """Raise `InputError` unless the token space spells numbers up to `largest`."""
+        """Raise `InputError` unless the token space can spell numbers up to `largest`."""
         try:
             self.tokens.number(largest)
         except InputError as error:
             raise InputError(f"{type(self).__name__}.max_length ({self.max_length}): {error}") from None
 
     def _require_pool(self, distinct: int) -> None:
-        """Raise `InputError` unless the token space holds that many tokens."""
+        """Raise `InputError` unless that many distinct tokens can be drawn."""
         if distinct > self.tokens.size:
             raise InputError(
                 f"{type(self).__name__}.max_length ({self.max_length}) needs a pool of {distinct} distinct tokens, "
-                f"but tokens holds {self.tokens.size}"
+                f"but tokens has {self.tokens.size}"
             )
 
-    def _separators(self, sources: Ragged) -> np.ndarray:
-        """The place of each row's only separator, [rows] int64."""
-        separators, present = np.zeros(len(sources), np.int64), np.zeros(len(sources), np.int64)
-        _find_separators(sources.values, sources.offsets, self.tokens.separator, separators, present)
-        if (present != 1).any():
-            wrong = int(np.argmax(present != 1))
+    def _separators(self, sources: Ragged) -> Ints:
+        """The place of each row's separator, [rows]; raises `InputError` unless each row has exactly one."""
+        separators, counts = np.zeros(len(sources), np.int64), np.zeros(len(sources), np.int64)
+        _find_separators(sources.values, sources.offsets, self.tokens.separator, separators, counts)
+        if (counts != 1).any():
+            row = int(np.argmax(counts != 1))
             raise InputError(
-                f"{type(self).__name__}: input {wrong} must hold the separator {self.tokens.separator} exactly once, "
-                f"but holds it {present[wrong]} times"
+                f"{type(self).__name__}: input {row} must contain the separator {self.tokens.separator} exactly once, "
+                f"but contains it {counts[row]} times"
             )
         return separators
 
-    def _check_second(self, sources: Ragged, separators: np.ndarray, length: int) -> None:
+    def _check_second(self, sources: Ragged, separators: Ints, length: int) -> None:
         """Raise `InputError` unless every sequence 2 has that length."""
         lengths = sources.offsets[1:] - separators - 1
         if (lengths != length).any():
-            wrong = int(np.argmax(lengths != length))
+            row = int(np.argmax(lengths != length))
             raise InputError(
-                f"{type(self).__name__}: sequence 2 of input {wrong} must have length {length}, got {lengths[wrong]}"
+                f"{type(self).__name__}: sequence 2 of input {row} must have length {length}, got {lengths[row]}"
             )
 
 
-def _answered(loop: Callable[..., None], sources: Ragged, *more: Any) -> Ragged:
-    """The answers that the compiled `loop` finds, none longer than its input."""
+def _answered(loop: Callable[..., None], sources: Ragged, *facts: Ints) -> Ragged:
+    """The answers that the compiled `loop` writes, none longer than its input.
+
+    The loop takes the sources, then `facts` about their rows, then room for the answers.
+    """
     answers, offsets = np.empty(len(sources.values), np.uint16), np.zeros(len(sources) + 1, np.int64)
-    loop(sources.values, sources.offsets, *more, answers, offsets)
+    loop(sources.values, sources.offsets, *facts, answers, offsets)
     return Ragged(answers[: offsets[-1]], offsets)
 
 
-def _spelled(tokens: TokenSpace, numbers: np.ndarray) -> Ragged:
-    """Row i spells number i, [rows]."""
+def _spelled(tokens: TokenSpace, numbers: Ints) -> Ragged:
+    """The numbers, [rows], each spelled as a row of ids."""
     distinct, which = np.unique(numbers, return_inverse=True)
     return Ragged.of([tokens.number(int(number)) for number in distinct]).take(which)
 
 
 def _filled(rows: Ragged, empty: int) -> Ragged:
-    """The rows, with the token `empty` in those that have none."""
-    bare = rows.lengths == 0
-    if not bare.any():
+    """The rows, with the token `empty` in each empty row."""
+    is_empty = rows.lengths == 0
+    if not is_empty.any():
         return rows
-    return Ragged.packed(np.insert(rows.values, rows.offsets[:-1][bare], empty), rows.lengths + bare)
+    return Ragged.packed(np.insert(rows.values, rows.offsets[:-1][is_empty], empty), rows.lengths + is_empty)
 
 
-def _one_row(ids: Sequence[int] | np.ndarray) -> Ragged:
-    """A batch of one sequence of ids."""
+def _one_row(ids: Sequence[int] | AnyInts) -> Ragged:
+    """A batch of one sequence of ids; raises `InputError` unless it is one."""
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InputError("solve takes Ragged rows or one flat sequence of token ids")
@@ -259,16 +271,18 @@ def _one_row(ids: Sequence[int] | np.ndarray) -> Ragged:
 
 
 @compiled
-def _find_separators(values, offsets, separator, places, present):
+def _find_separators(values: Ids, offsets: Ints, separator: int, places: Ints, counts: Ints) -> None:
     for row in range(len(places)):
         for place in range(offsets[row], offsets[row + 1]):
             if values[place] == separator:
                 places[row] = place
-                present[row] += 1
+                counts[row] += 1
 
 
 @compiled
-def _draw_uniform(rng, values, offsets, least, most, first, size):
+def _draw_uniform(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int
+) -> None:
     for row in range(len(offsets) - 1):
         start = offsets[row]
         offsets[row + 1] = start + _between(rng, least, most)
@@ -277,7 +291,7 @@ def _draw_uniform(rng, values, offsets, least, most, first, size):
 
 @spec
 class UniformTask(SimpleTask):
-    """A one-sequence task on a uniform length and uniform tokens (Appendix G.4 and others)."""
+    """A one-sequence task on uniform tokens in uniform number (Appendix G.4 and others)."""
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
         """Uniform tokens, [count] rows."""
@@ -285,7 +299,9 @@ class UniformTask(SimpleTask):
 
 
 @compiled
-def _draw_set_pairs(rng, values, offsets, least, most, first, size, separator):
+def _draw_set_pairs(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int, separator: int
+) -> None:
     pool, stamps = np.empty(most, np.uint16), np.zeros(first + size, np.int32)
     for row in range(len(offsets) - 1):
         start = offsets[row]
@@ -303,8 +319,8 @@ def _draw_set_pairs(rng, values, offsets, least, most, first, size, separator):
 class SetPairTask(SimpleTask):
     """A two-sequence task on sets (Appendix G.5, G.6, G.9, G.11); answers list tokens in order of first appearance.
 
-    For l tokens in both sequences together, sequence 1 gets 1 to l - 1 of them, uniformly; l // 2 distinct tokens are
-    drawn, and every entry of both sequences is one of those, with replacement: a sequence may be longer than l // 2.
+    Both sequences together have l tokens, and sequence 1 gets 1 to l - 1 of them, uniformly. Both sequences draw their
+    tokens, with replacement, from a pool of l // 2 distinct tokens; a sequence may be longer than l // 2.
     """
 
     shortest: ClassVar[int] = 3
@@ -314,18 +330,28 @@ class SetPairTask(SimpleTask):
         self._require_pool((self.max_length - 1) // 2)
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
-        """Pairs that share a pool of l // 2 tokens, [count] rows."""
+        """Pairs of sequences that share a pool of l // 2 tokens, [count] rows."""
         return self._drawn(_draw_set_pairs, rng, count, self.tokens.separator)
 
 
 @compiled
-def _draw_containment(rng, values, offsets, least, most, first, size, separator, contained_share):
+def _draw_containment(
+    rng: np.random.Generator,
+    values: Ids,
+    offsets: Ints,
+    least: int,
+    most: int,
+    first: int,
+    size: int,
+    separator: int,
+    contained_share: float,
+) -> None:
     room = most - 1
     for row in range(len(offsets) - 1):
         contained = rng.random() < contained_share
-        start, rounds = offsets[row], 0
+        start, draws = offsets[row], 0
         while True:
-            if rounds == 0:
+            if draws == 0:
                 second = _between(rng, 1, room // 2)
                 cut = start + _between(rng, max(second, least - 1 - second), room - second)
                 end = cut + 1 + second
@@ -338,24 +364,24 @@ def _draw_containment(rng, values, offsets, least, most, first, size, separator,
                 break
             if _first_place(values, start, cut, end) < 0:
                 break
-            rounds = (rounds + 1) % _ABSENT_ROUNDS
+            draws = (draws + 1) % _MAX_ABSENT_DRAWS
         offsets[row + 1] = end
 
 
 @compiled
-def _find_second(values, offsets, separators, found):
+def _find_second(values: Ids, offsets: Ints, separators: Ints, places: Ints) -> None:
     for row in range(len(separators)):
-        found[row] = _first_place(values, offsets[row], separators[row], offsets[row + 1])
+        places[row] = _first_place(values, offsets[row], separators[row], offsets[row + 1])
 
 
 @spec
 class ContainmentTask(SimpleTask):
-    """A two-sequence task on whether sequence 2 stands in sequence 1 as one piece (Appendix G.2, G.16).
+    """A two-sequence task on whether sequence 1 contains sequence 2 as one piece (Appendix G.2, G.16).
 
-    Both cases draw lengths alike: sequence 2 uniform up to half the room, then sequence 1 uniform among the lengths
-    that are no shorter and fit. Contained: sequence 2 overwrites sequence 1 at a uniform location. Not contained:
-    sequence 2 is drawn again until it is absent; where 50 draws do not help (few tokens, a short sequence 2), the
-    lengths and sequence 1 are drawn anew.
+    Lengths do not depend on the case: that of sequence 2 is uniform up to half the room, then that of sequence 1 is
+    uniform among the lengths that fit and are no shorter. If contained, sequence 2 overwrites sequence 1 at a uniform
+    place. If not, sequence 2 is drawn until sequence 1 does not contain it; after 50 failures (few tokens, a short
+    sequence 2), the lengths and sequence 1 are drawn again.
     """
 
     contained_share: float = 0.75
@@ -367,21 +393,23 @@ class ContainmentTask(SimpleTask):
         share(self, "contained_share")
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
-        """Pairs of which about `contained_share` are contained, [count] rows."""
+        """Pairs of sequences, of which a share of about `contained_share` is contained, [count] rows."""
         return self._drawn(_draw_containment, rng, count, self.tokens.separator, float(self.contained_share))
 
-    def _found(self, sources: Ragged, separators: np.ndarray) -> np.ndarray:
-        """The place where sequence 2 first appears in sequence 1, or -1; [rows] int64."""
-        found = np.empty(len(sources), np.int64)
-        _find_second(sources.values, sources.offsets, separators, found)
-        return found
+    def _second_places(self, sources: Ragged, separators: Ints) -> Ints:
+        """The place where sequence 2 first occurs in sequence 1, or -1, [rows]."""
+        places = np.empty(len(sources), np.int64)
+        _find_second(sources.values, sources.offsets, separators, places)
+        return places
 
 
 # -------------------------------------------------------------------------------- tasks
 
 
 @compiled
-def _draw_set(rng, values, offsets, least, most, first, size):
+def _draw_set(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int
+) -> None:
     sizes = np.empty(most, np.int64)
     for row in range(len(offsets) - 1):
         start = offsets[row]
@@ -391,18 +419,23 @@ def _draw_set(rng, values, offsets, least, most, first, size):
 
 
 @compiled
-def _fill_runs(rng, values, start, length, first, size, sizes):
-    """Put runs of 1 to length - 1 tokens, drawn with replacement, from `start` on; returns the end. `sizes` is room."""
-    parts = _between(rng, 1, length - 1)
-    _fill_part_sizes(rng, sizes, parts, length)
-    for part in range(parts):
+def _fill_runs(
+    rng: np.random.Generator, values: Ids, start: int, length: int, first: int, size: int, sizes: Ints
+) -> int:
+    """Write runs of 1 to length - 1 tokens, drawn with replacement, from `start` on; returns the end.
+
+    `sizes` is scratch space for the lengths of the runs.
+    """
+    num_runs = _between(rng, 1, length - 1)
+    _fill_part_sizes(rng, sizes, num_runs, length)
+    for part in range(num_runs):
         values[start : start + sizes[part]] = first + _below(rng, size)
         start += sizes[part]
     return start
 
 
 @compiled
-def _answer_set(values, offsets, answers, ends):
+def _answer_set(values: Ids, offsets: Ints, answers: Ids, ends: Ints) -> None:
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
         written = _add_unstamped(values, offsets[row], offsets[row + 1], stamps, row + 1, answers, written)
@@ -413,8 +446,9 @@ def _answer_set(values, offsets, answers, ends):
 class Set(SimpleTask):
     """Each token once, in order of first appearance (Appendix G.1).
 
-    Uniform length l, then t uniform in 1..l - 1 tokens of the pool with replacement; l is split into t parts (each
-    gets 1, each further unit goes to a uniform part), and the tokens, repeated so often, are shuffled.
+    The length l is uniform, and then the number t of tokens is uniform in 1..l - 1; tokens are drawn with replacement.
+    l is split into t parts (each gets 1, and each further unit goes to a uniform part); each token is repeated as often
+    as its part says, and all are shuffled.
     """
 
     name: ClassVar[str] = "set"
@@ -429,50 +463,52 @@ class Set(SimpleTask):
 
 
 @compiled
-def _answer_delete(values, offsets, separators, found, answers, ends):
+def _answer_delete(values: Ids, offsets: Ints, separators: Ints, second_places: Ints, answers: Ids, ends: Ints) -> None:
     written = 0
     for row in range(len(offsets) - 1):
         start, separator = offsets[row], separators[row]
-        if found[row] >= 0:
-            written = _add(values, start, found[row], answers, written)
-            start = found[row] + offsets[row + 1] - separator - 1
+        if second_places[row] >= 0:
+            written = _add(values, start, second_places[row], answers, written)
+            start = second_places[row] + offsets[row + 1] - separator - 1
         written = _add(values, start, separator, answers, written)
         ends[row + 1] = written
 
 
 @spec
 class Delete(ContainmentTask):
-    """Sequence 1 without the first stretch that equals sequence 2; unchanged where there is none (Appendix G.2)."""
+    """Sequence 1 without the first occurrence of sequence 2, or unchanged if there is none (Appendix G.2)."""
 
     name: ClassVar[str] = "delete"
 
     def _answers(self, sources: Ragged) -> Ragged:
         separators = self._separators(sources)
-        return _answered(_answer_delete, sources, separators, self._found(sources, separators))
+        return _answered(_answer_delete, sources, separators, self._second_places(sources, separators))
 
 
 @compiled
-def _draw_sort(rng, values, offsets, least, most, first, size, separator):
+def _draw_sort(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int, separator: int
+) -> None:
     sizes, order, stamps = np.empty(most, np.int64), np.empty(most, np.uint16), np.zeros(first + size, np.int32)
     for row in range(len(offsets) - 1):
         start = offsets[row]
         length = _between(rng, least, most)
-        parts = _between(rng, 1, (length - 2) // 2)
-        _fill_part_sizes(rng, sizes, parts, length - 1 - parts)
-        _fill_distinct(rng, order, 0, parts, first, size, stamps, row + 1)
+        num_listed = _between(rng, 1, (length - 2) // 2)
+        _fill_part_sizes(rng, sizes, num_listed, length - 1 - num_listed)
+        _fill_distinct(rng, order, 0, num_listed, first, size, stamps, row + 1)
         place = start
-        for part in range(parts):
+        for part in range(num_listed):
             values[place : place + sizes[part]] = order[part]
             place += sizes[part]
         _shuffle(rng, values, start, place)
         values[place] = separator
-        values[place + 1 : place + 1 + parts] = order[:parts]
-        offsets[row + 1] = place + 1 + parts
+        values[place + 1 : place + 1 + num_listed] = order[:num_listed]
+        offsets[row + 1] = place + 1 + num_listed
 
 
 @compiled
-def _answer_sort(values, offsets, separators, unlisted, answers, ends):
-    """`unlisted`, [1], takes the place of the first token that its order does not list."""
+def _answer_sort(values: Ids, offsets: Ints, separators: Ints, unlisted: Ints, answers: Ids, ends: Ints) -> None:
+    """Write the answers, or set `unlisted`, [1], to the place of the first token that sequence 2 does not list."""
     last, times, written = np.full(LARGEST_ID + 1, -1), np.zeros(LARGEST_ID + 1, np.int64), 0
     for row in range(len(offsets) - 1):
         separator = separators[row]
@@ -494,12 +530,12 @@ def _answer_sort(values, offsets, separators, unlisted, answers, ends):
 
 @spec
 class Sort(SimpleTask):
-    """Sequence 1 in the order that sequence 2 gives (Appendix G.3).
+    """Sequence 1 sorted in the order that sequence 2 gives (Appendix G.3).
 
-    Uniform length l of the whole input, t uniform among the numbers of distinct tokens that leave sequence 1 longer
-    than t: sequence 2 lists the t tokens in random order and takes its t ids of l, the separator one, and sequence 1
-    is made of the rest as in Set. A token that an order lists twice counts at its last position, as in the paper's
-    code; a token that the order does not list is an `InputError`.
+    The length l of the whole input is uniform, and the number t of distinct tokens is uniform among those that leave
+    sequence 1 longer than t. Sequence 2 lists the t tokens in random order; sequence 1 has l - t - 1 tokens, drawn from
+    these as in Set. The last position counts for a token that sequence 2 lists twice, as in the paper's code. A token
+    that it does not list is an `InputError`.
     """
 
     name: ClassVar[str] = "sort"
@@ -510,7 +546,7 @@ class Sort(SimpleTask):
         self._require_pool((self.max_length - 2) // 2)
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
-        """Shuffled repetitions and an order of their tokens, [count] rows."""
+        """Shuffled repetitions of tokens and an order of these tokens, [count] rows."""
         return self._drawn(_draw_sort, rng, count, self.tokens.separator)
 
     def _answers(self, sources: Ragged) -> Ragged:
@@ -518,8 +554,8 @@ class Sort(SimpleTask):
         answers = _answered(_answer_sort, sources, self._separators(sources), unlisted)
         if unlisted[0] >= 0:
             token = sources.values[unlisted[0]]
-            wrong = np.searchsorted(sources.offsets, unlisted[0], side="right") - 1
-            raise InputError(f"{type(self).__name__}: sequence 2 of input {wrong} does not list token {token}")
+            row = np.searchsorted(sources.offsets, unlisted[0], side="right") - 1
+            raise InputError(f"{type(self).__name__}: sequence 2 of input {row} does not list token {token}")
         return answers
 
 
@@ -534,7 +570,7 @@ class Identity(UniformTask):
 
 
 @compiled
-def _answer_union(values, offsets, separators, answers, ends):
+def _answer_union(values: Ids, offsets: Ints, separators: Ints, answers: Ids, ends: Ints) -> None:
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
         separator = separators[row]
@@ -545,7 +581,7 @@ def _answer_union(values, offsets, separators, answers, ends):
 
 @spec
 class Union(SetPairTask):
-    """The tokens of sequence 1, then those that only sequence 2 has, each once (Appendix G.5)."""
+    """The distinct tokens of sequence 1, then those that only sequence 2 has (Appendix G.5)."""
 
     name: ClassVar[str] = "union"
 
@@ -554,7 +590,7 @@ class Union(SetPairTask):
 
 
 @compiled
-def _answer_set1_minus_set2(values, offsets, separators, answers, ends):
+def _answer_set1_minus_set2(values: Ids, offsets: Ints, separators: Ints, answers: Ids, ends: Ints) -> None:
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
         _stamp(values, separators[row] + 1, offsets[row + 1], stamps, row + 1)
@@ -564,7 +600,7 @@ def _answer_set1_minus_set2(values, offsets, separators, answers, ends):
 
 @spec
 class Set1MinusSet2(SetPairTask):
-    """The tokens of sequence 1 that sequence 2 lacks, each once (Appendix G.6)."""
+    """The distinct tokens of sequence 1 that sequence 2 lacks (Appendix G.6)."""
 
     name: ClassVar[str] = "set1_minus_set2"
 
@@ -573,21 +609,23 @@ class Set1MinusSet2(SetPairTask):
 
 
 @compiled
-def _draw_replace(rng, values, offsets, least, most, first, size, separator):
+def _draw_replace(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int, separator: int
+) -> None:
     distinct, stamps = np.empty(most, np.uint16), np.zeros(first + size, np.int32)
     for row in range(len(offsets) - 1):
         start = offsets[row]
         cut = start + _between(rng, least, most) - 3
         _fill_uniform(rng, values, start, cut, first, size)
-        choices = _add_unstamped(values, start, cut, stamps, row + 1, distinct, 0)
+        num_distinct = _add_unstamped(values, start, cut, stamps, row + 1, distinct, 0)
         values[cut] = separator
-        values[cut + 1] = distinct[_below(rng, choices)]
+        values[cut + 1] = distinct[_below(rng, num_distinct)]
         values[cut + 2] = first + _below(rng, size)
         offsets[row + 1] = cut + 3
 
 
 @compiled
-def _answer_replace(values, offsets, separators, answers, ends):
+def _answer_replace(values: Ids, offsets: Ints, separators: Ints, answers: Ids, ends: Ints) -> None:
     written = 0
     for row in range(len(offsets) - 1):
         old, new = values[separators[row] + 1], values[separators[row] + 2]
@@ -599,16 +637,16 @@ def _answer_replace(values, offsets, separators, answers, ends):
 
 @spec
 class Replace(SimpleTask):
-    """Sequence 1 with every t1 turned into t2, where sequence 2 is t1 t2 (Appendix G.7).
+    """Sequence 1 with t2 in place of every t1, where sequence 2 is t1 t2 (Appendix G.7).
 
-    Uniform length and tokens; t1 is uniform among the distinct tokens of sequence 1, t2 among the whole pool.
+    Length and tokens are uniform; t1 is uniform among the distinct tokens of sequence 1, t2 in the whole pool.
     """
 
     name: ClassVar[str] = "replace"
     shortest: ClassVar[int] = 4
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
-        """Uniform tokens with one of them and any other, [count] rows."""
+        """Uniform tokens, then one of them and one of the pool, [count] rows."""
         return self._drawn(_draw_replace, rng, count, self.tokens.separator)
 
     def _answers(self, sources: Ragged) -> Ragged:
@@ -628,7 +666,7 @@ class Duplicate(UniformTask):
 
 
 @compiled
-def _answer_intersect(values, offsets, separators, answers, ends):
+def _answer_intersect(values: Ids, offsets: Ints, separators: Ints, answers: Ids, ends: Ints) -> None:
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
         _stamp(values, separators[row] + 1, offsets[row + 1], stamps, row + 1)
@@ -642,7 +680,7 @@ def _answer_intersect(values, offsets, separators, answers, ends):
 
 @spec
 class Intersect(SetPairTask):
-    """The tokens that both sequences have, each once, in the order of sequence 1 (Appendix G.9)."""
+    """The distinct tokens that both sequences have, in the order of sequence 1 (Appendix G.9)."""
 
     name: ClassVar[str] = "intersect"
 
@@ -651,7 +689,7 @@ class Intersect(SetPairTask):
 
 
 @compiled
-def _answer_reverse(values, offsets, answers, ends):
+def _answer_reverse(values: Ids, offsets: Ints, answers: Ids, ends: Ints) -> None:
     for row in range(len(offsets) - 1):
         answers[offsets[row] : offsets[row + 1]] = values[offsets[row] : offsets[row + 1]][::-1]
         ends[row + 1] = offsets[row + 1]
@@ -659,7 +697,7 @@ def _answer_reverse(values, offsets, answers, ends):
 
 @spec
 class Reverse(UniformTask):
-    """The input from its end to its start (Appendix G.10); uniform tokens."""
+    """The input in reverse (Appendix G.10); uniform tokens."""
 
     name: ClassVar[str] = "reverse"
 
@@ -668,7 +706,7 @@ class Reverse(UniformTask):
 
 
 @compiled
-def _answer_set2_minus_set1(values, offsets, separators, answers, ends):
+def _answer_set2_minus_set1(values: Ids, offsets: Ints, separators: Ints, answers: Ids, ends: Ints) -> None:
     stamps, written = np.zeros(LARGEST_ID + 1, np.int32), 0
     for row in range(len(offsets) - 1):
         _stamp(values, offsets[row], separators[row], stamps, row + 1)
@@ -678,7 +716,7 @@ def _answer_set2_minus_set1(values, offsets, separators, answers, ends):
 
 @spec
 class Set2MinusSet1(SetPairTask):
-    """The tokens of sequence 2 that sequence 1 lacks, each once (Appendix G.11)."""
+    """The distinct tokens of sequence 2 that sequence 1 lacks (Appendix G.11)."""
 
     name: ClassVar[str] = "set2_minus_set1"
 
@@ -687,7 +725,9 @@ class Set2MinusSet1(SetPairTask):
 
 
 @compiled
-def _draw_deduplicate(rng, values, offsets, least, most, first, size):
+def _draw_deduplicate(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int
+) -> None:
     sizes = np.empty(most, np.int64)
     for row in range(len(offsets) - 1):
         length = _between(rng, least, most)
@@ -695,7 +735,7 @@ def _draw_deduplicate(rng, values, offsets, least, most, first, size):
 
 
 @compiled
-def _answer_deduplicate(values, offsets, answers, ends):
+def _answer_deduplicate(values: Ids, offsets: Ints, answers: Ids, ends: Ints) -> None:
     written = 0
     for row in range(len(offsets) - 1):
         for place in range(offsets[row], offsets[row + 1]):
@@ -707,9 +747,9 @@ def _answer_deduplicate(values, offsets, answers, ends):
 
 @spec
 class Deduplicate(SimpleTask):
-    """Each run of equal neighbours shortened to one token (Appendix G.12).
+    """The input with each run of equal neighbours shortened to one token (Appendix G.12).
 
-    Drawn as in Set but not shuffled: each of the t tokens stands as one run. Neighbouring draws may be equal.
+    Draws as in Set but without the shuffle: each of the t tokens is one run. Neighbouring runs may have equal tokens.
     """
 
     name: ClassVar[str] = "deduplicate"
@@ -730,8 +770,8 @@ class LastToken(UniformTask):
     name: ClassVar[str] = "last_token"
 
     def _answers(self, sources: Ragged) -> Ragged:
-        some = sources.lengths > 0
-        return Ragged.packed(sources.values[sources.offsets[1:][some] - 1], some)
+        nonempty = sources.lengths > 0
+        return Ragged.packed(sources.values[sources.offsets[1:][nonempty] - 1], nonempty)
 
 
 @spec
@@ -741,28 +781,30 @@ class FirstToken(UniformTask):
     name: ClassVar[str] = "first_token"
 
     def _answers(self, sources: Ragged) -> Ragged:
-        some = sources.lengths > 0
-        return Ragged.packed(sources.values[sources.offsets[:-1][some]], some)
+        nonempty = sources.lengths > 0
+        return Ragged.packed(sources.values[sources.offsets[:-1][nonempty]], nonempty)
 
 
 class LongestWordAnswer(StrEnum):
-    """What Longest Word tells about the longest word."""
+    """What the answer of Longest Word is."""
 
     LENGTH = "length"
-    """Its length in decimal, as in the appendix."""
+    """The length of the longest word in decimal, as in the appendix."""
     TOKENS = "tokens"
-    """Its tokens, as in the paper's code; the first one of equals."""
+    """The tokens of the longest word, the first if several are longest, as in the paper's code."""
 
 
 @compiled
-def _draw_words(rng, values, offsets, least, most, first, size, separator):
+def _draw_words(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int, separator: int
+) -> None:
     sizes = np.empty(most, np.int64)
     for row in range(len(offsets) - 1):
-        words = _between(rng, 1, (most + 1) // 2)
-        length = _between(rng, max(2 * words - 1, least), most)
-        _fill_part_sizes(rng, sizes, words, length - words + 1)
+        num_words = _between(rng, 1, (most + 1) // 2)
+        length = _between(rng, max(2 * num_words - 1, least), most)
+        _fill_part_sizes(rng, sizes, num_words, length - num_words + 1)
         place = offsets[row]
-        for word in range(words):
+        for word in range(num_words):
             if word:
                 values[place] = separator
                 place += 1
@@ -772,7 +814,7 @@ def _draw_words(rng, values, offsets, least, most, first, size, separator):
 
 
 @compiled
-def _find_longest_word(values, offsets, separator, starts, lengths):
+def _find_longest_word(values: Ids, offsets: Ints, separator: int, starts: Ints, lengths: Ints) -> None:
     for row in range(len(starts)):
         start = starts[row] = offsets[row]
         for place in range(offsets[row], offsets[row + 1] + 1):
@@ -784,10 +826,10 @@ def _find_longest_word(values, offsets, separator, starts, lengths):
 
 @spec
 class LongestWord(SimpleTask):
-    """The length of the longest stretch without a word separator (Appendix G.15).
+    """The length of the longest word, a stretch without word separators (Appendix G.15).
 
-    A uniform number of words w, then a uniform length among those with room for w words of one token; the tokens are
-    split into w words as Set splits its length. Words may be empty in given inputs, never in drawn ones.
+    The number w of words is uniform, and then the length is uniform among those with room for w words; the tokens are
+    split into w words as Set splits its length. Drawn words are never empty; those of other inputs may be.
     """
 
     name: ClassVar[str] = "longest_word"
@@ -813,20 +855,20 @@ class LongestWord(SimpleTask):
 
 
 @compiled
-def _answer_stretch(values, offsets, starts, lengths, answers, ends):
+def _answer_stretch(values: Ids, offsets: Ints, starts: Ints, lengths: Ints, answers: Ids, ends: Ints) -> None:
     for row in range(len(starts)):
         ends[row + 1] = _add(values, starts[row], starts[row] + lengths[row], answers, ends[row])
 
 
 @spec
 class Search(ContainmentTask):
-    """Yes where sequence 2 stands in sequence 1 as one piece, else no (Appendix G.16)."""
+    """Yes if sequence 1 contains sequence 2 as one piece, else no (Appendix G.16)."""
 
     name: ClassVar[str] = "search"
 
     def _answers(self, sources: Ragged) -> Ragged:
-        found = self._found(sources, self._separators(sources)) >= 0
-        return Ragged.of([self.tokens.no, self.tokens.yes]).take(found.astype(np.int64))
+        contained = self._second_places(sources, self._separators(sources)) >= 0
+        return Ragged.of([self.tokens.no, self.tokens.yes]).take(contained.astype(np.int64))
 
 
 @spec
@@ -845,23 +887,25 @@ class Length(UniformTask):
 
 
 @compiled
-def _draw_count(rng, values, offsets, least, most, first, size, separator):
+def _draw_count(
+    rng: np.random.Generator, values: Ids, offsets: Ints, least: int, most: int, first: int, size: int, separator: int
+) -> None:
     for row in range(len(offsets) - 1):
         start = offsets[row]
         cut = start + _between(rng, least, most) - 2
-        wanted = first + _below(rng, size)
-        others = _between(rng, start, cut)
-        values[others:cut] = wanted
-        for place in range(start, others):
-            other = first + _below(rng, size - 1)
-            values[place] = other + 1 if other >= wanted else other  # skips t, so that the drawn number is the answer
+        counted = first + _below(rng, size)
+        others_end = _between(rng, start, cut)
+        values[others_end:cut] = counted
+        for place in range(start, others_end):
+            token = first + _below(rng, size - 1)
+            values[place] = token + 1 if token >= counted else token  # never `counted`, whose number is already drawn
         _shuffle(rng, values, start, cut)
-        values[cut], values[cut + 1] = separator, wanted
+        values[cut], values[cut + 1] = separator, counted
         offsets[row + 1] = cut + 2
 
 
 @compiled
-def _count_second(values, offsets, separators, counts):
+def _count_second(values: Ids, offsets: Ints, separators: Ints, counts: Ints) -> None:
     for row in range(len(separators)):
         for place in range(offsets[row], separators[row]):
             counts[row] += values[place] == values[separators[row] + 1]
@@ -869,10 +913,10 @@ def _count_second(values, offsets, separators, counts):
 
 @spec
 class Count(SimpleTask):
-    """How often the one token t of sequence 2 stands in sequence 1, in decimal (Appendix G.18).
+    """How often sequence 1 contains t, the only token of sequence 2, in decimal (Appendix G.18).
 
-    Uniform t and length; the number of t is uniform from none to all of sequence 1, their positions are random, and
-    the other tokens are uniform among the rest of the pool.
+    t and the length are uniform; the number of t is uniform from none to all of sequence 1, their positions are random,
+    and the other tokens are uniform in the rest of the pool.
     """
 
     name: ClassVar[str] = "count"
@@ -884,7 +928,7 @@ class Count(SimpleTask):
         self._require_number(self.max_length - 2)
 
     def sample(self, rng: np.random.Generator, count: int) -> Ragged:
-        """A token among others and the token, [count] rows."""
+        """Repetitions of one token among others, then that token, [count] rows."""
         return self._drawn(_draw_count, rng, count, self.tokens.separator)
 
     def _answers(self, sources: Ragged) -> Ragged:

@@ -1,1 +1,1 @@
-"""Token ids: ragged rows, the ids that tasks use, vocabularies and span corruption."""
+"""Token ids: rows of ids, the ids that tasks use, vocabularies and span corruption."""

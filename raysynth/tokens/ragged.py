@@ -1,37 +1,49 @@
-"""Ragged rows of token ids in two flat arrays."""
+"""Rows of token ids of different lengths, in two flat arrays."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.errors import InputError
+
+Ids = npt.NDArray[np.uint16]
+"""Token ids."""
+Ints = npt.NDArray[np.int64]
+"""Offsets, indices, lengths and counts."""
+AnyInts = npt.NDArray[np.integer[Any]]
+"""Integers of any width."""
+Bools = npt.NDArray[np.bool_]
+"""Masks."""
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
     """Rows of different lengths: row i is `values[offsets[i]:offsets[i + 1]]`."""
 
-    values: np.ndarray
+    values: Ids
     """[total] uint16 token ids."""
-    offsets: np.ndarray
+    offsets: Ints
     """[rows + 1] int64, from 0 to total."""
 
     @staticmethod
     def of(rows: Iterable[Sequence[int]]) -> "Ragged":
-        """Build from any rows of ids; raises `InputError` for ids that 16 bits do not hold."""
+        """Build from any rows of ids; raises `InputError` for ids that do not fit in 16 bits."""
         arrays = [np.asarray(row, dtype=np.int64) for row in rows]
         lengths = np.array([len(row) for row in arrays], dtype=np.int64)
-        values = np.concatenate(arrays) if arrays else np.zeros(0, np.uint16)
+        values = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
         return Ragged.packed(values, lengths)
 
     @staticmethod
     def packed(values: np.ndarray, lengths: np.ndarray) -> "Ragged":
         """Build from all ids in row order, [total], and the row lengths, [rows].
 
-        Raises `InputError` for ids that 16 bits do not hold.
+        Raises `InputError` for ids that do not fit in 16 bits.
         """
-        if values.dtype != np.uint16 and len(values):  # a cast would wrap them
+        if values.dtype != np.uint16 and len(values):  # a cast would wrap them around
             for extreme in (int(values.min()), int(values.max())):
                 if not 0 <= extreme < 2**16:
                     raise InputError(f"token ids must be from 0 to 65535, got {extreme}")
@@ -43,28 +55,28 @@ class Ragged:
 
     @staticmethod
     def chained(parts: "Sequence[Ragged]") -> "Ragged":
-        """The rows of each part after those of the one before."""
+        """Concatenate the rows of all parts."""
         return Ragged.packed(
             np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts])
         )
 
     @property
-    def lengths(self) -> np.ndarray:
-        """[rows] int64."""
+    def lengths(self) -> Ints:
+        """[rows] int64: the number of ids in each row."""
         return np.diff(self.offsets)
 
     @property
-    def row_of(self) -> np.ndarray:
-        """[total] int64: the row that each value belongs to."""
+    def row_of(self) -> Ints:
+        """[total] int64: the row that each id belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     @property
-    def position(self) -> np.ndarray:
-        """[total] int64: the place of each value within its row."""
+    def position(self) -> Ints:
+        """[total] int64: the index of each id within its row."""
         return np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
 
     def take(self, rows: np.ndarray) -> "Ragged":
-        """The given rows, [count] int or [rows] bool, in the given order."""
+        """Select rows by index, [count] int, in that order, or by mask, [rows] bool."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         lengths = self.lengths[rows]
         starts = np.repeat(self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
@@ -73,8 +85,8 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, row: int) -> np.ndarray:
+    def __getitem__(self, row: int) -> Ids:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[Ids]:
         return (self[row] for row in range(len(self)))

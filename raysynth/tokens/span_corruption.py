@@ -1,8 +1,8 @@
-"""T5's span corruption: spans of a token sequence become sentinels, and the target spells the spans out.
+"""T5's span corruption: sentinels replace spans of a token sequence, and the target spells those spans out.
 
-Raffel et al. 2020, section 3.1.4; what the paper's code did with its artificial language and with Wikipedia text. The
-example of Appendix E.2 differs in two points from T5, whose objective it names: its target begins without a sentinel,
-and two neighbouring noise tokens are two spans. Here both are as in T5.
+Raffel et al. 2020, section 3.1.4. The paper's code applied it to its artificial language and to Wikipedia text. The
+example in Appendix E.2 names T5's objective but differs from it in two points: its target begins without a sentinel,
+and it treats two neighbouring noise tokens as two spans. This module follows T5 in both.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ import numpy as np
 from raysynth.errors import InputError
 from raysynth.fields import positive, share, spec, whole
 from raysynth.tokens.compiled import compiled
-from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.ragged import Bools, Ids, Ints, Ragged
 from raysynth.tokens.token_space import LARGEST_ID
 
 
@@ -20,7 +20,7 @@ from raysynth.tokens.token_space import LARGEST_ID
 class SpanCorruption:
     """The objective with T5's numbers: 15% noise in spans of 3 tokens on average, inputs of 512 tokens.
 
-    Sentinels count down from the top of the vocabulary and start again in every example.
+    Sentinels count down from `first_sentinel`, anew in every example.
     """
 
     noise_density: float = 0.15
@@ -42,12 +42,12 @@ class SpanCorruption:
             )
 
     def spans(self, length: int) -> tuple[int, int]:
-        """How many tokens of a sequence are noise, and in how many spans; none of a sequence of one token."""
-        return _spans.py_func(length, self.noise_density, self.mean_span)  # as Python: no import of Numba for so little
+        """Number of noise tokens and of spans in a sequence of that length; a sequence of one token has none."""
+        return _spans.py_func(length, self.noise_density, self.mean_span)  # in Python: importing Numba takes longer
 
     @property
     def segment_length(self) -> int:
-        """Tokens of the longest sequence whose input fits: 568 for T5's 512."""
+        """Tokens of the longest sequence whose input fits in `input_length`: 568 for T5's 512."""
         return _segment_length(self)
 
     @property
@@ -57,25 +57,25 @@ class SpanCorruption:
 
     @property
     def last_sentinel(self) -> int:
-        """The lowest sentinel that an example may hold."""
+        """The lowest sentinel that an example may contain."""
         return self.first_sentinel - self.spans(self.segment_length)[1] + 1
 
     def _lengths(self, length: int) -> tuple[int, int]:
-        """Tokens of input and target, end of sequence included."""
+        """Tokens of the input and of the target, end of sequence included."""
         noise, spans = self.spans(length)
         return length - noise + spans + 1, noise + spans + 1
 
-    def draw_noise(self, rng: np.random.Generator, rows: Ragged) -> np.ndarray:
-        """Which tokens are noise, [total] bool: spans of random lengths, a span of kept tokens before each of them.
+    def draw_noise(self, rng: np.random.Generator, rows: Ragged) -> Bools:
+        """Draw which tokens are noise, [total] bool: spans of random lengths, each after a span of kept tokens.
 
-        Noise and kept tokens are each split at uniformly drawn places into equally many parts of at least one.
+        Uniformly drawn cuts split the noise tokens and the kept tokens into the same number of nonempty spans.
         """
         noise = np.zeros(len(rows.values), bool)
         _draw_noise(rng, rows.offsets, self.noise_density, self.mean_span, noise)
         return noise
 
     def corrupt(self, rng: np.random.Generator, rows: Ragged) -> tuple[Ragged, Ragged]:
-        """Inputs and targets of token sequences with freshly drawn noise, without end of sequence."""
+        """Draw noise and return the inputs and targets, without end of sequence."""
         return corrupted(rows, self.draw_noise(rng, rows), self.first_sentinel)
 
 
@@ -87,65 +87,67 @@ def _segment_length(objective: SpanCorruption) -> int:
     return length
 
 
-def corrupted(rows: Ragged, noise: np.ndarray, first_sentinel: int) -> tuple[Ragged, Ragged]:
-    """Inputs with a sentinel for each span of noise, [total] bool, and targets with one for each span of the rest."""
+def corrupted(rows: Ragged, noise: Bools, first_sentinel: int) -> tuple[Ragged, Ragged]:
+    """Inputs, with a sentinel for each span of noise, [total] bool, and targets, with one for each span between."""
     return _with_sentinels(rows, noise, first_sentinel), _with_sentinels(rows, ~noise, first_sentinel)
 
 
-def _with_sentinels(rows: Ragged, replaced: np.ndarray, first_sentinel: int) -> Ragged:
+def _with_sentinels(rows: Ragged, replaced: Bools, first_sentinel: int) -> Ragged:
     values, offsets = np.empty(len(rows.values), np.uint16), np.zeros(len(rows) + 1, np.int64)
     _put_sentinels(rows.values, rows.offsets, replaced, first_sentinel, values, offsets)
     return Ragged(values[: offsets[-1]].copy(), offsets)
 
 
 @compiled
-def _put_sentinels(values, offsets, replaced, first_sentinel, out, out_offsets):
+def _put_sentinels(
+    values: Ids, offsets: Ints, replaced: Bools, first_sentinel: int, out: Ids, out_offsets: Ints
+) -> None:
     end = 0
     for row in range(len(offsets) - 1):
-        sentinel, within = first_sentinel, False
+        sentinel, in_span = first_sentinel, False
         for i in range(offsets[row], offsets[row + 1]):
             if not replaced[i]:
                 out[end] = values[i]
                 end += 1
-            elif not within:
+            elif not in_span:
                 out[end] = sentinel
                 sentinel -= 1
                 end += 1
-            within = replaced[i]
+            in_span = replaced[i]
         out_offsets[row + 1] = end
 
 
 @compiled
-def _spans(length, noise_density, mean_span):
+def _spans(length: int, noise_density: float, mean_span: float) -> tuple[int, int]:
     if length < 2:
         return 0, 0
-    noise = min(max(int(np.rint(length * noise_density)), 1), length - 1)
-    spans = max(int(np.rint(noise / mean_span)), 1)
-    return noise, min(spans, noise, length - noise)
+    num_noise = min(max(int(np.rint(length * noise_density)), 1), length - 1)
+    num_spans = max(int(np.rint(num_noise / mean_span)), 1)
+    return num_noise, min(num_spans, num_noise, length - num_noise)
 
 
 @compiled
-def _draw_noise(rng, offsets, noise_density, mean_span, noise):
+def _draw_noise(rng: np.random.Generator, offsets: Ints, noise_density: float, mean_span: float, noise: Bools) -> None:
     for row in range(len(offsets) - 1):
         length = offsets[row + 1] - offsets[row]
         num_noise, num_spans = _spans(length, noise_density, mean_span)
         kept_sizes = _part_sizes(rng, length - num_noise, num_spans)
         noise_sizes = _part_sizes(rng, num_noise, num_spans)
-        place = offsets[row]
+        start = offsets[row]
         for span in range(num_spans):
-            place += kept_sizes[span]
-            noise[place : place + noise_sizes[span]] = True
-            place += noise_sizes[span]
+            start += kept_sizes[span]
+            noise[start : start + noise_sizes[span]] = True
+            start += noise_sizes[span]
 
 
 @compiled
-def _part_sizes(rng, total, parts):
-    """Sizes of at least 1 that add up to `total`, every such list as likely as any other."""
-    sizes = np.ones(parts, np.int64)
+def _part_sizes(rng: np.random.Generator, total: int, num_parts: int) -> Ints:
+    """Sizes of at least 1 that add up to `total`, [num_parts]; all such lists are equally likely."""
+    sizes = np.ones(num_parts, np.int64)
     part = 0
-    for place in range(1, total):
-        # Each of the places left is a cut with the chance that makes all choices of cuts equal (Knuth's algorithm S).
-        if rng.random() * (total - place) < parts - 1 - part:
+    for position in range(1, total):
+        # Knuth's algorithm S: cut here with the probability that makes all choices of cuts equally likely.
+        if rng.random() * (total - position) < num_parts - 1 - part:
             part += 1
         else:
             sizes[part] += 1

@@ -1,7 +1,7 @@
-"""Token ids that synthetic tasks draw from and write with.
+"""The token ids that synthetic tasks draw and write.
 
-The ids of the T5 vocabulary are those the paper's generators used; a smaller vocabulary
-keeps the same roles (sentinels counted down from the top).
+The paper's generators used the ids of the T5 vocabulary. In a smaller vocabulary, ids of the same roles serve:
+sentinels count down from its top.
 """
 
 from raysynth.errors import InputError
@@ -11,7 +11,7 @@ PAD = 0
 EOS = 1
 UNKNOWN = 2
 LARGEST_ID = 2**16 - 1
-"""Data sets hold 16-bit ids."""
+"""Data sets store ids in 16 bits."""
 
 
 @spec
@@ -19,19 +19,19 @@ class TokenSpace:
     """The ids a synthetic task may use; defaults are those of the T5 vocabulary with 32,100 ids."""
 
     first: int = 2
-    """Smallest id that is drawn. T5's pool holds <unk> (2) and the bare space (3), as in the paper's code."""
+    """Smallest id that is drawn. T5's pool contains <unk> (2) and the bare space (3), as in the paper's code."""
     last: int = 31_999
-    """Largest id that is drawn, inclusive."""
+    """Largest id that is drawn."""
     separator: int = 32_097
-    """Stands between sequence 1 and sequence 2: <extra_id_2>."""
+    """Separates sequence 1 from sequence 2: <extra_id_2>."""
     word_separator: int = 32_098
-    """Stands between the words of Longest Word: <extra_id_1>."""
+    """Separates the words of Longest Word: <extra_id_1>."""
     empty: int = 32_096
-    """The whole target where the answer is the empty sequence: <extra_id_3>."""
+    """The whole target if the answer is the empty sequence: <extra_id_3>."""
     yes: tuple[int, ...] = (4273,)
     no: tuple[int, ...] = (150,)
     digits: tuple[int, ...] = ()
-    """Ten ids that spell numbers in decimal; empty means the T5 pieces of the decimal strings 0 to 220."""
+    """The ids of the digits 0 to 9; if empty, T5's pieces spell the numbers, from 0 to 220 only."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.first < self.last:
@@ -52,7 +52,7 @@ class TokenSpace:
 
     @property
     def used(self) -> tuple[int, ...]:
-        """The ids that bound everything a task may write, but for T5's number pieces."""
+        """The smallest and largest drawn id and all ids with a role of their own, except T5's number pieces."""
         return (
             self.first,
             self.last,
@@ -65,7 +65,7 @@ class TokenSpace:
         )
 
     def number(self, value: int) -> tuple[int, ...]:
-        """The ids that spell `value`."""
+        """The ids that spell `value` in decimal; raises `InputError` if T5's table does not contain it."""
         if self.digits:
             return tuple(self.digits[int(digit)] for digit in str(value))
         if not 0 <= value < len(T5_NUMBERS):
@@ -74,9 +74,9 @@ class TokenSpace:
 
 
 def token_space(*, num_pieces: int, num_sentinels: int = 100) -> TokenSpace:
-    """The token space of a vocabulary of `num_pieces` pieces with its sentinels above them.
+    """The token space of a vocabulary of `num_pieces` pieces with `num_sentinels` sentinels above them.
 
-    Its pieces carry no fixed meaning, so the pool's first ten ids serve as digits and the next two as yes and no.
+    Its pieces have no fixed meaning, so the first ten drawn ids serve as digits and the next two as yes and no.
     """
     top = num_pieces + num_sentinels - 1
     return TokenSpace(
@@ -90,7 +90,7 @@ def token_space(*, num_pieces: int, num_sentinels: int = 100) -> TokenSpace:
     )
 
 
-# The T5 pieces of the decimal strings 0 to 220 without the leading space piece (two pieces where joined by +).
+# T5's pieces of the decimal strings 0 to 220, without the piece of the leading space; + joins two pieces of one number.
 _T5_NUMBER_PIECES = """
 632 209 204 220 314 305 431 489 505 668 335 850 586 1179 968 627 898 1003 507 957 460 1401 1630 1902 997 944
 2208 2307 2059 2838 604 2664 3538 5400 6154 3097 4475 6862 6654 6352 1283 8798 6426 8838 8537 3479 9668

@@ -24,7 +24,7 @@ class Vocabulary:
     model_bytes: bytes
     """The SentencePiece model, without the sentinels."""
     num_pieces: int
-    """Pieces of the model, pad (0), end of sequence (1) and unknown (2) among them."""
+    """Pieces of the model, including pad (0), end of sequence (1) and unknown (2)."""
     num_sentinels: int
 
     def __init__(self, model_bytes: bytes, num_sentinels: int):
@@ -39,15 +39,15 @@ class Vocabulary:
 
     @classmethod
     def load(cls, model_bytes: bytes, num_sentinels: int = T5_SENTINELS) -> "Vocabulary":
-        """Read a SentencePiece model; raises `InputError` unless it is whole and has T5's three special ids."""
+        """Parse a SentencePiece model; raises `InputError` unless it is complete and has T5's three special ids."""
         return cls(model_bytes, num_sentinels)
 
     @classmethod
     def train(cls, texts: Iterable[str], num_pieces: int, num_sentinels: int = T5_SENTINELS) -> "Vocabulary":
         """Train a unigram model on texts; equal texts give equal bytes, on any number of cores.
 
-        Nothing is normalized, and printable ASCII is covered whatever the texts hold, so that such text comes back
-        from its ids as it was. Raises `InputError` where the texts cannot give exactly `num_pieces`.
+        Training normalizes nothing and gives every printable ASCII character a piece, so ASCII text survives encoding
+        and decoding unchanged. Raises `InputError` unless the texts allow exactly `num_pieces` pieces.
         """
         model = io.BytesIO()
         try:
@@ -67,9 +67,9 @@ class Vocabulary:
                 remove_extra_whitespaces=False,
                 character_coverage=1.0,
                 required_chars=_PRINTABLE,
-                max_sentence_length=1 << 20,  # bytes; longer texts would be passed over in silence
+                max_sentence_length=1 << 20,  # bytes; SentencePiece silently skips longer texts
                 shuffle_input_sentence=False,
-                num_threads=1,  # sums of floats depend on how the texts are dealt to threads
+                num_threads=1,  # with several, sums of floats depend on which thread gets which text
                 minloglevel=2,
             )
         except RuntimeError as error:
@@ -83,18 +83,19 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without end of sequence; `<extra_id_n>` in it becomes the sentinel's id."""
-        return self._processor.encode(self._spaced(text))
+        ids: list[int] = self._processor.encode(self._spaced(text))
+        return ids
 
     def encode_many(self, texts: Sequence[str]) -> Ragged:
         """The ids of each text, as `encode` gives them."""
-        rows = self._processor.encode([self._spaced(text) for text in texts])
+        rows: list[list[int]] = self._processor.encode([self._spaced(text) for text in texts])
         lengths = np.fromiter(map(len, rows), np.int64, count=len(rows))
         return Ragged.packed(np.fromiter(chain.from_iterable(rows), np.uint16, count=lengths.sum()), lengths)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids up to the first end of sequence, without padding; ids above `size` read as unknown.
+        """The text of ids up to the first end of sequence, without padding; ids of `size` and above become unknown.
 
-        A model's embedding may have more rows than the vocabulary has ids, so a prediction may hold such an id.
+        A model's embedding may have more rows than the vocabulary has ids, so a prediction may contain such an id.
         """
         known = []
         for token in ids:
@@ -102,10 +103,11 @@ class Vocabulary:
                 break
             if token != PAD:
                 known.append(int(token) if token < self.size else UNKNOWN)
-        return self._processor.decode(known)
+        text: str = self._processor.decode(known)
+        return text
 
     def _spaced(self, text: str) -> str:
-        """A sentinel is a word of its own, as in Hugging Face's T5 tokenizer; put spaces where the text has none."""
+        """Surround sentinels by spaces, which makes them words of their own as in Hugging Face's T5 tokenizer."""
         if "<extra_id_" not in text:
             return text
         text = re.sub(rf"(?<=[^ ]){self._sentinel}", r" \g<0>", text)
@@ -116,9 +118,9 @@ _PRINTABLE = "".join(map(chr, range(33, 127)))
 
 
 def t5_vocabulary_bytes(location: str | None = None) -> bytes:
-    """T5's public SentencePiece model, from a file or from the one that RAYSYNTH_T5_VOCABULARY names.
+    """Read T5's public SentencePiece model from `location`, or else from the path in RAYSYNTH_T5_VOCABULARY.
 
-    Raises `InputError` where there is no such file or where it is another model.
+    Raises `InputError` if the file does not exist or is another model.
     """
     location = location or os.environ.get("RAYSYNTH_T5_VOCABULARY")
     if not location:
@@ -145,7 +147,7 @@ def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
     except RuntimeError:
         processor = None
     if processor is None or not processor.get_piece_size():
-        raise InputError(f"not a whole SentencePiece model ({len(model)} bytes)")
+        raise InputError(f"not a complete SentencePiece model ({len(model)} bytes)")
     special = (processor.pad_id(), processor.eos_id(), processor.unk_id())
     if special != (PAD, EOS, UNKNOWN):
         raise InputError(f"a SentencePiece model needs pad, eos and unk ids {(PAD, EOS, UNKNOWN)}, got {special}")
@@ -153,20 +155,21 @@ def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
 
 
 def _sentinel_pieces(count: int) -> bytes:
-    """The sentinels as the end of a model: entries of the message's list of pieces, which concatenation extends."""
-    entries = b""
+    """The sentinels as serialized pieces: appended to a model's bytes, they extend the model's list of pieces."""
+    serialized = b""
     for index in reversed(range(count)):
-        piece = f"▁<extra_id_{index}>".encode()
-        entry = b"\x0a" + bytes([len(piece)]) + piece + b"\x18\x04"  # piece: field 1; type: field 3, USER_DEFINED
-        entries += b"\x0a" + bytes([len(entry)]) + entry  # pieces: field 1 of the model
-    return entries
+        text = f"▁<extra_id_{index}>".encode()
+        piece = b"\x0a" + bytes([len(text)]) + text + b"\x18\x04"  # text: field 1; type: field 3, USER_DEFINED
+        serialized += b"\x0a" + bytes([len(piece)]) + piece  # pieces: field 1 of the model
+    return serialized
 
 
 def _training_error(num_pieces: int, message: str) -> InputError:
-    if found := re.search(r"value <= (\d+)", message):
-        return InputError(f"num_pieces must be at most {found[1]} for these texts, got {num_pieces}")
-    if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return InputError(f"num_pieces must be at least {found[1]} for these texts, got {num_pieces}")
+    """Translate the message of SentencePiece's trainer."""
+    if match := re.search(r"value <= (\d+)", message):
+        return InputError(f"num_pieces must be at most {match[1]} for these texts, got {num_pieces}")
+    if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return InputError(f"num_pieces must be at least {match[1]} for these texts, got {num_pieces}")
     if "sentences_.empty()" in message:
         return InputError("a vocabulary needs texts to train on, got none")
     return InputError(f"SentencePiece cannot train {num_pieces} pieces: {' '.join(message.split())}")

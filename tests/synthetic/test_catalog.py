@@ -1,4 +1,4 @@
-"""What holds for every task by name: tiny versions fit tiny models, descriptions are stable, and so are the data."""
+"""Every task by name: tiny versions fit tiny models, and descriptions and data are stable."""
 
 import zlib
 
@@ -23,13 +23,13 @@ from raysynth.synthetic.lime import LIME
 from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord
 from raysynth.synthetic.simple import simple_tasks
 
-PREVIOUS = {"lime": LIME(), "dyck": Dyck(), "nonsense_summary": NonsenseSummary(spelling=OneTokenPerWord())}
-"""The tasks of Appendix E, without the need for T5's vocabulary."""
+APPENDIX_E = {"lime": LIME(), "dyck": Dyck(), "nonsense_summary": NonsenseSummary(spelling=OneTokenPerWord())}
+"""The tasks of Appendix E, in a form that does not need T5's vocabulary."""
 
 
 def test_names_are_the_papers():
     assert len(synthetic_tasks) == 21
-    assert [*synthetic_tasks][-3:] == [*PREVIOUS]
+    assert [*synthetic_tasks][-3:] == [*APPENDIX_E]
     assert all(synthetic_tasks[task].name == task for task in synthetic_tasks)
     with pytest.raises(InputError, match=r"^unknown synthetic task 'lim' \(did you mean 'lime'"):
         synthetic_tasks["lim"]
@@ -58,19 +58,19 @@ def test_tiny_sweeps_hold_tiny_tasks(task):
 CHECKSUMS = {"lime": 1_583_812_868, "dyck": 2_891_593_306, "nonsense_summary": 1_775_103_983}
 
 
-def test_a_seed_gives_the_same_data_as_ever():
-    """Where this fails on purpose, raise the class's `revision`; NumPy may also have changed its streams."""
+def test_a_seed_still_gives_the_same_data():
+    """If the change is intended, raise the class's `revision`; a new NumPy may also draw other numbers."""
     seen = {}
-    for task, made in PREVIOUS.items():
-        sources, targets = made.draw(np.random.default_rng(3), 50)
+    for name_of_task, task in APPENDIX_E.items():
+        sources, targets = task.draw(np.random.default_rng(3), 50)
         parts = (sources.values, sources.offsets, targets.values, targets.offsets)
-        seen[task] = zlib.crc32(b"".join(part.tobytes() for part in parts))
+        seen[name_of_task] = zlib.crc32(b"".join(part.tobytes() for part in parts))
     assert seen == CHECKSUMS
 
 
-@pytest.mark.parametrize("task", PREVIOUS)
+@pytest.mark.parametrize("task", APPENDIX_E)
 def test_rows_do_not_depend_on_how_many_follow(task):
-    few, many = (PREVIOUS[task].draw(np.random.default_rng(5), count) for count in (20, 60))
-    if task != "dyck":  # whose noise is drawn after all segments
+    few, many = (APPENDIX_E[task].draw(np.random.default_rng(5), count) for count in (20, 60))
+    if task != "dyck":  # which draws noise after all segments
         assert [row.tolist() for row in few[1]] == [row.tolist() for row in many[1].take(np.arange(20))]
     assert len(few[0]) == len(few[1]) == 20

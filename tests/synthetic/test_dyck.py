@@ -1,4 +1,4 @@
-"""Dyck: what was taken out is put back, and the brackets then close as they must."""
+"""Dyck: restored examples are well nested, and draws have the documented distributions."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ def draw(task, count, seed=0):
 
 
 def restored(source, target):
-    """The tokens before corruption: each sentinel of the source gives way to what follows it in the target."""
+    """The tokens before corruption: each sentinel of the source is replaced by the tokens after it in the target."""
     spans, sentinel = {}, None
     for id in target:
         if id in SENTINELS:
@@ -37,20 +37,20 @@ def restored(source, target):
 
 
 def depths(tokens, task, opened):
-    """The numbers of open brackets after each token; fails where a tail is not that of the last open head."""
-    kinds, told = task.tokens.size // 2, []
+    """The number of open brackets after each token; asserts that each tail matches the last open head."""
+    kinds, num_open = task.tokens.size // 2, []
     for token in tokens:
         kind = token - task.tokens.first
         if kind < kinds:
             opened.append(kind)
         else:
             assert opened.pop() == kind - kinds
-        told.append(len(opened))
-    return told
+        num_open.append(len(opened))
+    return num_open
 
 
 def blocks(task, rows):
-    """Rows joined up to each short one, where a block ends."""
+    """Join the rows of each block, whose last row is short."""
     joined = []
     for row in rows:
         joined.extend(row)
@@ -66,10 +66,10 @@ def test_restored_examples_are_well_nested():
     seen = 0
     for block in blocks(task, rows):
         opened = []
-        told = depths(block, task, opened)
+        num_open = depths(block, task, opened)
         assert not opened
-        # Every sentence ends with nothing open, but so may a part of one.
-        assert told.count(0) >= 128
+        # Every sentence ends with nothing open, and a part of one may too.
+        assert num_open.count(0) >= 128
         assert len(block) % 2 == 0
         seen += 1
     assert seen > 30
@@ -87,15 +87,15 @@ def test_lengths_are_the_appendix_ranges():
 
 
 def sentences(task, count, seed=3):
-    """Single sentences, each a block of its own in a segment of its own."""
+    """Draw single sentences: each is a block, and each block is one segment."""
     objective = SpanCorruption(input_length=512)
     return dataclasses.replace(task, sentences_per_block=1, objective=objective).sample(
         np.random.default_rng(seed), count
     )
 
 
-def test_sentence_lengths_are_the_cut_off_normal_ones():
-    # By the recipe itself: a real length between 6 and 60, cut down or up, halved down or up.
+def test_sentence_lengths_follow_the_truncated_normal_distribution():
+    # Expected: a real length between 6 and 60, rounded down or up, then halved and rounded down or up.
     rng = np.random.default_rng(8)
     lengths = rng.normal(22.69, 11.69, 400_000)
     lengths = lengths[(lengths >= 6) & (lengths <= 60)][:200_000]
@@ -112,11 +112,11 @@ def test_a_bracket_opens_with_the_given_share():
     opened = closed = 0
     for row in sentences(task, 3_000):
         ids = row.tolist()
-        told, heads = depths(ids, task, []), 0
+        num_open, heads = depths(ids, task, []), 0
         for place, id in enumerate(ids):
             head = id < 2 + task.num_kinds
             # A free choice: something is open and heads are left to write.
-            if place and told[place - 1] and heads < len(ids) // 2:
+            if place and num_open[place - 1] and heads < len(ids) // 2:
                 opened, closed = opened + head, closed + (not head)
             heads += head
     share = opened / (opened + closed)
@@ -124,7 +124,7 @@ def test_a_bracket_opens_with_the_given_share():
 
 
 @pytest.mark.parametrize("frequency", Frequency)
-def test_kinds_are_as_frequent_as_told(frequency):
+def test_kinds_have_the_documented_frequencies(frequency):
     task = Dyck(frequency=frequency)
     rows = sentences(task, 20_000)
     heads = rows.values[rows.values < 2 + task.num_kinds].astype(int) - 2
@@ -140,10 +140,10 @@ def test_kinds_are_as_frequent_as_told(frequency):
 
 
 def test_a_seed_gives_the_same_rows():
-    one, other = draw(Dyck(), 40, 1), draw(Dyck(), 40, 1)
-    for a, b in zip(one, other, strict=True):
+    first, again = draw(Dyck(), 40, 1), draw(Dyck(), 40, 1)
+    for a, b in zip(first, again, strict=True):
         assert (a.values.tolist(), a.offsets.tolist()) == (b.values.tolist(), b.offsets.tolist())
-    assert one[0].values.tolist() != draw(Dyck(), 40, 2)[0].values.tolist()
+    assert first[0].values.tolist() != draw(Dyck(), 40, 2)[0].values.tolist()
 
 
 def test_small_vocabularies_and_tiny_tasks():
@@ -154,7 +154,7 @@ def test_small_vocabularies_and_tiny_tasks():
     assert targets.lengths.max() + 1 <= 24
 
 
-def test_an_input_does_not_give_its_target():
+def test_an_input_does_not_determine_its_target():
     with pytest.raises(InputError, match=r"^dyck: an input does not determine its target; draw gives the two together"):
         Dyck().solve(draw(Dyck(), 1)[0])
 

@@ -1,4 +1,4 @@
-"""LIME against a solver by exhaustion, the appendix's examples and ranges, and the paper's code."""
+"""LIME compared with a brute-force solver, the appendix's examples and ranges, and the paper's code."""
 
 import json
 import math
@@ -15,11 +15,11 @@ from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import token_space
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} with the pairs of the paper's code is absent")
 
 COLON, SEPARATOR, RULE, OPEN, LOWER, MATH, CLOSE = range(32_000, 32_007)
 AS_CODE = LIME(max_target=100)
-"""Keeps long results, as the paper's code does."""
+"""Keeps long results, like the paper's code."""
 SMALL = LIME(
     tokens=token_space(num_pieces=20),
     first_mark=20,
@@ -32,7 +32,7 @@ SMALL = LIME(
     min_substitute=1,
     max_substitute=3,
 )
-"""Few symbols, so that most examples have rivals."""
+"""Few symbols, so that most examples have several correct targets."""
 
 
 def draw(task, count, seed=0):
@@ -45,7 +45,7 @@ def split(ids, mark):
 
 
 def read(source, first_mark=32_000):
-    """Rule, lower and math symbols, and the two given parts."""
+    """Rule, lower and math symbols, and the two parts in the input."""
     listed, first, second = split(source, first_mark + 1)
     assert listed[0] == first_mark + 2
     rule, rest = split(listed[1:], first_mark + 4)
@@ -71,8 +71,8 @@ def mode_of(source, first_mark=32_000):
     return Mode.DEDUCT if set(first) & set(rule) else Mode.INDUCT
 
 
-def right(source, target, first_mark=32_000):
-    """Whether the example holds together, told without the module."""
+def is_correct(source, target, first_mark=32_000):
+    """Whether the target is correct, checked without the module."""
     rule_symbols, lower, math, first, second = read(source, first_mark)
     mode = mode_of(source, first_mark)
     if mode is Mode.ABDUCT:
@@ -87,7 +87,7 @@ def right(source, target, first_mark=32_000):
 
 
 def answers(task, source):
-    """Every right target with the task's bounds, by trying all."""
+    """Every correct target within the task's bounds, by brute force."""
     mark = task.first_mark
     rule_symbols, _, math, first, second = read(source, mark)
     mode = mode_of(source, mark)
@@ -95,7 +95,7 @@ def answers(task, source):
         return [put(first, read_case(second, mark))]
     if mode is Mode.ABDUCT:
         lengths = range(task.min_substitute, task.max_substitute + 1)
-        found = []
+        cases = []
         for chosen in product(lengths, repeat=len(rule_symbols)):
             length_of, place, case = dict(zip(rule_symbols, chosen, strict=True)), 0, {}
             for symbol in first:
@@ -104,8 +104,8 @@ def answers(task, source):
                     case.setdefault(symbol, second[place:end])
                 place = end
             if put(first, case) == second:
-                found.append([id for s in rule_symbols for id in (s, mark, mark + 3, *case[s], mark + 6)])
-        return found
+                cases.append([id for s in rule_symbols for id in (s, mark, mark + 3, *case[s], mark + 6)])
+        return cases
     case = read_case(second, mark)
 
     def rules(result):
@@ -137,37 +137,37 @@ def test_the_appendix_examples():
     assert solved[0].tolist() == rule
     assert solved[2].tolist() == result
     assert task.fits(sources, solved).all()
-    told = [task.readable(source, target) for source, target in zip(sources, targets, strict=True)]
-    assert told[2][0].startswith(
+    texts = [task.readable(source, target) for source, target in zip(sources, targets, strict=True)]
+    assert texts[2][0].startswith(
         "<RuleSymbols> A B C <LowerSymbols> a b c d e <MathSymbols> * + = <s> A * A + B = C <s>"
     )
-    assert told[2][1] == "a * a + b = d + e"
-    assert told[1][1] == "A : [ a ] B : [ b ] C : [ d + e ]"
+    assert texts[2][1] == "a * a + b = d + e"
+    assert texts[1][1] == "A : [ a ] B : [ b ] C : [ d + e ]"
 
 
 @pytest.mark.parametrize("task", [LIME(), SMALL, LIME().tiny()], ids=["default", "small", "tiny"])
-def test_every_example_holds_together(task):
+def test_every_drawn_target_is_correct(task):
     sources, targets = draw(task, 2_000, 7)
     for source, target in zip(sources, targets, strict=True):
-        assert right(source.tolist(), target.tolist(), task.first_mark)
+        assert is_correct(source.tolist(), target.tolist(), task.first_mark)
     assert task.fits(sources, targets).all()
 
 
 @pytest.mark.parametrize(("task", "count"), [(LIME(), 60), (SMALL, 600)], ids=["default", "small"])
-def test_answers_are_right_and_found_where_they_are_the_only_ones(task, count):
+def test_answers_are_correct(task, count):
     sources, targets = draw(task, count, 11)
-    rivals = 0
+    num_ambiguous = 0
     for source, target, answer in zip(sources, targets, task.solve(sources), strict=True):
-        all_right = answers(task, source.tolist())
-        assert target.tolist() in all_right
-        assert answer.tolist() in all_right
-        rivals += len(all_right) > 1
-    assert rivals > 50 if task is SMALL else rivals < 6
+        correct = answers(task, source.tolist())
+        assert target.tolist() in correct
+        assert answer.tolist() in correct
+        num_ambiguous += len(correct) > 1
+    assert num_ambiguous > 50 if task is SMALL else num_ambiguous < 6
 
 
-def test_rivals_are_few():
+def test_few_examples_have_several_correct_targets():
     sources, targets = draw(LIME(), 3_000, 12)
-    same = [one.tolist() == other.tolist() for one, other in zip(LIME().solve(sources), targets, strict=True)]
+    same = [a.tolist() == b.tolist() for a, b in zip(LIME().solve(sources), targets, strict=True)]
     assert np.mean(same) > 0.98
 
 
@@ -183,7 +183,7 @@ def test_wrong_targets_do_not_fit():
 
 
 def test_lengths_are_the_appendix_ranges():
-    # With end of sequence. The longest inputs that can be are 214 tokens: five substitutes of eight symbols each.
+    # With end of sequence. The longest possible inputs have 214 tokens: five substitutes of eight symbols each.
     lengths = [rows.lengths + 1 for rows in draw(LIME(), 200_000, 5)]
     assert lengths[0].min() == 68
     assert 200 < lengths[0].max() <= 214
@@ -194,7 +194,7 @@ def test_lengths_are_the_appendix_ranges():
     assert draw(AS_CODE, 400_000)[1].lengths.max() + 1 > 97
 
 
-def test_modes_have_equal_shares_and_stand_alone():
+def test_modes_have_equal_shares_and_work_alone():
     modes = [mode_of(source.tolist()) for source in draw(LIME(), 6_000)[0]]
     for mode in Mode:
         assert abs(modes.count(mode) - 2_000) < 4 * math.sqrt(6_000 * 2 / 9)
@@ -217,11 +217,11 @@ def test_symbols_are_distinct_and_uniform():
 
 
 def test_a_seed_gives_the_same_rows():
-    one, other = draw(LIME(), 40, 1), draw(LIME(), 40, 1)
-    for a, b in zip(one, other, strict=True):
+    first, again = draw(LIME(), 40, 1), draw(LIME(), 40, 1)
+    for a, b in zip(first, again, strict=True):
         assert (a.values.tolist(), a.offsets.tolist()) == (b.values.tolist(), b.offsets.tolist())
-    assert one[0].values.tolist() != draw(LIME(), 40, 2)[0].values.tolist()
-    assert LIME().sample(np.random.default_rng(1), 40).values.tolist() == one[0].values.tolist()
+    assert first[0].values.tolist() != draw(LIME(), 40, 2)[0].values.tolist()
+    assert LIME().sample(np.random.default_rng(1), 40).values.tolist() == first[0].values.tolist()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_seed_gives_the_same_rows():
         ({"modes": ()}, "LIME.modes must name at least one mode"),
         ({"modes": ("inducd",)}, "unknown LIME mode 'inducd' (did you mean 'induct'?)"),
         ({"min_substitute": 9}, "LIME.min_substitute must not exceed max_substitute (8), got 9"),
-        ({"tokens": token_space(num_pieces=40)}, "LIME needs 49 distinct tokens, but tokens holds 38"),
+        ({"tokens": token_space(num_pieces=40)}, "LIME needs 49 distinct tokens, but tokens has 38"),
         ({"first_mark": 31_999}, "LIME.first_mark must lie above the drawn ids (31999)"),
         ({"max_target": 10}, "LIME.max_target must be at least 19, got 10"),
     ],
@@ -247,7 +247,7 @@ def test_a_malformed_input_is_one_line():
         LIME().solve(Ragged.of([draw(LIME(), 1)[0][0], [5, 6, 7]]))
 
 
-def test_small_vocabularies_hold_every_id():
+def test_small_vocabularies_contain_every_id():
     sources, targets = draw(SMALL, 500)
     assert max(sources.values.max(), targets.values.max()) <= SMALL.largest_id == 26
     assert LIME().largest_id == 32_006
@@ -277,7 +277,7 @@ def test_pairs_of_the_papers_code(mode):
     assert {mode_of(source.tolist()) for source in sources} == {mode}
     assert AS_CODE.fits(sources, targets).all()
     solved = AS_CODE.solve(sources)
-    same = [one.tolist() == other.tolist() for one, other in zip(solved, targets, strict=True)]
+    same = [a.tolist() == b.tolist() for a, b in zip(solved, targets, strict=True)]
     assert AS_CODE.fits(sources, solved).all()
     assert np.mean(same) >= {"induct": 0.98, "deduct": 1.0, "abduct": 0.94}[mode]
 

@@ -1,4 +1,4 @@
-"""Mixtures: shares as asked for, inputs that tell their task, and the same rows from the same seed."""
+"""Mixtures: the requested shares, inputs that identify their task, and the same rows from the same seed."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def draw(task, seed=0, count=4_000):
 
 
 def parts(mixture, sources):
-    """The rows of each task, told by nothing but how they begin."""
+    """For each task, which rows begin with its prefix, [rows] bool."""
     return [
         np.array([tuple(source[: len(task.prefix)].tolist()) == task.prefix for source in sources])
         for task in mixture.tasks
@@ -31,22 +31,22 @@ def parts(mixture, sources):
 @pytest.mark.parametrize("shares", [(), (0.9, 0.1), (0.25, 0.75)])
 def test_shares(shares):
     sources, _ = draw(dataclasses.replace(HALVES, shares=shares))
-    found = [rows.mean() for rows in parts(HALVES, sources)]
-    assert sum(found) == 1
-    for told, wanted in zip(found, shares or (0.5, 0.5), strict=True):
-        assert abs(told - wanted) < 5 * np.sqrt(wanted * (1 - wanted) / len(sources))
+    observed_shares = [rows.mean() for rows in parts(HALVES, sources)]
+    assert sum(observed_shares) == 1
+    for observed, expected in zip(observed_shares, shares or (0.5, 0.5), strict=True):
+        assert abs(observed - expected) < 5 * np.sqrt(expected * (1 - expected) / len(sources))
 
 
 @pytest.mark.parametrize("mixture", [HALVES, EVERYTHING, Mixture(tasks=(HALVES, synthetic_tasks["sort"]))])
-def test_every_example_is_one_of_the_task_that_its_input_tells(mixture):
+def test_every_example_belongs_to_the_task_of_its_prefix(mixture):
     sources, targets = draw(mixture, count=2_000)
     which = parts(mixture, sources)
     assert (np.sum(which, axis=0) == 1).all()
     for task, rows in zip(mixture.tasks, which, strict=True):
         assert rows.any()
         for source, target in list(zip(sources.take(rows), targets.take(rows), strict=True))[:20]:
-            given = Ragged.of([source[len(task.prefix) :]])
-            assert task.solve(given)[0].tolist() == target.tolist()
+            bare = Ragged.of([source[len(task.prefix) :]])
+            assert task.solve(bare)[0].tolist() == target.tolist()
     solved = mixture.solve(sources)
     assert np.array_equal(solved.values, targets.values)
     assert np.array_equal(solved.offsets, targets.offsets)
@@ -59,9 +59,9 @@ def test_the_tasks_are_interleaved():
 
 
 def test_the_same_seed_gives_the_same_rows():
-    for one, other in zip(draw(HALVES, seed=3), draw(HALVES, seed=3), strict=True):
-        assert np.array_equal(one.values, other.values)
-        assert np.array_equal(one.offsets, other.offsets)
+    for first, again in zip(draw(HALVES, seed=3), draw(HALVES, seed=3), strict=True):
+        assert np.array_equal(first.values, again.values)
+        assert np.array_equal(first.offsets, again.offsets)
     assert not np.array_equal(draw(HALVES, seed=3)[0].values, draw(HALVES, seed=4)[0].values)
 
 
@@ -82,7 +82,7 @@ def test_marks_are_sentinels_of_the_vocabulary_that_no_task_draws():
     assert draw(small, count=500)[0].values.max() <= small.largest_id < 512
 
 
-def test_prefixes_of_your_own_are_kept_and_not_given_twice():
+def test_explicit_prefixes_are_kept_and_not_assigned_twice():
     own = dataclasses.replace(IDENTITY, prefix=(32_095, 7))
     mixture = Mixture(tasks=(SET, own))
     assert [task.prefix for task in mixture.tasks] == [(32_094,), (32_095, 7)]
@@ -147,8 +147,8 @@ def test_bad_input_is_one_line(build, line):
     assert "\n" not in str(caught.value)
 
 
-def test_the_members_token_space_is_that_of_the_mixture():
+def test_a_mixture_takes_the_token_space_of_its_tasks():
     tokens = token_space(num_pieces=412)
-    tasks = tuple(dataclasses.replace(simple_tasks[one], tokens=tokens) for one in ("set", "identity"))
+    tasks = tuple(dataclasses.replace(simple_tasks[task], tokens=tokens) for task in ("set", "identity"))
     assert Mixture(tasks=tasks) == Mixture(tasks=tasks, tokens=tokens)
     assert Mixture(tasks=tasks).largest_id < 512

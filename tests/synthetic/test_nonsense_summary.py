@@ -1,8 +1,11 @@
-"""Nonsense Summary against plain-Python operations, the pairs and statistics of its authors' code, and T5's pieces."""
+"""Nonsense Summary compared with plain-Python operations, its authors' code and T5's pieces."""
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from itertools import chain, permutations, product
 from pathlib import Path
@@ -10,15 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysynth.cli import main
 from raysynth.data.show import of_task
 from raysynth.errors import InputError
-from raysynth.synthetic import nonsense_summary
 from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord, Operation, lexicon, summary
 from raysynth.tokens.vocabulary import Vocabulary
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the authors' pairs and is absent")
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} with the pairs of the authors' code is absent")
 
 PLAIN = NonsenseSummary(spelling=OneTokenPerWord())
 WORDS = lexicon(5_000)
@@ -71,15 +72,15 @@ def joined(parts):
 
 
 def sentences(words):
-    """Split after each full stop, or after the mark of a quotation that ends with it."""
-    found = [[]]
+    """Split after each full stop, or after the closing mark of a quotation that ends with one."""
+    lines = [[]]
     for place, word in enumerate(words):
-        found[-1].append(word)
+        lines[-1].append(word)
         after = words[place + 1] if place + 1 < len(words) else ""
         end = word == "." or (word == "__d7__end_quote__" and words[place - 1] == ".")
         if end and after and after != "__d7__end_quote__":
-            found.append([])
-    return found
+            lines.append([])
+    return lines
 
 
 # ------------------------------------------------------------------------------------------------------ the operations
@@ -88,8 +89,8 @@ def sentences(words):
 def marked(document, operation):
     """The marked sentences with the places of their marks."""
     tag = f"__{TAGS[operation]}__"
-    found = [(line, [place for place, word in enumerate(line) if word.startswith(tag)]) for line in document]
-    return [(line, places) for line, places in found if places]
+    lines = [(line, [place for place, word in enumerate(line) if word.startswith(tag)]) for line in document]
+    return [(line, places) for line, places in lines if places]
 
 
 def number(word):
@@ -101,17 +102,17 @@ def swapped(line, place, word):
 
 
 def parts(document, operation):
-    """Every part of a summary that an operation may write, as lists of words."""
-    found = marked(document, operation)
-    lines = [line for line, _ in found]
-    line, (place, *more) = found[0]
+    """Every part of a summary that an operation may write, each a list of words."""
+    hits = marked(document, operation)
+    lines = [line for line, _ in hits]
+    line, (place, *more) = hits[0]
     mark = line[place]
     if operation in (Operation.COPY_ONE, Operation.COPY_MANY):
         return [joined(lines)]
     if operation is Operation.COPY_SHUFFLED:
         return [joined(order) for order in permutations(lines)]
     if operation is Operation.COPY_SORTED:
-        return [joined(line for line, _ in sorted(found, key=lambda hit: hit[0][hit[1][0]]))]
+        return [joined(line for line, _ in sorted(hits, key=lambda hit: hit[0][hit[1][0]]))]
     if operation is Operation.COPY_QUOTED:
         inside = line[place + 1 : more[0]]
         return [inside if inside[-1] == "." else [*inside, "."]]
@@ -122,24 +123,24 @@ def parts(document, operation):
     if operation is Operation.REPLACE_CLASS:
         return [swapped(line, place, re.sub("_kw_.", "", mark))]
     if operation is Operation.MAJORITY:
-        ((word, _),) = Counter(line[places[0]] for line, places in found).most_common(1)
+        ((word, _),) = Counter(line[places[0]] for line, places in hits).most_common(1)
         return [f"The keyword {number(word)} occurred more number of times .".split()]
     if operation is Operation.SEGREGATE_TOPICS:
-        told = []
+        sections = []
         for kind in range(3):
-            told += ["section", f"__d13__class_{kind}__"]
-            told += joined(line for line, places in found if f"class_{kind}" in line[places[0]])
-        return [told]
+            sections += ["section", f"__d13__class_{kind}__"]
+            sections += joined(line for line, places in hits if f"class_{kind}" in line[places[0]])
+        return [sections]
     if operation is Operation.THRESHOLD:
         where = "above or equal to" if number(mark) >= 50 else "below"
         return [f"the number was {where} threshold .".split()]
     if operation is Operation.LARGEST:
-        largest = max(number(line[places[0]]) for line, places in found)
+        largest = max(number(line[places[0]]) for line, places in hits)
         return [f"The largest number is {largest} .".split()]
     if operation is Operation.PARAPHRASE:
         return [swapped(line, place, f"__d18__target_{number(mark)}_{variant}__") for variant in range(3)]
     if operation is Operation.JOIN_CLAUSES:
-        clauses = joined(line[places[0] : -1] for line, places in found)
+        clauses = joined(line[places[0] : -1] for line, places in hits)
         return [["The", "combined", "sentence", "is", *clauses, "."]]
     if operation is Operation.BREAK_CLAUSES:
         return [[*line[: more[0]], ".", *line[:place], *line[more[0] : -1], "."]]
@@ -152,35 +153,35 @@ def operations_of(document):
 
 
 def summaries(document, operations):
-    """Every summary that some operations may make in this order."""
+    """Every summary that the operations may write in this order."""
     return [joined(chosen) for chosen in product(*(parts(document, operation) for operation in operations))]
 
 
 def test_every_summary_is_what_its_operations_make_of_the_document():
-    for document, told in texts(PLAIN, 1_500, 1):
+    for document, written in texts(PLAIN, 1_500, 1):
         operations = operations_of(document)
         assert len(operations) == 3
-        assert any(told in summaries(document, order) for order in permutations(operations))
+        assert any(written in summaries(document, order) for order in permutations(operations))
 
 
 @pytest.mark.parametrize("operation", Operation)
 def test_each_operation_alone(operation):
     task = NonsenseSummary(operations=(operation,), operations_per_document=1, spelling=OneTokenPerWord())
     seen = Counter()
-    for document, told in texts(task, 300, 2):
+    for document, written in texts(task, 300, 2):
         assert operations_of(document) == [operation]
-        assert told in parts(document, operation)
+        assert written in parts(document, operation)
         assert 7 <= len(document) <= 13
         for line in document:
             bare = [word for word in line if not re.match("__d[78]__", word)]
             assert 6 <= len(bare) <= 16
-        found = marked(document, operation)
-        seen[len(found)] += 1
-        keywords = [line[place] for line, places in found for place in places]
+        hits = marked(document, operation)
+        seen[len(hits)] += 1
+        keywords = [line[place] for line, places in hits for place in places]
         if operation in (Operation.COPY_SORTED, Operation.LARGEST, Operation.JOIN_CLAUSES, Operation.BREAK_CLAUSES):
             assert len(set(keywords)) == len(keywords)
         if operation is Operation.JOIN_CLAUSES:
-            assert all(place < len(line) - 2 for line, (place,) in found)
+            assert all(place < len(line) - 2 for line, (place,) in hits)
     expected = {
         Operation.COPY_MANY: [3],
         Operation.COPY_SHUFFLED: [3],
@@ -196,15 +197,15 @@ def test_each_operation_alone(operation):
 
 
 @needs_golden
-def test_documents_of_the_authors_code_are_summarized_as_there():
+def test_documents_of_the_authors_code_have_its_summaries():
     pairs = json.loads((GOLDEN / "nonsense_pairs.json").read_text())
     examples = [(e, [name]) for name, some in pairs["single_task_examples"].items() for e in some]
     examples += [(e, e["tasks"]) for e in pairs["mixed_examples"]]
     assert len(examples) == 16 * 5 + 60
     for example, names in examples:
-        operations, told = [NAMES[name] for name in names], " ".join(example["summary"])
+        operations, written = [NAMES[name] for name in names], " ".join(example["summary"])
         possible = summaries([line.split() for line in example["article"]], operations)
-        assert told.split() in possible
+        assert written.split() in possible
         ours = {
             summary(np.random.default_rng(seed), example["article"], operations)
             for seed in range(40 if len(possible) > 1 else 1)
@@ -214,8 +215,8 @@ def test_documents_of_the_authors_code_are_summarized_as_there():
 
 
 @needs_golden
-def test_documents_differ_from_bare_ones_where_the_authors_code_did():
-    # Marks per sentence and operation in the authors' pairs, against those here.
+def test_documents_of_the_authors_code_have_as_many_marks_as_expected():
+    # Marks per sentence and operation in the authors' pairs, compared with those here.
     pairs = json.loads((GOLDEN / "nonsense_pairs.json").read_text())
     for name, examples in pairs["single_task_examples"].items():
         operation = NAMES[name]
@@ -248,10 +249,10 @@ def test_documents_and_summaries_are_distributed_as_in_the_authors_code(t5):
     facts = json.loads((GOLDEN / "nonsense_facts.json").read_text())["stats"]
     task, _ = t5
     sources, targets = draw(task, 20_000, 3)
-    words, told = draw(PLAIN, 20_000, 3)
+    words, summary_words = draw(PLAIN, 20_000, 3)
     measures = {
         "words": words.lengths,
-        "summary_words": told.lengths,
+        "summary_words": summary_words.lengths,
         "input_tokens_with_eos": sources.lengths + 1,
         "output_tokens_with_eos": targets.lengths + 1,
     }
@@ -264,13 +265,13 @@ def test_documents_and_summaries_are_distributed_as_in_the_authors_code(t5):
 
 def test_operations_words_and_orders_are_uniform():
     shares, firsts, lengths, used = Counter(), Counter(), Counter(), Counter()
-    for document, told in texts(PLAIN, 6_000, 4):
+    for document, written in texts(PLAIN, 6_000, 4):
         shares.update(operations_of(document))
         lengths[len(document)] += 1
         used.update(word for line in document for word in line if len(word) == 3)
-        firsts[told[:3] == ["the", "keyword", "was"]] += Operation.CLASSIFY in operations_of(document)
-    # Where a quotation ends with its sentence, a keyword may overwrite the full stop, as in the authors' code: such a
-    # sentence looks like a part of the next one here.
+        firsts[written[:3] == ["the", "keyword", "was"]] += Operation.CLASSIFY in operations_of(document)
+    # If a quotation ends with its sentence, a keyword may overwrite the full stop, as in the authors' code. Here such a
+    # sentence looks like a part of the next one.
     assert lengths.pop(6, 0) < 10
     for counts, kinds in ((shares, 16), (lengths, 7)):
         assert len(counts) == kinds
@@ -308,26 +309,27 @@ def test_words_are_spelled_as_t5_spells_the_whole_text(t5):
     assert task.largest_id == 31_999
 
 
-def test_without_t5s_vocabulary_one_line_says_what_to_do(monkeypatch, capsys):
-    monkeypatch.delenv("RAYSYNTH_T5_VOCABULARY", raising=False)
-    nonsense_summary._t5_table.cache_clear()
-    assert main(["show", "nonsense_summary"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY")
-    assert error.count("\n") == 1
+def test_without_t5s_vocabulary_one_line_says_what_to_do():
+    # In a process of its own, since this one may have the table of T5's pieces in memory.
+    environment = {name: value for name, value in os.environ.items() if name != "RAYSYNTH_T5_VOCABULARY"}
+    program = "import sys; from raysynth.cli import main; sys.exit(main(['show', 'nonsense_summary']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY")
+    assert done.stderr.count("\n") == 1
 
 
 # --------------------------------------------------------------------------------------------------------- descriptions
 
 
 def test_a_seed_gives_the_same_rows():
-    one, other = draw(PLAIN, 40, 1), draw(PLAIN, 40, 1)
-    for a, b in zip(one, other, strict=True):
+    first, again = draw(PLAIN, 40, 1), draw(PLAIN, 40, 1)
+    for a, b in zip(first, again, strict=True):
         assert (a.values.tolist(), a.offsets.tolist()) == (b.values.tolist(), b.offsets.tolist())
-    assert one[0].values.tolist() != draw(PLAIN, 40, 2)[0].values.tolist()
+    assert first[0].values.tolist() != draw(PLAIN, 40, 2)[0].values.tolist()
 
 
-def test_ids_stay_within_the_bounds_that_are_told():
+def test_ids_stay_within_the_bounds():
     task = NonsenseSummary(num_words=50, spelling=OneTokenPerWord(first=7))
     sources, targets = draw(task, 2_000)
     assert min(sources.values.min(), targets.values.min()) >= 7

@@ -1,4 +1,4 @@
-"""The synthetic tasks against plain solvers, the appendix's examples, the paper's code and exact probabilities."""
+"""The simple tasks compared with plain solvers, the appendix's examples, the paper's code and exact probabilities."""
 
 import json
 import math
@@ -16,13 +16,13 @@ from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import T5_TOKENS, TokenSpace
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} with the pairs of the paper's code is absent")
 
 NAMES = list(simple_tasks)
 SET_PAIRS = ("union", "intersect", "set1_minus_set2", "set2_minus_set1")
 PAIRS = (*SET_PAIRS, "delete", "sort", "replace", "search", "count")
 OTHER_LENGTHS = ("delete", "search", "longest_word")
-"""Tasks whose whole length is not uniform."""
+"""Tasks whose input length is not uniform."""
 
 DIGITS = tuple(range(2, 12))
 TINY = TokenSpace(last=21, separator=30, word_separator=31, empty=29, yes=(28,), no=(27,), digits=DIGITS)
@@ -142,7 +142,7 @@ def test_sampled_inputs_obey_their_rule_and_are_solved_like_the_plain_solver(nam
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_rows_are_solved_like_the_plain_solver(name):
-    # Few ids, none of the pool's, so that repeats, empty sequences, overlaps and ties are frequent.
+    # Few ids, none from the pool, so that repeats, empty sequences, overlaps and ties are frequent.
     rng = np.random.default_rng(5)
     task = build(name, tokens=TINY, min_length=3, max_length=12)
     rows = []
@@ -185,7 +185,7 @@ def test_no_rows_and_empty_answers(name):
     task = build(name)
     assert len(task.solve(draw(task, 0))) == 0
     if name in PAIRS:
-        with pytest.raises(InputError, match="must hold the separator"):
+        with pytest.raises(InputError, match="must contain the separator"):
             task.solve([])
     else:
         number = {"length": 0, "longest_word": 0}.get(name)
@@ -222,7 +222,7 @@ TOYS = [
 
 @pytest.mark.parametrize(("name", "source", "target"), TOYS)
 def test_examples_of_the_appendix(name, source, target):
-    # The appendix prints "b a b b a d" for its Delete example, where its rule keeps the c in front.
+    # The appendix prints "b a b b a d" for its Delete example, but its rule keeps the c in front.
     task = build(name)
     special = {"5": T5_TOKENS.number(5), "6": T5_TOKENS.number(6), "yes": T5_TOKENS.yes, "no": T5_TOKENS.no}
     special |= {"<s>": (T5_TOKENS.word_separator if name == "longest_word" else T5_TOKENS.separator,)}
@@ -234,7 +234,7 @@ def test_examples_of_the_appendix(name, source, target):
     assert task.solve(ids(source)).tolist() == ids(target)
 
 
-def test_longest_word_tells_the_first_longest_word_where_asked():
+def test_longest_word_can_give_the_first_longest_word():
     task = build("longest_word", answer="tokens")
     assert task.answer is LongestWordAnswer.TOKENS
     cut, empty = T5_TOKENS.word_separator, T5_TOKENS.empty
@@ -417,7 +417,7 @@ def test_any_contained_share_holds_however_few_the_tokens(name, fields):
             share_is(np.mean(contained), probability, 600)
 
 
-def test_lengths_do_not_tell_whether_sequence_2_is_contained():
+def test_lengths_do_not_reveal_whether_sequence_2_is_contained():
     task = build("search")
     pairs = pairs_of(task, draw(task, 12_000))
     uniform([len(second) for _, second in pairs], 1, 109)
@@ -493,8 +493,8 @@ CHECKSUMS = {
 }
 
 
-def test_a_seed_gives_the_same_data_as_ever():
-    """Where this fails on purpose, raise the class's `revision`; NumPy may also have changed its streams."""
+def test_a_seed_still_gives_the_same_data():
+    """If the change is intended, raise the class's `revision`; a new NumPy may also draw other numbers."""
     seen = {}
     for name in NAMES:
         task = build(name)
@@ -516,7 +516,7 @@ def golden_rows(arrays, key):
 
 
 @needs_golden
-def test_pairs_of_the_papers_code_are_solved_as_there():
+def test_pairs_of_the_papers_code_have_its_answers():
     names = golden_names()
     assert set(names.values()) == set(NAMES)
     with np.load(GOLDEN / "task_pairs.npz") as arrays:
@@ -537,16 +537,17 @@ def test_pairs_of_the_papers_code_are_solved_as_there():
                 np.testing.assert_array_equal(answer, target, err_msg=name)
 
 
-def distance(one, other):
-    """Kolmogorov-Smirnov distance of two samples of whole numbers."""
-    size = max(one.max(), other.max()) + 1
-    return histogram_distance(np.bincount(one, minlength=size), np.bincount(other, minlength=size))
+def distance(first, second):
+    """Kolmogorov-Smirnov distance of two samples of integers."""
+    size = max(first.max(), second.max()) + 1
+    return histogram_distance(np.bincount(first, minlength=size), np.bincount(second, minlength=size))
 
 
-def histogram_distance(one, other):
-    size = max(len(one), len(other))
-    one, other = (np.cumsum(np.pad(counts, (0, size - len(counts)))) / counts.sum() for counts in (one, other))
-    return np.abs(one - other).max()
+def histogram_distance(first, second):
+    """Kolmogorov-Smirnov distance of two histograms."""
+    size = max(len(first), len(second))
+    first, second = (np.cumsum(np.pad(counts, (0, size - len(counts)))) / counts.sum() for counts in (first, second))
+    return np.abs(first - second).max()
 
 
 def distinct(rows):
@@ -555,35 +556,36 @@ def distinct(rows):
 
 def measures(task, rows, answers):
     """The fields of task_stats.json on which the appendix and the paper's code agree."""
-    told = {"input_len": rows.lengths, "output_len": answers.lengths}
+    values = {"input_len": rows.lengths, "output_len": answers.lengths}
     if task.name in SET_PAIRS or task.name in ("replace", "count"):
         cuts = np.flatnonzero(rows.values == task.tokens.separator)
-        told["seq1_len"], told["seq2_len"] = cuts - rows.offsets[:-1], rows.offsets[1:] - cuts - 1
+        values["seq1_len"], values["seq2_len"] = cuts - rows.offsets[:-1], rows.offsets[1:] - cuts - 1
     if task.name in ("set", "deduplicate", "identity"):
-        told["seq1_distinct"] = distinct(rows)
+        values["seq1_distinct"] = distinct(rows)
     if task.name == "count":
-        told["count"] = np.array([first.count(token) for first, (token,) in pairs_of(task, rows)])
+        values["count"] = np.array([first.count(token) for first, (token,) in pairs_of(task, rows)])
     if task.name == "longest_word":
         words = [split_words(row.tolist(), task.tokens.word_separator) for row in rows]
-        told["words"] = np.array([len(row) for row in words])
-        told["longest"] = answers.lengths
-    return told
+        values["words"] = np.array([len(row) for row in words])
+        values["longest"] = answers.lengths
+    return values
 
 
 @needs_golden
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("search", "delete", "sort")])
 def test_draws_are_distributed_as_in_the_papers_code(name):
-    # Means within four standard errors of both samples, Kolmogorov-Smirnov distances below 0.02. In the code either of
-    # two sets may be empty, which is so in 1.4% of its rows each and also empties answers: there 0.035, lengths apart.
+    # Means must agree within four standard errors, and Kolmogorov-Smirnov distances must be below 0.02. In the paper's
+    # code, each of two sets is empty in 1.4% of the rows, which also makes answers empty: there the limit is 0.035,
+    # except for input lengths.
     code_name = {paper: code for code, paper in golden_names().items()}[name]
     task = build(name, answer="tokens") if name == "longest_word" else build(name)
     rows = draw(task, 20_000)
     fields = json.loads((GOLDEN / "task_stats.json").read_text())["tasks"][code_name]["fields"]
     with np.load(GOLDEN / "task_histograms.npz") as histograms:
         for field, values in measures(task, rows, task.solve(rows)).items():
-            told = fields[field]
-            error = math.sqrt((told["std"] ** 2 + values.var()) / 20_000)
-            assert abs(values.mean() - told["mean"]) <= 4 * error, field
+            expected = fields[field]
+            error = math.sqrt((expected["std"] ** 2 + values.var()) / 20_000)
+            assert abs(values.mean() - expected["mean"]) <= 4 * error, field
             limit = 0.035 if name in SET_PAIRS and field != "input_len" else 0.02
             assert histogram_distance(np.bincount(values), histograms[f"{code_name}/{field}"]) < limit, field
 
@@ -593,8 +595,12 @@ def test_draws_are_distributed_as_in_the_papers_code(name):
 
 CUT = T5_TOKENS.separator
 BAD_SOURCES = [
-    ("search", [5, 6, 7], "Search: input 0 must hold the separator 32097 exactly once, but holds it 0 times"),
-    ("union", [5, CUT, 6, CUT], "Union: input 0 must hold the separator 32097 exactly once, but holds it 2 times"),
+    ("search", [5, 6, 7], "Search: input 0 must contain the separator 32097 exactly once, but contains it 0 times"),
+    (
+        "union",
+        [5, CUT, 6, CUT],
+        "Union: input 0 must contain the separator 32097 exactly once, but contains it 2 times",
+    ),
     ("replace", [5, 6, CUT, 5], "Replace: sequence 2 of input 0 must have length 2, got 1"),
     ("replace", [5, 6, CUT, 5, 6, 7], "Replace: sequence 2 of input 0 must have length 2, got 3"),
     ("count", [5, 6, CUT], "Count: sequence 2 of input 0 must have length 1, got 0"),
@@ -615,9 +621,9 @@ def test_a_malformed_input_is_one_line(name, source, message):
     assert str(error.value) == message
 
 
-def test_a_malformed_row_is_named():
+def test_the_error_names_the_malformed_row():
     rows = Ragged.of([[5, CUT, 5], [6, CUT, 7], [5, 5]])
-    with pytest.raises(InputError, match=r"^Search: input 2 must hold"):
+    with pytest.raises(InputError, match=r"^Search: input 2 must contain"):
         build("search").solve(rows)
     with pytest.raises(InputError, match=r"^Sort: sequence 2 of input 1 does not list token 6$"):
         build("sort").solve(rows.take(np.arange(2)))
@@ -627,8 +633,8 @@ BAD_FIELDS = [
     ("length", {"max_length": 221}, "Length.max_length (221): number 221 cannot be written: T5's number"),
     ("longest_word", {"max_length": 300}, "LongestWord.max_length (300): number 300 cannot be written: T5's number"),
     ("count", {"max_length": 223}, "Count.max_length (223): number 221 cannot be written: T5's number"),
-    ("union", {"tokens": TINY}, "Union.max_length (220) needs a pool of 109 distinct tokens, but tokens holds 20"),
-    ("sort", {"tokens": TINY}, "Sort.max_length (220) needs a pool of 109 distinct tokens, but tokens holds 20"),
+    ("union", {"tokens": TINY}, "Union.max_length (220) needs a pool of 109 distinct tokens, but tokens has 20"),
+    ("sort", {"tokens": TINY}, "Sort.max_length (220) needs a pool of 109 distinct tokens, but tokens has 20"),
     ("search", {"contained_share": 1.5}, "Search.contained_share must lie between 0 and 1, got 1.5"),
     ("longest_word", {"answer": "lenght"}, "unknown LongestWord.answer 'lenght' (did you mean 'length'?)"),
 ]

@@ -1,4 +1,4 @@
-"""Span corruption against the paper's T5 code, plain Python and exact probabilities."""
+"""Span corruption compared with the paper's T5 code, plain Python and exact probabilities."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.span_corruption import SpanCorruption, corrupted
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's masks and is absent")
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} with the masks of the paper's code is absent")
 T5 = SpanCorruption()
 
 
@@ -23,15 +23,15 @@ def rows_of(lengths):
 
 
 def plain(tokens, noise, first_sentinel=32_099):
-    """Each run of noise becomes the next sentinel."""
-    told, sentinel = [], first_sentinel
+    """Replace each run of noise by the next sentinel, in plain Python."""
+    corrupted_tokens, sentinel = [], first_sentinel
     for hidden, run in groupby(zip(tokens, noise, strict=True), key=lambda pair: pair[1]):
         if hidden:
-            told.append(sentinel)
+            corrupted_tokens.append(sentinel)
             sentinel -= 1
         else:
-            told.extend(token for token, _ in run)
-    return told
+            corrupted_tokens.extend(token for token, _ in run)
+    return corrupted_tokens
 
 
 def run_lengths(noise):
@@ -39,7 +39,7 @@ def run_lengths(noise):
 
 
 @needs_golden
-def test_given_masks_give_what_the_papers_code_gave():
+def test_masks_of_the_papers_code_give_its_inputs_and_targets():
     with np.load(GOLDEN / "span_corruption.npz") as arrays:
         cases = len({key.split("/")[0] for key in arrays})
         assert cases == 10
@@ -98,7 +98,7 @@ def test_rows_are_corrupted_one_by_one():
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 20, 100, 567, 568])
-def test_masks_hold_as_many_tokens_and_spans_as_promised(length):
+def test_masks_have_the_promised_numbers_of_tokens_and_spans(length):
     tokens, spans = T5.spans(length)
     noise = T5.draw_noise(np.random.default_rng(3), rows_of([length] * 200)).reshape(200, length)
     for mask in noise:

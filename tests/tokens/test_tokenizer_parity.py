@@ -1,4 +1,4 @@
-"""T5's vocabulary on the real downstream texts, against the SentencePiece tokenizer of `transformers`."""
+"""T5's vocabulary on the real downstream texts, compared with the SentencePiece tokenizer of `transformers`."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from raysynth.tokens.vocabulary import Vocabulary
 transformers = pytest.importorskip("transformers", reason="transformers is absent: pip install 'raysynth[parity]'")
 
 FIELD_LIMIT = 1 << 24
-"""Characters of the longest field of a CSV file; the module's own limit is shorter than some articles."""
+"""Characters of the longest field of a CSV file; some articles exceed the default limit of the csv module."""
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def ours(t5_file):
 
 @pytest.fixture(scope="module")
 def theirs(t5_file):
-    """The slow T5 tokenizer: a class of its own up to transformers 4, a SentencePiece backend with its tokens since.
+    """The slow T5 tokenizer: `T5Tokenizer` up to transformers 4, a SentencePiece backend with T5's tokens since.
 
-    The fast one, the only one that transformers 5 calls `T5Tokenizer`, breaks ties between segmentations differently.
+    In transformers 5, `T5Tokenizer` is the fast tokenizer, which breaks ties between segmentations differently.
     """
     if int(transformers.__version__.split(".")[0]) < 5:
         return transformers.T5Tokenizer(str(t5_file), legacy=True)
@@ -51,7 +51,7 @@ def theirs(t5_file):
 
 
 def texts_of(folder):
-    """Every source and target of a task's files, in the paper's forms where they are simple."""
+    """Every source and target of a task's files, in the paper's format if that is simple."""
     match folder.name:
         case "code_translation":
             for file in sorted(folder.iterdir()):
@@ -98,9 +98,9 @@ def distinct_texts(shared, name):
 
 def assert_same_ids(ours, theirs, texts):
     expected = theirs(texts, add_special_tokens=False).input_ids
-    found = [row.tolist() for row in ours.encode_many(texts)]
-    assert len(found) == len(expected) == len(texts)
-    assert [text for text, a, b in zip(texts, found, expected, strict=True) if a != b] == []
+    rows = [row.tolist() for row in ours.encode_many(texts)]
+    assert len(rows) == len(expected) == len(texts)
+    assert [text for text, a, b in zip(texts, rows, expected, strict=True) if a != b] == []
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -151,12 +151,12 @@ def test_sentinels_anywhere_in_real_texts_have_the_ids_of_transformers(ours, the
         " ",
     ],
 )
-def test_sentinels_and_what_looks_like_them_have_the_ids_of_transformers(ours, theirs, text):
+def test_sentinels_and_similar_texts_have_the_ids_of_transformers(ours, theirs, text):
     assert ours.encode(text) == theirs(text, add_special_tokens=False).input_ids
 
 
-def test_decoded_ids_read_as_transformers_reads_them(ours, theirs, shared):
-    """Where every character has a piece; unknown ones read differently in the two."""
+def test_ids_decode_to_the_texts_of_transformers(ours, theirs, shared):
+    """Only texts whose every character has a piece; the two write unknown characters differently."""
     texts = [text for text in distinct_texts(shared, "mtop") if 2 not in ours.encode(text)]
     for text in random.Random(2).sample(texts, 300):
         ids = ours.encode(text)

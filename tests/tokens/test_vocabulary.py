@@ -1,4 +1,4 @@
-"""Vocabularies: T5's ids on real data, and models trained on the spot that lose nothing and repeat bit for bit."""
+"""Vocabularies: T5's ids on real data, and models trained here, which lose nothing and are reproducible bit for bit."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def t5(t5_file):
 # ------------------------------------------------------------------------------------------------------------- training
 
 
-def test_a_trained_vocabulary_has_the_size_asked_for(small):
+def test_a_trained_vocabulary_has_the_requested_size(small):
     assert (small.num_pieces, small.num_sentinels, small.size) == (160, 10, 170)
     assert max(max(small.encode(text)) for text in TEXTS) < 160
 
@@ -51,13 +51,13 @@ def test_a_trained_vocabulary_has_the_size_asked_for(small):
         "".join(map(chr, range(32, 127))),
     ],
 )
-def test_printable_ascii_comes_back_though_it_was_not_trained_on(small, text):
+def test_printable_ascii_survives_even_if_absent_from_training(small, text):
     ids = small.encode(text)
     assert small.decode(ids) == text
     assert not {0, 1, 2} & set(ids)
 
 
-def test_training_texts_come_back_and_batches_agree_with_single_texts(small):
+def test_training_texts_survive_and_batches_agree_with_single_texts(small):
     rows = small.encode_many(TEXTS)
     assert len(rows) == len(TEXTS)
     for row, text in zip(rows, TEXTS, strict=True):
@@ -68,13 +68,13 @@ def test_training_texts_come_back_and_batches_agree_with_single_texts(small):
     assert small.encode_many(["", "x", ""]).lengths.tolist() == [0, len(small.encode("x")), 0]
 
 
-def test_what_no_training_text_held_becomes_unknown(small):
+def test_characters_absent_from_training_become_unknown(small):
     ids = small.encode("x é y")
     assert 2 in ids
     assert small.decode(ids) == "x  \N{DOUBLE QUESTION MARK}  y"
 
 
-def test_non_ascii_training_text_comes_back():
+def test_non_ascii_training_text_survives():
     texts = [f"größe {n} 漢字" for n in range(200)]
     vocabulary = Vocabulary.train(texts, 115, num_sentinels=4)
     assert [vocabulary.decode(vocabulary.encode(text)) for text in texts] == texts
@@ -108,7 +108,7 @@ def test_a_saved_vocabulary_is_the_same(small):
         ([""], 160, "^a vocabulary needs texts to train on, got none$"),
     ],
 )
-def test_training_that_cannot_be_is_one_line(texts, num_pieces, message, capfd):
+def test_impossible_training_is_one_line(texts, num_pieces, message, capfd):
     with pytest.raises(InputError, match=message):
         Vocabulary.train(texts, num_pieces)
     assert capfd.readouterr() == ("", "")
@@ -131,13 +131,13 @@ def test_sentinels_within_text(small):
 
 
 @pytest.mark.parametrize("text", ["x<extra_id_10>", "x<extra_id_01>", "x<extra_id_", "x<extra_id_1"])
-def test_what_only_looks_like_a_sentinel_is_text(small, text):
+def test_text_that_resembles_a_sentinel_is_text(small, text):
     ids = small.encode(text)
     assert max(ids) < 160
     assert small.decode(ids) == text
 
 
-def test_decoding_stops_at_the_end_drops_padding_and_bears_ids_beyond_the_vocabulary(small):
+def test_decoding_stops_at_the_end_drops_padding_and_accepts_ids_beyond_the_vocabulary(small):
     ids = small.encode("value_3 = 9")
     assert small.decode([0, *ids, 0, 1, *ids]) == "value_3 = 9"
     assert small.decode(np.array([*ids, 1, 0, 0], np.int32)) == "value_3 = 9"
@@ -148,14 +148,14 @@ def test_decoding_stops_at_the_end_drops_padding_and_bears_ids_beyond_the_vocabu
 # -------------------------------------------------------------------------------------------------------- broken models
 
 
-def test_part_of_a_model_is_refused(small):
+def test_a_truncated_model_is_rejected(small):
     whole = small.model_bytes
     for length in (0, 1, 100, 1000, len(whole) // 2, len(whole) - 1):
-        with pytest.raises(InputError, match=rf"^not a whole SentencePiece model \({length} bytes\)$"):
+        with pytest.raises(InputError, match=rf"^not a complete SentencePiece model \({length} bytes\)$"):
             Vocabulary.load(whole[:length], 10)
 
 
-def test_other_bytes_are_refused(capfd):
+def test_other_bytes_are_rejected(capfd):
     for content in (b"<html>not found</html>", b"\x00" * 100, b"version https://git-lfs.github.com/spec/v1\n"):
         with pytest.raises(InputError) as error:
             Vocabulary.load(content, 10)
@@ -225,5 +225,5 @@ def test_another_model_is_not_t5s(small, tmp_path, t5_file):
     with pytest.raises(InputError, match=r"spiece\.model is not T5's vocabulary: it has 160 pieces, not 32000"):
         t5_vocabulary_bytes(str(file))
     file.write_bytes(t5_file.read_bytes()[:500_000])
-    with pytest.raises(InputError, match=r"spiece\.model: not a whole SentencePiece model \(500000 bytes\)"):
+    with pytest.raises(InputError, match=r"spiece\.model: not a complete SentencePiece model \(500000 bytes\)"):
         t5_vocabulary_bytes(str(file))
