@@ -21,7 +21,7 @@ from raysynth.report.write import print_next, print_report
 from raysynth.run.measure import measure
 from raysynth.specs import tiny
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell, called, kept_points, named
+from raysynth.specs.grid import Cell, finetuning_at, labelled_points, select_points
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store import leases
@@ -62,13 +62,13 @@ class Sweep:
         `where` tells them by their names on the other axes. Raises `InputError` for a name that is not there.
         """
         found = [
-            (trial, {**own, **{axis: kept_points(own[axis], names) for axis, names in where.items()}, **axes})
+            (trial, {**own, **{axis: select_points(own[axis], names) for axis, names in where.items()}, **axes})
             for trial, own in self.grids
             if {*where, *axes} <= own.keys()
         ]
         found = [(trial, own) for trial, own in found if all(own[axis] for axis in where)]
         for axis, names in where.items():
-            for missing in set(names) - {label for _, own in found for label, _ in named(own[axis])}:
+            for missing in set(names) - {label for _, own in found for label, _ in labelled_points(own[axis])}:
                 raise InputError(
                     f"sweep {self.name!r} has no point to extend with {axis} {missing!r} and {dict(where)!r}"
                 )
@@ -86,10 +86,10 @@ class Sweep:
         """All points of the grid, each fine-tuning put through `size` (`tiny.tiny` for the tiny sweep)."""
         cells = []
         for trial, axes in self.grids:
-            for combination in itertools.product(*map(named, axes.values())):
+            for combination in itertools.product(*map(labelled_points, axes.values())):
                 fields = {axis: label for axis, (label, _) in zip(axes, combination, strict=True)}
                 values = {axis: value for axis, (_, value) in zip(axes, combination, strict=True)}
-                again = functools.partial(called, trial, values, size)
+                again = functools.partial(finetuning_at, trial, values, size)
                 told = ", ".join(f"{axis}={label}" for axis, label in fields.items())
                 try:
                     cell = Cell(fields=fields, artifact=again(), again=again)
