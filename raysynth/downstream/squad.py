@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raysynth.downstream.rows import SOURCE_TARGET_FORMATS, BadRow, FileFormat, Pair, Row, read_json, read_splits, refuse
+from raysynth.downstream.rows import (
+    SOURCE_TARGET_FORMATS,
+    BadRow,
+    FileFormat,
+    Pair,
+    Row,
+    read_json,
+    read_splits,
+    refuse,
+)
 from raysynth.errors import InputError
 from raysynth.fields import spec
 

@@ -31,12 +31,12 @@ class Cell:
         return frozenset((axis, _hashable(label)) for axis, label in self.fields.items())
 
 
-def _hashable(label: Any) -> Hashable:
+def _hashable(label: Hashable) -> Hashable:
     try:
         hash(label)
-    except TypeError:
+    except TypeError:  # a list, say
         return repr(label)
-    return label  # type: ignore[no-any-return]  # labels have any type; `hash` has just accepted this one
+    return label
 
 
 def finetuning_at(
