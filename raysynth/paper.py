@@ -116,7 +116,7 @@ def statistics_trial(init: str, source: str, task: DownstreamTask, seed: int) ->
 
 
 def layer_norm_trial(value: float | str, task: DownstreamTask, seed: int) -> Finetune:
-    """A cell of Table 3 or 8: pre-attention layer norms set to a value and the rest random, or a baseline by its name."""
+    """A cell of Table 3 or 8: pre-attention layer norms at a value and the rest random, or a baseline by its name."""
     if isinstance(value, str):
         return Finetune(task=task, init=initialization(value, task, seed), seed=seed)
     scheme = ConstantInit(T5_SMALL, where=Family.PRE_ATTENTION_LAYER_NORM, value=value)
