@@ -1,6 +1,6 @@
 """raysynth: sweeps of synthetic pre-training for T5 on Ray.
 
-A sweep file imports its names from here. Building descriptions imports neither JAX nor Ray.
+Sweep files import their names from here. The import loads neither JAX nor Ray.
 """
 
 from raysynth.downstream.rows import Split

@@ -1,4 +1,4 @@
-"""The paper's tables: which cells they hold, which of them are shared, and the printed numbers beside ours."""
+"""The paper's tables: their cells, the cells that they share, and the printed numbers beside ours."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 SWEEPS = sorted(file.stem for file in (ROOT / "sweeps").glob("*.py"))
 APPENDIX = ROOT.parent / "shared" / "paper" / "appendix.txt"
 NUMBERS = {"table4": 27, "table5": 64, "table6": 144, "table7": 180, "table8": 90, "table9": 24}
-"""Fine-tunings of each table of the appendix, counted cell by cell."""
+"""Number of fine-tunings of each table of the appendix, counted cell by cell."""
 
 
 def sweep(name):
@@ -50,7 +50,7 @@ def test_the_appendix_holds_529_fine_tunes_of_which_318_are_distinct():
     assert sum(artifact.task.num_steps for artifact in everything) == 89_800_000
     assert sum(artifact.task.num_steps for artifact in set(everything)) == 53_400_000
     pretrains = [artifact for artifact in in_order(list(everything)) if isinstance(artifact, Pretrain)]
-    assert len([one for one in pretrains if one.source_name != "wiki_10k"]) == 19
+    assert len([pretrain for pretrain in pretrains if pretrain.source_name != "wiki_10k"]) == 19
 
 
 @pytest.mark.parametrize(("part", "whole"), [("table1", "table6"), ("table2", "table5"), ("table3", "table8")])
@@ -59,23 +59,25 @@ def test_the_main_papers_tables_are_parts_of_the_appendixs(part, whole):
 
 
 def test_every_seed_has_its_own_data_and_pre_training():
-    sources = [source for one in finetunes("table6") for source in one.init.sources if isinstance(source, Pretrain)]
+    sources = [
+        source for finetune in finetunes("table6") for source in finetune.init.sources if isinstance(source, Pretrain)
+    ]
     lime = {source for source in sources if source.source_name == "lime"}
     assert len(lime) == len({source.data for source in lime}) == 5
     assert all(source.seed == source.data.seed for source in lime)
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_the_docstring_tells_the_numbers_of_the_grid(name):
+def test_the_docstring_has_the_numbers_of_the_grid(name):
     artifacts = in_order(finetunes(name))
     docstring = (ROOT / "sweeps" / f"{name}.py").read_text().split('"""')[1]
-    assert re.search(rf"\b{sum(isinstance(one, Finetune) for one in artifacts)} fine-tun", docstring)
-    pretrains = sum(isinstance(one, Pretrain) for one in artifacts)
+    assert re.search(rf"\b{sum(isinstance(artifact, Finetune) for artifact in artifacts)} fine-tun", docstring)
+    pretrains = sum(isinstance(artifact, Pretrain) for artifact in artifacts)
     assert re.search(rf"\b{pretrains} pre-trainings", docstring) or (pretrains == 0 and "Trials:" in docstring)
     if name != "quickstart":
-        steps = sum(one.task.num_steps for one in artifacts if isinstance(one, Finetune))
-        told = f"{steps / 1e6:.1f} M" if steps > 1e6 else f"{steps:,}"
-        assert f"{told} steps of fine-tuning" in docstring
+        steps = sum(artifact.task.num_steps for artifact in artifacts if isinstance(artifact, Finetune))
+        number = f"{steps / 1e6:.1f} M" if steps > 1e6 else f"{steps:,}"
+        assert f"{number} steps of fine-tuning" in docstring
     for heading in ("Table:", "Varies:", "Trials:", "Cost:", "Command:"):
         assert heading in docstring
 
@@ -84,9 +86,9 @@ def test_the_docstring_tells_the_numbers_of_the_grid(name):
 @pytest.mark.parametrize("name", SWEEPS)
 def test_plan_of_an_empty_store_prints_the_totals(name, tmp_path):
     steps = sum(
-        one.num_steps if isinstance(one, Pretrain) else one.task.num_steps
-        for one in in_order(finetunes(name))
-        if isinstance(one, Pretrain | Finetune)
+        artifact.num_steps if isinstance(artifact, Pretrain) else artifact.task.num_steps
+        for artifact in in_order(finetunes(name))
+        if isinstance(artifact, Pretrain | Finetune)
     )
     command = [sys.executable, str(ROOT / "sweeps" / f"{name}.py"), "plan", "--store", str(tmp_path)]
     plan = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -103,14 +105,14 @@ RECIPES = {
     "Code Trans.": (3e-3, 32, 1024, 1024, 1024, 150_000, 10_000, Best("token_accuracy")),
     "Retrosyn.": (3e-3, 128, 256, 256, 256, 400_000, 10_000, Best("token_accuracy")),
 }
-"""Appendices B and D.3, copied by hand."""
+"""The recipes of Appendices B and D.3, copied by hand."""
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_fine_tuning_recipes_are_the_appendixs(name):
     task = TASKS[name]
-    told = (task.learning_rate, task.batch_size, task.input_length, task.target_length, task.decode_length)
-    assert (*told, task.num_steps, task.eval_every, task.selection) == RECIPES[name]
+    sizes = (task.batch_size, task.input_length, task.target_length, task.decode_length)
+    assert (task.learning_rate, *sizes, task.num_steps, task.eval_every, task.selection) == RECIPES[name]
 
 
 @pytest.mark.parametrize("source", ["LIME", "Dyck", "Nonsense Summary", "Set", "Identity", "Wiki 10K", "search"])
@@ -146,13 +148,14 @@ def test_printed_cells_stand_in_the_appendix(table):
 
 def test_every_printed_cell_has_a_place_in_its_sweep():
     for name in NUMBERS:
-        one = sweep(name)
-        statuses = {artifact: Status(state=State.NEW) for artifact in in_order([cell.artifact for cell in one.cells()])}
-        text = "".join(as_markdown(*render(table, one.cells(), statuses)) for table in one.tables)
-        cells = read_printed(name)
+        table_sweep = sweep(name)
+        cells = table_sweep.cells()
+        statuses = {artifact: Status(state=State.NEW) for artifact in in_order([cell.artifact for cell in cells])}
+        text = "".join(as_markdown(*render(table, cells, statuses)) for table in table_sweep.tables)
+        printed_cells = read_printed(name)
         if name == "table5":
-            cells |= read_printed("table5_baselines")
-        for cell in cells.values():
+            printed_cells |= read_printed("table5_baselines")
+        for cell in printed_cells.values():
             assert "/".join(f"{value:.1f}" for value in cell.values) in text, (name, cell)
 
 
@@ -162,12 +165,11 @@ def record(scores):
 
 
 def test_a_report_of_known_numbers():
-    """Table 6 with two tasks known: means, SDs, averages and gaps worked out by hand."""
-    one = sweep("table6")
-    one.grids = [
-        (trial, {**axes, "task": {name: TASKS[name] for name in ("CNNDM-10K", "MTOP")}}) for trial, axes in one.grids
-    ]
-    cells = one.cells()
+    """Table 6 with results of two tasks: means, SDs, averages and gaps worked out by hand."""
+    table6 = sweep("table6")
+    tasks = {name: TASKS[name] for name in ("CNNDM-10K", "MTOP")}
+    table6.grids = [(trial, {**axes, "task": tasks}) for trial, axes in table6.grids]
+    cells = table6.cells()
     statuses = {artifact: Status(state=State.NEW) for artifact in in_order([cell.artifact for cell in cells])}
     rouge = {"Random Init": 0.19, "Pre-trained T5": 0.36, "Set": 0.33}
     match = {"Random Init": 0.40, "Pre-trained T5": 0.80, "Set": 0.70}
@@ -179,16 +181,16 @@ def test_a_report_of_known_numbers():
                 statuses[cell.artifact] = record({"exact_match": match[source] + shift, "token_f1": 0.9})
             else:
                 statuses[cell.artifact] = record({"rouge1": rouge[source] + shift})
-    header, rows = render(one.tables[0], cells, statuses)
+    header, rows = render(table6.tables[0], cells, statuses)
     assert header == ["source", "CNNDM-10K ROUGE-1", "MTOP EM/F1", "average", "gap closed"]
-    told = {row[0]: (row, rows[place + 1]) for place, row in enumerate(rows) if row[0] != "  paper"}
-    ours, paper = told["Set"]
+    by_source = {row[0]: (row, rows[index + 1]) for index, row in enumerate(rows) if row[0] != "  paper"}
+    ours, paper = by_source["Set"]
     # The printed cells are 32.8 (0.5) and 71.7/93.7 (0.9/0.2).
     assert ours == ["Set", "33.0\n(1.0)\n+0.4 SD\n3 of 5", "70.0/90.0\n(1.0/0.0)\n-1.9 SD\n3 of 5", "51.5", "77 %"]
     assert paper == ["  paper", "32.8\n(0.5)", "71.7/93.7\n(0.9/0.2)", "", ""]
-    assert told["Pre-trained T5"][0][-2:] == ["58.0", "100 %"]
-    assert told["Random Init"][0][-2:] == ["29.5", "0 %"]
-    assert told["LIME"][0][1:] == ["(data)", "(data)", "-", "-"]
+    assert by_source["Pre-trained T5"][0][-2:] == ["58.0", "100 %"]
+    assert by_source["Random Init"][0][-2:] == ["29.5", "0 %"]
+    assert by_source["LIME"][0][1:] == ["(data)", "(data)", "-", "-"]
 
 
 def test_the_ten_schemes_of_table_5_are_those_of_the_file():
@@ -203,15 +205,15 @@ import sys
 from raysynth import Sweep
 sys.path.insert(0, sys.argv.pop(1))
 chosen = {}
-for table, wanted in {
+for table, values in {
     "learning_rate": [0.003], "table1": ["Dyck", "Nonsense Summary", "Wiki 10K"], "table4": ["LIME"],
     "table5": ["Across Layers Scale", "MLP Per Param Scale"], "table7": ["Per Param Mean/SD"], "table8": [0.4],
     "table9": ["Set"],
 }.items():
     cells = __import__(table).sweep.cells()
-    for value in wanted:
-        # The last column that is not the first task's, so that every task comes up.
-        cell = [one for one in cells if value in one.fields.values()][-1]
+    for value in values:
+        # The last column is not the first task's, so that every task is covered.
+        cell = [cell for cell in cells if value in cell.fields.values()][-1]
         chosen[f"{table} {value} {cell.fields['task']}"] = cell.artifact
 sweep = Sweep(name="rehearsal", claim="cells of every table")
 sweep.add(lambda cell, seed: cell, cell=chosen, seed=[0])
@@ -222,7 +224,10 @@ sweep.main()
 
 @pytest.fixture(scope="module")
 def environment(shared, tmp_path_factory):
-    """Where the real files are; CNN/DailyMail's at hand have no test split, so that is made of the validation one."""
+    """Environment variables with the places of the real files.
+
+    Our copy of CNN/DailyMail has no test split, so the validation split takes its place.
+    """
     data = shared / "data"
     cnndm, wiki = tmp_path_factory.mktemp("cnndm"), tmp_path_factory.mktemp("wiki")
     for split, file in (("train", "train"), ("validation", "validation"), ("test", "validation")):
@@ -278,12 +283,12 @@ import sys
 from raysynth import Sweep
 sys.path.insert(0, sys.argv.pop(1))
 from beyond import sweep as whole
-wanted = {
+chosen_fields = {
     ("18_tasks", "full"), ("set", "mean/SD of the small model"), ("set", "attention mean/SD, MLP mean/SD of identity"),
 }
 chosen = {" ".join(map(str, cell.fields.values())): cell.artifact for cell in whole.cells()
-          if (cell.fields["synthetic"], cell.fields["init"]) in wanted and cell.fields["seed"] == 0}
-assert len(chosen) == len(wanted)
+          if (cell.fields["synthetic"], cell.fields["init"]) in chosen_fields and cell.fields["seed"] == 0}
+assert len(chosen) == len(chosen_fields)
 sweep = Sweep(name="rehearsal", claim="cells beyond the paper")
 sweep.add(lambda cell, seed: cell, cell=chosen, seed=[0])
 sweep.table(title="t", rows=("cell",))

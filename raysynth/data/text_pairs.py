@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from raysynth.data.locations import location
 from raysynth.data.shard_files import MANIFEST, list_files, parquet, write
-from raysynth.downstream.rows import SPLITS, BadRow, BadRows, Pair, Split, refuse
+from raysynth.downstream.rows import BadRow, BadRows, Pair, Split, refuse
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextDataset, TrainedVocabulary
 from raysynth.specs.identity import name
@@ -82,14 +82,14 @@ def encode(dataset: TextDataset, location: str | None, bad_row: BadRow = refuse)
 def _chosen(dataset: TextDataset, splits: Texts, location: str | None) -> Texts:
     """The subsets that the description asks for of what the files hold."""
     if "validation" not in splits and "train" in splits and dataset.num_held_out is not None:
-        pairs = _shuffled(splits["train"], [dataset.seed, len(SPLITS)])
+        pairs = _shuffled(splits["train"], [dataset.seed, len(Split)])
         if dataset.num_held_out >= len(pairs):
             raise InputError(
                 f"{dataset.name} train has {len(pairs)} examples, {dataset.num_held_out} were to be held out"
             )
         splits = splits | {"validation": pairs[: dataset.num_held_out], "train": pairs[dataset.num_held_out :]}
     sizes = {"train": dataset.num_train, "validation": dataset.num_validation, "test": dataset.num_test}
-    needed = SPLITS if dataset.scored is Split.TEST else ("train", "validation")
+    needed = tuple(Split) if dataset.scored is Split.TEST else ("train", "validation")
     texts = {}
     for index, split in enumerate(needed):
         if split not in splits:

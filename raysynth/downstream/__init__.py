@@ -1,1 +1,1 @@
-"""Downstream tasks: their files, one module a data set, and their metrics."""
+"""Downstream tasks: readers of their files, with one module per data set, downloads, and test metrics."""

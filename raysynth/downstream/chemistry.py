@@ -1,15 +1,15 @@
-"""Molecules as RDKit reads them; RDKit comes with the extra `chemistry` and is loaded only where it is used."""
+"""Canonical SMILES from RDKit, which comes with the extra `chemistry` and is imported on first use."""
 
 from functools import lru_cache
-from typing import Any
+from types import ModuleType
 
 from raysynth.errors import InputError
 
 
 def canonical_smiles(smiles: str) -> str | None:
-    """RDKit's canonical form of molecules joined by dots, without atom mapping; None where it can read none.
+    """RDKit's canonical form of molecules that are joined by dots, without atom mapping; None if RDKit rejects them.
 
-    Raises `InputError` where RDKit is not installed.
+    Raises `InputError` if RDKit is not installed.
     """
     chemistry = rdkit()
     molecule = chemistry.MolFromSmiles(smiles) if smiles.strip() else None
@@ -17,16 +17,17 @@ def canonical_smiles(smiles: str) -> str | None:
         return None
     for atom in molecule.GetAtoms():
         atom.SetAtomMapNum(0)
-    # Once more, since the order of atoms in the first form may still follow the mapping.
-    return chemistry.CanonSmiles(chemistry.MolToSmiles(molecule))
+    # Canonicalize the output once more: its order of atoms may still depend on the mapping.
+    return str(chemistry.CanonSmiles(chemistry.MolToSmiles(molecule)))
 
 
 @lru_cache(maxsize=1)
-def rdkit() -> Any:
-    """RDKit's `Chem` with its warnings turned off; raises `InputError` where it is not installed."""
+def rdkit() -> ModuleType:
+    """RDKit's module `Chem`, with RDKit's warnings turned off; raises `InputError` if RDKit is not installed."""
     try:
-        from rdkit import Chem, RDLogger
+        from rdkit import Chem, rdBase
     except ImportError:
         raise InputError("RDKit is needed to read molecules: pip install 'raysynth[chemistry]'") from None
-    RDLogger.DisableLog("rdApp.*")
-    return Chem
+    rdBase.DisableLog("rdApp.*")
+    chemistry: ModuleType = Chem
+    return chemistry

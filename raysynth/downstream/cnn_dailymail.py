@@ -8,25 +8,25 @@ from functools import partial
 from pathlib import Path
 
 from raysynth.downstream.rows import (
-    READY,
+    SOURCE_TARGET_FORMATS,
     BadRow,
-    Form,
+    FileFormat,
     Pair,
     Row,
-    comma_separated,
-    json_lines,
-    lines,
-    parquet,
+    csv_rows,
+    json_rows,
+    line_rows,
+    parquet_rows,
     read_splits,
-    ready_record,
     refuse,
+    source_target_record,
 )
 from raysynth.errors import InputError
 from raysynth.fields import choose, spec
 
 
 class LetterCase(StrEnum):
-    """What becomes of capital letters."""
+    """The case of the letters in sources and targets."""
 
     LOWER = "lower"
     AS_WRITTEN = "as_written"
@@ -34,35 +34,42 @@ class LetterCase(StrEnum):
 
 @spec
 class CNNDailyMail:
-    """News articles and their highlights, as `summarize: ARTICLE` and the highlights in one line (Appendix D.2).
+    """Sources `summarize: ARTICLE` and the article's highlights on one line as targets (Appendix D.2).
 
-    Read are tables with the columns `article` and `highlights` among others in any order (`train.csv`, or Hugging
-    Face's `train-*.parquet`), and the first release's `.story` files, in folders named after the splits or listed by
-    the SHA-1 of their addresses in `all_{train,val,test}.txt`.
+    Reads two kinds of files:
+
+    - tables with the columns `article` and `highlights`, among others and in any order: `train.csv`, `train.jsonl`, or
+      Hugging Face's `train-*.parquet`;
+    - the `.story` files of the first release, either in one folder per split (`train/*.story`) or anywhere below the
+      folder. In the latter case `all_{train,val,test}.txt` lists the address of each story, one per line, and a story's
+      file name is the SHA-1 of its address.
     """
 
     letter_case: LetterCase = LetterCase.LOWER
-    """D.2's example is in lower case, as the data were before their version 3.0.0."""
+    """The example in Appendix D.2 is in lower case, like the data before their version 3.0.0."""
 
     def __post_init__(self) -> None:
         choose(self, "letter_case", LetterCase)
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
-        """Pairs by split; see the module."""
+        """Read the pairs of each split; see `raysynth.downstream.rows`."""
         listed = partial(_listed_stories, root=Path(location or "."))
-        forms = [
-            Form("{}.csv", comma_separated, self._pair),
-            Form("{}.jsonl", json_lines, lambda row: ready_record(row) if "source" in row.record else self._pair(row)),
-            Form("{}*.parquet", parquet, self._pair),
-            Form("all_{}.txt", listed, self._pair),
-            Form("url_lists/all_{}.txt", listed, self._pair),
-            Form("{}/*.story", _story, self._pair),
-            *READY,
+        formats = [
+            FileFormat("{}.csv", csv_rows, self._pair),
+            FileFormat("{}.jsonl", json_rows, self._record_pair),
+            FileFormat("{}*.parquet", parquet_rows, self._pair),
+            FileFormat("all_{}.txt", listed, self._pair),
+            FileFormat("url_lists/all_{}.txt", listed, self._pair),
+            FileFormat("{}/*.story", _story_rows, self._pair),
+            *SOURCE_TARGET_FORMATS,
         ]
-        return read_splits("cnndm", location, forms, bad_row)
+        return read_splits("cnndm", location, formats, bad_row)
+
+    def _record_pair(self, row: Row) -> Pair:
+        return source_target_record(row) if "source" in row.record else self._pair(row)
 
     def _pair(self, row: Row) -> Pair:
-        # The highlights are apart by line ends, which T5's vocabulary has no piece for; D.2 shows spaces.
+        # Line ends separate the highlights, but T5's vocabulary has no piece for them; Appendix D.2 shows spaces.
         source, target = (re.sub(r"[\t\r\n]+", " ", row.text(field)) for field in ("article", "highlights"))
         if self.letter_case is LetterCase.LOWER:
             source, target = source.lower(), target.lower()
@@ -72,10 +79,11 @@ class CNNDailyMail:
 _SENTENCE_ENDS = (".", "!", "?", "'", "`", '"', "\u2019", "\u201d", ")")
 
 
-def _story(file: Path) -> Iterator[Row | InputError]:
-    """The article and highlights of a `.story` file, joined as the tables have them.
+def _story_rows(file: Path) -> Iterator[Row | InputError]:
+    """The one row of a `.story` file: article and highlights, joined as in the tables.
 
-    Captions and highlights without a full stop get one after a space, so that they do not run into what follows.
+    Captions and highlights that do not end like a sentence get a full stop after a space, to separate them from the
+    text that follows.
     """
     try:
         text = file.read_text("utf-8")
@@ -83,25 +91,28 @@ def _story(file: Path) -> Iterator[Row | InputError]:
         yield InputError(f"{file} cannot be read: {error.strerror}")
         return
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        yield InputError(f"{file}, line {line}: not UTF-8 at byte {error.start + 1} of the file")
+        line_number = error.object.count(b"\n", 0, error.start) + 1
+        yield InputError(f"{file}, line {line_number}: not UTF-8 at byte {error.start + 1} of the file")
         return
     paragraphs = [line.strip() for line in text.split("\n") if line.strip()]
-    first = next((place for place, line in enumerate(paragraphs) if line.startswith("@highlight")), len(paragraphs))
-    ended = [line if line.endswith(_SENTENCE_ENDS) else f"{line} ." for line in paragraphs]
-    highlights = [line for line in ended[first:] if not line.startswith("@highlight")]
-    yield Row(str(file), {"article": " ".join(ended[:first]), "highlights": "\n".join(highlights)})
+    article_end = next(
+        (index for index, line in enumerate(paragraphs) if line.startswith("@highlight")), len(paragraphs)
+    )
+    sentences = [line if line.endswith(_SENTENCE_ENDS) else f"{line} ." for line in paragraphs]
+    highlights = [line for line in sentences[article_end:] if not line.startswith("@highlight")]
+    yield Row(str(file), {"article": " ".join(sentences[:article_end]), "highlights": "\n".join(highlights)})
 
 
 def _listed_stories(file: Path, *, root: Path) -> Iterator[Row | InputError]:
-    """The stories whose addresses a list names, wherever under `root` they are."""
+    """The stories whose addresses `file` lists; their files may be anywhere under `root`."""
     stories = {story.stem: story for story in root.rglob("*.story")}
-    for row in lines(file):
+    for row in line_rows(file):
         if isinstance(row, InputError):
             yield row
             continue
-        digest = hashlib.sha1(row.record.strip().encode()).hexdigest()
+        address = row.record.strip()
+        digest = hashlib.sha1(address.encode()).hexdigest()
         if digest in stories:
-            yield from _story(stories[digest])
+            yield from _story_rows(stories[digest])
         else:
-            yield row.error(f"{digest}.story, the story of {row.record.strip()}, is not under {root}")
+            yield row.error(f"{digest}.story, the story of {address}, is not under {root}")

@@ -1,21 +1,36 @@
-"""CodeXGLUE: Java methods to C# (Appendix D.1)."""
+"""CodeXGLUE's code translation: Java methods to C# (Appendix D.1)."""
 
-from functools import partial
+from collections.abc import Iterator
+from pathlib import Path
 
-from raysynth.downstream.rows import READY, BadRow, Form, Pair, parallel_lines, read_splits, ready_record, refuse
+from raysynth.downstream.rows import (
+    SOURCE_TARGET_FORMATS,
+    BadRow,
+    FileFormat,
+    Pair,
+    Row,
+    parallel_rows,
+    read_splits,
+    refuse,
+    source_target_record,
+)
+from raysynth.errors import InputError
 from raysynth.fields import spec
 
 
 @spec
 class CodeXGLUE:
-    """Java methods with their C# translation, from CodeXGLUE's files (Appendix D.1).
+    """Java methods and their C# translations (Appendix D.1).
 
-    The folder holds `{train,valid,test}.java-cs.txt.{java,cs}` with one method a line; line n of one file
-    pairs with line n of the other.
+    Reads CodeXGLUE's files `{train,valid,test}.java-cs.txt.{java,cs}`, with one method per line; line n of the Java
+    file belongs to line n of the C# file.
     """
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
-        """Pairs by split; see the module."""
-        methods = partial(parallel_lines, suffix=".java", other_suffix=".cs")
-        forms = [Form("{}.java-cs.txt.java", methods, ready_record), *READY]
-        return read_splits("code_translation", location, forms, bad_row)
+        """Read the pairs of each split; see `raysynth.downstream.rows`."""
+        formats = [FileFormat("{}.java-cs.txt.java", _methods, source_target_record), *SOURCE_TARGET_FORMATS]
+        return read_splits("code_translation", location, formats, bad_row)
+
+
+def _methods(file: Path) -> Iterator[Row | InputError]:
+    return parallel_rows(file, suffix=".java", other_suffix=".cs")

@@ -1,7 +1,7 @@
-"""Downstream data from their publishers: one table of addresses, and downloads that go on where they were cut off.
+"""Download of downstream data from their publishers: a table of addresses, and downloads that can be resumed.
 
-A SHA-256 stands in the table only where the very file was at hand to compute it. For the others that of the first
-download is kept in `SHA256SUMS` beside the files, and whatever lies there later must have it.
+The table has the SHA-256 of a file only if we had that file to compute it. For every other file, the first download
+records its SHA-256 in `SHA256SUMS` beside the data, and later calls verify the file against it.
 """
 
 import hashlib
@@ -14,33 +14,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from raysynth.errors import InputError, Named
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """One file at its publisher."""
+    """One file on its publisher's server."""
 
     url: str
     file: str
-    """Its name in the folder of the task."""
+    """The file's name in the data folder."""
     sha256: str | None = None
     members: tuple[str, ...] = ()
-    """What is taken out of it where it is a zip archive, with folders."""
+    """Paths within a zip archive of the files to extract; empty for other files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publisher:
-    """Where a task's data come from."""
+    """The source of a task's data."""
 
     page: str
-    """The publisher's own documentation, which names the addresses."""
+    """Address of the publisher's own documentation, which names the addresses of the files."""
     licence: str
     downloads: tuple[Download, ...] = ()
     by_hand: str = ""
-    """What only a person can do, because no stable address leads to the files."""
+    """Instructions for data that have no stable addresses, so that only a person can fetch them."""
 
 
 _SQUAD = "https://rajpurkar.github.io/SQuAD-explorer"
@@ -88,10 +96,10 @@ publishers: Named[Publisher] = Named(
             page="https://github.com/xlang-ai/UnifiedSKG",
             licence="of the official data: see https://www.microsoft.com/en-us/download/details.aspx?id=52763",
             by_hand=(
-                "WebQSP's official files have neither triples nor s-expressions. The paper took those of UnifiedSKG, "
-                "which are in a folder of Google Drive without stable addresses: open "
-                "https://drive.google.com/drive/folders/1GXigUv3MU-Sh4XiY6Wz3xVeNT_s0SuON (linked from its README), "
-                "and save WebQSP's files as train.jsonl, dev.jsonl and test.jsonl, one JSON object a line with "
+                "WebQSP's official files have neither triples nor s-expressions. The paper used UnifiedSKG's files, "
+                "which are in a Google Drive folder without stable addresses. Open "
+                "https://drive.google.com/drive/folders/1GXigUv3MU-Sh4XiY6Wz3xVeNT_s0SuON (linked from its README) "
+                "and save WebQSP's files as train.jsonl, dev.jsonl and test.jsonl, with one JSON object per line with "
                 "question, entities, kg_tuples and s_expression, or with source and target."
             ),
         ),
@@ -128,20 +136,21 @@ publishers: Named[Publisher] = Named(
         ),
     },
 )
-"""Where each data set comes from, by its name."""
+"""The publisher of each data set, by the data set's name."""
 
 SUMS = "SHA256SUMS"
-"""The file beside the data that holds their digests, in the form that `sha256sum --check` reads."""
+"""Name of the file beside the data that records their digests, in the format of `sha256sum --check`."""
 
-_ATTEMPTS = 5
-_CHUNK = 1 << 16
+_NUM_ATTEMPTS = 5
+_CHUNK_BYTES = 1 << 16
+_TIMEOUT_SECONDS = 30
 
 
 def fetch(publisher: Publisher, into: Path) -> None:
-    """Download whatever is not in the folder yet, and check all that is.
+    """Download the publisher's missing files to the folder `into`, and verify every file's digest.
 
-    Raises `InputError` for an address that does not answer, a connection that keeps breaking, and a file with another
-    digest than the publisher's or the first download's.
+    Raises `InputError` if an address does not answer, if the connection keeps breaking, or if a file's digest differs
+    from the publisher's or from that of the first download.
     """
     into.mkdir(parents=True, exist_ok=True)
     console = Console(file=sys.stderr)
@@ -150,93 +159,96 @@ def fetch(publisher: Publisher, into: Path) -> None:
         for download in publisher.downloads:
             if not (into / download.file).exists():
                 _download(download, into, progress)
-            _check(download, into)
+            _verify(download, into)
             _unpack(download, into)
 
 
 def _download(download: Download, into: Path, progress: Progress) -> None:
-    """Bring the file in as `.part`, from where an earlier call was cut off, and rename it when it is whole."""
+    """Download a file as `.part`, resuming an earlier download, and rename it once it is complete."""
     target = into / download.file
     part = target.with_name(f"{target.name}.part")
     bar = progress.add_task(download.file, total=None)
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in range(1, _NUM_ATTEMPTS + 1):
         try:
-            if _continue(download.url, part, progress, bar):
+            if _resume(download.url, part, progress, bar):
                 break
             problem = "the connection ended early"
         except urllib.error.HTTPError as error:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.exists():
                 if error.headers.get("Content-Range") == f"bytes */{part.stat().st_size}":
-                    break  # it was whole before it could be renamed
-                _forget(part)
+                    break  # an earlier call ended between download and rename
+                _delete(part)
                 continue
             raise InputError(f"{download.url}: HTTP {error.code} {error.reason}") from None
         except (OSError, http.client.HTTPException) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
-        if attempt == _ATTEMPTS:
-            have = part.stat().st_size if part.exists() else 0
+        if attempt == _NUM_ATTEMPTS:
+            num_bytes = part.stat().st_size if part.exists() else 0
             raise InputError(
-                f"{download.url}: {problem}; {have:,} bytes are kept and the same command goes on from there"
+                f"{download.url}: {problem}; {num_bytes:,} bytes are kept, run the same command again to resume"
             )
     digest = _digest(part)
     if download.sha256 not in (None, digest):
-        _forget(part)
-        raise InputError(f"{download.url}: has SHA-256 {digest}, must have {download.sha256}; nothing was kept")
+        _delete(part)
+        raise InputError(f"{download.url}: has SHA-256 {digest}, must have {download.sha256}; nothing is kept")
     part.replace(target)
-    _tag(part).unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
 
 
-def _continue(url: str, part: Path, progress: Progress, bar: object) -> bool:
-    """Append what is missing to a part; returns whether it is whole now.
+def _resume(url: str, part: Path, progress: Progress, bar: TaskID) -> bool:
+    """Append the missing bytes to a part; returns whether it is complete now.
 
-    The server is told which version the part is of, and sends everything where it has another one by now.
+    The request names the version of the part. A server that has another version by now sends the whole file.
     """
-    have = part.stat().st_size if part.exists() else 0
+    num_bytes = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "raysynth", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if _tag(part).exists():
-            headers["If-Range"] = _tag(part).read_text()
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+    if num_bytes:
+        headers["Range"] = f"bytes={num_bytes}-"
+        if _version_file(part).exists():
+            headers["If-Range"] = _version_file(part).read_text()
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-            have = 0
-            _tag(part).unlink(missing_ok=True)
+            num_bytes = 0
+            _version_file(part).unlink(missing_ok=True)
             if version := answer.headers.get("ETag") or answer.headers.get("Last-Modified"):
-                _tag(part).write_text(version)
+                _version_file(part).write_text(version)
         length = answer.headers.get("Content-Length")
-        total = None if length is None else have + int(length)
-        progress.update(bar, total=total, completed=have)  # type: ignore[arg-type]
-        with part.open("ab" if have else "wb") as file:
-            while chunk := answer.read(_CHUNK):
+        total = None if length is None else num_bytes + int(length)
+        progress.update(bar, total=total, completed=num_bytes)
+        with part.open("ab" if num_bytes else "wb") as file:
+            while chunk := answer.read(_CHUNK_BYTES):
                 file.write(chunk)
-                have += len(chunk)
-                progress.update(bar, completed=have)  # type: ignore[arg-type]
-    return total is None or have == total
+                num_bytes += len(chunk)
+                progress.update(bar, completed=num_bytes)
+    return total is None or num_bytes == total
 
 
-def _forget(part: Path) -> None:
+def _delete(part: Path) -> None:
+    """Delete a part and the record of its version."""
     part.unlink()
-    _tag(part).unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
 
 
-def _tag(part: Path) -> Path:
-    """Where the version is noted that a part is of."""
+def _version_file(part: Path) -> Path:
+    """The file that records which version of the publisher's file a part belongs to."""
     return part.with_name(f"{part.name}.version")
 
 
-def _check(download: Download, into: Path) -> None:
-    """Hold a file against the publisher's digest or the first one seen, which is noted."""
+def _verify(download: Download, into: Path) -> None:
+    """Verify a file against the publisher's digest, or else against the first one seen, which is recorded."""
     sums = into / SUMS
-    known = dict(reversed(line.split("  ", 1)) for line in sums.read_text().splitlines()) if sums.exists() else {}
-    digest, expected = _digest(into / download.file), download.sha256 or known.get(download.file)
+    recorded = {}
+    if sums.exists():
+        recorded = {file: digest for digest, file in (line.split("  ", 1) for line in sums.read_text().splitlines())}
+    digest, expected = _digest(into / download.file), download.sha256 or recorded.get(download.file)
     if expected not in (None, digest):
-        origin = "the publisher's" if download.sha256 else f"{sums}'s"
+        origin = "from the publisher" if download.sha256 else f"in {sums}"
         raise InputError(
-            f"{into / download.file}: has SHA-256 {digest}, not {origin} {expected}; delete it to fetch it again"
+            f"{into / download.file}: has SHA-256 {digest}, not {expected} {origin}; delete it to fetch it again"
         )
-    if known.get(download.file) != digest:
-        known[download.file] = digest
-        sums.write_text("".join(f"{digest}  {file}\n" for file, digest in known.items()))
+    if recorded.get(download.file) != digest:
+        recorded[download.file] = digest
+        sums.write_text("".join(f"{digest}  {file}\n" for file, digest in recorded.items()))
 
 
 def _digest(file: Path) -> str:
@@ -245,7 +257,7 @@ def _digest(file: Path) -> str:
 
 
 def _unpack(download: Download, into: Path) -> None:
-    """Take the wanted members out of an archive."""
+    """Extract the members of an archive that are not there yet."""
     if not download.members:
         return
     try:
@@ -254,4 +266,4 @@ def _unpack(download: Download, into: Path) -> None:
                 if not (into / member).exists():
                     archive.extract(member, into)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{into / download.file}: not the archive that was expected: {error}") from None
+        raise InputError(f"{into / download.file}: not the expected archive: {error}") from None

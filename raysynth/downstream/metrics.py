@@ -1,4 +1,4 @@
-"""Test metrics of downstream tasks: the mean over examples of a score of one prediction, in [0, 1]."""
+"""Test metrics of downstream tasks: means over examples of a score in [0, 1]."""
 
 import re
 import string
@@ -12,21 +12,24 @@ from raysynth.downstream.chemistry import canonical_smiles
 from raysynth.errors import InputError, Named
 
 Target = str | Sequence[str]
-"""The right answer, or several of which the one nearest to the prediction counts."""
+"""The right answer, or several; of several, the one with the best score counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A score of decoded text against its right answer."""
+    """A score of decoded text against right answers."""
 
     name: str
+    heading: str
+    """The metric's name in the headings of the paper's tables."""
     score: Callable[[str, str], float]
-    """Of one prediction and one right answer, in [0, 1]."""
+    """Scores one prediction against one right answer, in [0, 1]."""
 
     def scores(self, predictions: Sequence[str], targets: Sequence[Target]) -> list[float]:
         """The score of each prediction: the best over its right answers.
 
-        Raises `InputError` for no targets, another number of predictions or a target without any answer.
+        Raises `InputError` if there are no targets, if the numbers of predictions and targets differ, or if a target
+        has no answer.
         """
         if len(predictions) != len(targets) or not targets:
             raise InputError(
@@ -36,36 +39,36 @@ class Metric:
         if not all(answers):
             raise InputError(f"{self.name} needs at least one right answer for each prediction")
         return [
-            max(float(self.score(prediction, answer)) for answer in several)
-            for prediction, several in zip(predictions, answers, strict=True)
+            max(float(self.score(prediction, answer)) for answer in right_answers)
+            for prediction, right_answers in zip(predictions, answers, strict=True)
         ]
 
     def __call__(self, predictions: Sequence[str], targets: Sequence[Target]) -> float:
-        """The mean score; raises `InputError` as `scores` does."""
+        """The mean score over examples; raises `InputError` as `scores` does."""
         scores = self.scores(predictions, targets)
         return sum(scores) / len(scores)
 
 
-def same(prediction: str, target: str) -> bool:
-    """Whether two texts are equal but for white space at their ends; so does CodeXGLUE's evaluator count."""
+def same_text(prediction: str, target: str) -> bool:
+    """Whether two texts are equal apart from white space at their ends, as in CodeXGLUE's evaluator."""
     return prediction.strip() == target.strip()
 
 
 def token_f1(prediction: str, target: str) -> float:
-    """F1 of the two texts' words as bags, 0 where they share none; words are what white space separates.
+    """F1 of the words of two texts as multisets; 0 if they share no word. White space separates words.
 
-    The paper scored MTOP and WebQSP with T5's question-answering F1 on texts as they are, without SQuAD's
-    normalization (`semantic_parsing_metrics` in its code).
+    The paper scored MTOP and WebQSP with T5's question-answering F1 but without SQuAD's normalization
+    (`semantic_parsing_metrics` in its code).
     """
-    ours, theirs = prediction.split(), target.split()
-    shared = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
+    predicted, expected = prediction.split(), target.split()
+    num_shared = sum((Counter(predicted) & Counter(expected)).values())
+    return 2 * num_shared / (len(predicted) + len(expected)) if num_shared else 0.0
 
 
 def squad_normalized(text: str) -> str:
-    """A text as SQuAD's official evaluation (version 1.1) compares it.
+    """Normalize a text as SQuAD's official evaluation (version 1.1) does before comparison.
 
-    Lower case, without ASCII punctuation, without the words a, an and the, with single spaces.
+    The result is in lower case, without ASCII punctuation, without the words a, an and the, with single spaces.
     """
     text = text.lower().translate(_WITHOUT_PUNCTUATION)
     return " ".join(_ARTICLE.sub(" ", text).split())
@@ -75,12 +78,22 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
-def rouge1(prediction: str, target: str) -> float:
-    """F1 of unigrams as `rouge-score` counts them with T5's settings: no stemming, letters and digits only.
+def squad_same_text(prediction: str, target: str) -> bool:
+    """Whether two texts are equal after SQuAD's normalization."""
+    return squad_normalized(prediction) == squad_normalized(target)
 
-    T5 reports the median of a bootstrap over examples, which is random; `Metric` takes the mean, which that estimates.
+
+def squad_f1(prediction: str, target: str) -> float:
+    """F1 of the words of two texts after SQuAD's normalization."""
+    return token_f1(squad_normalized(prediction), squad_normalized(target))
+
+
+def rouge1(prediction: str, target: str) -> float:
+    """Unigram F1 from the package `rouge-score` with T5's settings: no stemming, only letters and digits count.
+
+    T5 reports the median of a random bootstrap over examples. `Metric` reports the mean, which that median estimates.
     """
-    return _rouge_scorer().score(target, prediction)["rouge1"].fmeasure
+    return float(_rouge_scorer().score(target, prediction)["rouge1"].fmeasure)
 
 
 @cache
@@ -91,14 +104,14 @@ def _rouge_scorer() -> Any:
 
 
 def same_molecules(prediction: str, target: str) -> bool:
-    """Whether two SMILES are equal, or are the same molecules to RDKit; the paper compared strings."""
-    if same(prediction, target):
+    """Whether two SMILES are equal or RDKit gives them one canonical form; the paper compared only the strings."""
+    if same_text(prediction, target):
         return True
     canonical = canonical_smiles(prediction)
     return canonical is not None and canonical == canonical_smiles(target)
 
 
-exact_match = Metric(name="exact_match", score=same)
+exact_match = Metric(name="exact_match", heading="EM", score=same_text)
 
 metrics: Named[Metric] = Named(
     "metric",
@@ -106,31 +119,25 @@ metrics: Named[Metric] = Named(
         metric.name: metric
         for metric in (
             exact_match,
-            Metric(name="token_f1", score=token_f1),
-            Metric(name="squad_exact_match", score=lambda one, other: squad_normalized(one) == squad_normalized(other)),
-            Metric(name="squad_f1", score=lambda one, other: token_f1(squad_normalized(one), squad_normalized(other))),
-            Metric(name="rouge1", score=rouge1),
-            Metric(name="canonical_smiles_match", score=same_molecules),
+            Metric(name="token_f1", heading="F1", score=token_f1),
+            Metric(name="squad_exact_match", heading="EM", score=squad_same_text),
+            Metric(name="squad_f1", heading="F1", score=squad_f1),
+            Metric(name="rouge1", heading="ROUGE-1", score=rouge1),
+            Metric(name="canonical_smiles_match", heading="EM", score=same_molecules),
         )
     },
 )
-"""Metrics of decoded text by name."""
+"""The metrics of decoded text by name."""
+
+METRICS: tuple[str, ...] = ("token_accuracy", *metrics)
+"""The names of all metrics; `token_accuracy` is teacher-forced, the others score decoded text."""
 
 
 def token_accuracy(correct: float, weight: float) -> float:
-    """The share of target tokens, `weight` in number, that were right, in [0, 1]; raises `InputError` for none."""
+    """The share of the `weight` target tokens that were predicted right, in [0, 1].
+
+    Raises `InputError` if there are no target tokens.
+    """
     if not weight > 0 or not 0 <= correct <= weight:
         raise InputError(f"token_accuracy needs 0 <= correct <= weight and weight > 0, got {correct} and {weight}")
     return float(correct / weight)
-
-
-METRICS = (
-    "token_accuracy",
-    "exact_match",
-    "token_f1",
-    "squad_exact_match",
-    "squad_f1",
-    "rouge1",
-    "canonical_smiles_match",
-)
-"""Metrics of a downstream task; `token_accuracy` is teacher-forced, the others score decoded text."""

@@ -4,17 +4,17 @@ import json
 import re
 
 from raysynth.downstream.rows import (
-    READY,
+    SOURCE_TARGET_FORMATS,
     BadRow,
-    Form,
+    FileFormat,
     Pair,
     Row,
-    json_lines,
+    json_rows,
     read_splits,
-    ready_columns,
-    ready_record,
     refuse,
-    tab_separated,
+    source_target_columns,
+    source_target_record,
+    tab_separated_rows,
 )
 from raysynth.fields import spec
 
@@ -23,35 +23,39 @@ from raysynth.fields import spec
 class MTOP:
     """Requests to an assistant and their logical forms (Appendix D.2).
 
-    Read are the official files of eight tab-separated columns (`en/train.txt`), and JSON lines with `question` and
-    `logical_form` (`json/train.json`), with or without `tokenized_question`.
+    Reads the official files with eight tab-separated columns (`en/train.txt`), and files with one JSON object per line
+    with the fields `question`, `logical_form` and, optionally, `tokenized_question` (`json/train.json`). Either may lie
+    in the folder itself.
     """
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
-        """Pairs by split; see the module."""
-        tables = [Form(pattern, tab_separated, _mtop_columns) for pattern in ("en/{}.txt", "{}.txt", "{}.tsv")]
-        records = [
-            Form(pattern, json_lines, _mtop_record)
-            for pattern in ("json/{}.json", "{}.json", "json/{}.jsonl", "{}.jsonl")
+        """Read the pairs of each split; see `raysynth.downstream.rows`."""
+        formats = [
+            *(FileFormat(path, tab_separated_rows, _columns_pair) for path in ("en/{}.txt", "{}.txt", "{}.tsv")),
+            *(
+                FileFormat(path, json_rows, _record_pair)
+                for path in ("json/{}.json", "{}.json", "json/{}.jsonl", "{}.jsonl")
+            ),
+            *SOURCE_TARGET_FORMATS,
         ]
-        return read_splits("mtop", location, [*tables, *records, *READY], bad_row)
+        return read_splits("mtop", location, formats, bad_row)
 
 
-def _mtop_columns(row: Row) -> Pair | None:
+def _columns_pair(row: Row) -> Pair | None:
     if len(row.record) == 2:
-        return ready_columns(row)
+        return source_target_columns(row)
     if len(row.record) != 8:
         raise row.error(
             f"has {len(row.record)} tab-separated columns, must have 8 (as MTOP's own files) or 2 (source, target)"
         )
     names = ("question", "logical_form", "tokenized_question")
     columns = (row.record[3], row.record[6], row.record[7])
-    return _mtop_record(Row(row.place, dict(zip(names, columns, strict=True))))
+    return _record_pair(Row(row.place, dict(zip(names, columns, strict=True))))
 
 
-def _mtop_record(row: Row) -> Pair:
+def _record_pair(row: Row) -> Pair:
     if "source" in row.record:
-        return ready_record(row)
+        return source_target_record(row)
     utterance = mtop_words(row.text("question"))
     if "tokenized_question" in row.record:
         tokens = row.text("tokenized_question")
@@ -63,17 +67,17 @@ def _mtop_record(row: Row) -> Pair:
 
 
 def mtop_words(question: str) -> str:
-    """The utterance as MTOP's own tokens with spaces between them, which are what the logical forms quote.
+    """Split an utterance into MTOP's tokens, which the logical forms quote, and join them with spaces.
 
-    This rule gives back the published tokens of all 500 test utterances at hand, and words in which all but one of the
-    32,905 innermost phrases in the forms at hand occur.
+    The rule reproduces the published tokens of all 500 test utterances. Its words contain all but one of the 32,905
+    innermost phrases of the logical forms in our copy of the data.
     """
     return " ".join(_MTOP_WORD.findall(question))
 
 
 _MTOP_WORD = re.compile(
     r"\d+(?=[ap]m\b(?!\.\w))"  # 8pm is two words, 8.15am is one
-    r"|(?<=[^\W\d])['\u2019]s\b"  # news's is two words, don't and 80 are one
+    r"|(?<=[^\W\d])['\u2019]s\b"  # news's is two words, don't is one
     r"|[\w\u0300-\u036f]+(?:(?:\.|['\u2019](?!s\b))\w+)*"
     r"|[^\w\s]",
     re.IGNORECASE,
@@ -97,4 +101,7 @@ MTOP_INTENTS = (
     "| IN:CANCEL: MESSAGE, CALL | IN:REWIND: MUSIC | IN:REPEAT: ALL_MUSIC, ALL_OFF_MUSIC | IN:FAST: FORWARD_MUSIC "
     "| IN:DISLIKE: MUSIC | IN:DISPREFER: | IN:HELP: REMINDER | IN:FOLLOW: MUSIC"
 )
-"""D.2's structured knowledge, the same for every example: the outermost intents of the training forms by first word."""
+"""Appendix D.2's structured knowledge, the same for every example.
+
+It lists the outermost intents of the training split's logical forms, grouped by their first word.
+"""

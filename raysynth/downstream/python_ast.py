@@ -1,4 +1,4 @@
-"""A downstream task that every machine has: statements of Python's own library and their syntax trees."""
+"""Python AST, a downstream task that needs no download: statements of the standard library to their syntax trees."""
 
 import ast
 import hashlib
@@ -9,29 +9,30 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from raysynth.downstream.rows import SPLITS, BadRow, Pair, content, refuse
+from raysynth.downstream.rows import BadRow, Pair, Split, read_bytes, refuse
 from raysynth.errors import InputError
 from raysynth.fields import spec, whole
 
 
 @spec
 class PythonAST:
-    """The statements of the machine's own Python standard library, each with its syntax tree as an S-expression.
+    """Statements of this machine's Python standard library, each with its syntax tree as an S-expression.
 
-    A pair's source is a simple statement (one without a body of its own) that stands on one line, as written there; its
-    target is `s_expression` of it. Both are printable ASCII. Lone strings (docstrings) are left out, and so is every
-    repetition of a source. A pair's place in the order, and with it its split, comes from the SHA-256 of its source:
-    first hex digit 0 is test, 1 is validation, the other fourteen sixteenths are train. No split shares a source.
+    The source of a pair is a simple statement (one without a body of its own) that stands on one line, as written; the
+    target is its `s_expression`. Both are printable ASCII. Docstrings and other statements that are just a constant are
+    left out, and so is every repetition of a source. The SHA-256 of a source decides the pair's position and split: a
+    first hex digit of 0 means test, 1 means validation, and the other fourteen mean train. No split shares a source
+    with another.
 
-    Read are the modules and packages in `sys.stdlib_module_names` without the tests in them and without `OPTIONAL`,
-    which some distributions of Python leave out. So one release of Python gives the same pairs on every machine whose
-    distribution left the library as it was; 3.11.2 and 3.11.7 give slightly different ones. Files are parsed,
-    never imported.
+    Reads the modules and packages in `sys.stdlib_module_names`, without their tests and without `OPTIONAL`, which some
+    distributions of Python leave out. One release of Python therefore gives the same pairs on every machine whose
+    distribution did not change the library. Releases differ slightly, 3.11.2 and 3.11.7 for example. Files are parsed
+    but never imported.
     """
 
     max_source_chars: int = 60
     max_target_chars: int | None = None
-    """Statements with a longer tree are left out; None keeps all."""
+    """Statements with a longer S-expression are left out; None keeps all."""
 
     def __post_init__(self) -> None:
         whole(self, "max_source_chars")
@@ -39,10 +40,10 @@ class PythonAST:
             whole(self, "max_target_chars")
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
-        """Pairs by split, from the standard library or from the Python files under `location`.
+        """Read the pairs of each split from the standard library, or from the Python files under `location`.
 
-        Raises `InputError` where no statement is found. Files that Python cannot parse are passed over, so there are
-        no bad rows.
+        Files that Python cannot parse are skipped, so `bad_row` is never called. Raises `InputError` if there is no
+        statement.
         """
         root = Path(sysconfig.get_path("stdlib") if location is None else location)
         if not root.is_dir():
@@ -52,27 +53,27 @@ class PythonAST:
             for source, statement in _statements(file):
                 if len(source) <= self.max_source_chars:
                     statements.setdefault(source, statement)
-        splits: dict[str, list[Pair]] = {split: [] for split in SPLITS}
+        splits: dict[str, list[Pair]] = {split: [] for split in Split}
         hashes = {hashlib.sha256(source.encode()).hexdigest(): source for source in statements}
         for digest in sorted(hashes):
             target = s_expression(statements[hashes[digest]])
             if self.max_target_chars is None or len(target) <= self.max_target_chars:
-                splits[_SPLIT_OF.get(digest[0], "train")].append(Pair(hashes[digest], target))
+                splits[_SPLIT_OF.get(digest[0], Split.TRAIN)].append(Pair(hashes[digest], target))
         if not any(splits.values()):
-            raise InputError(f"python_ast found no statement of Python source under {root}")
+            raise InputError(f"python_ast: no Python statement under {root}")
         return splits
 
 
-_SPLIT_OF = {"0": "test", "1": "validation"}
+_SPLIT_OF = {"0": Split.TEST, "1": Split.VALIDATION}
 
 OPTIONAL = frozenset({"distutils", "ensurepip", "idlelib", "lib2to3", "tkinter", "turtle", "turtledemo", "venv"})
-"""Parts of the standard library that Linux distributions ship as packages of their own or not at all."""
+"""Parts of the standard library that some Linux distributions package separately or omit."""
 
 _TESTS = frozenset({"test", "tests", "site-packages", "dist-packages", "__pycache__"})
 
 
 def standard_library(root: Path) -> Iterator[Path]:
-    """The files of the standard library in `root` that `PythonAST` reads."""
+    """The files of the standard library at `root` that `PythonAST` reads."""
     for name in sorted(sys.stdlib_module_names - OPTIONAL):
         if (root / f"{name}.py").is_file():
             yield root / f"{name}.py"
@@ -108,46 +109,47 @@ _SIMPLE = (
 
 
 def _statements(file: Path) -> Iterator[tuple[str, ast.stmt]]:
-    """The one-line simple statements of a file with their text, in the order of the file."""
-    code = content(file)
+    """The one-line simple statements of a file, each with its text, in the order of the file."""
+    code = read_bytes(file)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of invalid escapes in the files read
+        warnings.simplefilter("ignore")  # about invalid escapes in the files
         try:
             tree = ast.parse(code)
         except (SyntaxError, ValueError):
             return
-    lines = code.splitlines()  # of bytes: splits where Python's parser does, unlike that of str
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
+    lines = code.splitlines()  # bytes split at the same line ends as Python's parser; str would split at more
+    stack: list[ast.AST] = [tree]
+    while stack:
+        node = stack.pop()
         if isinstance(node, _SIMPLE):
             line = lines[node.lineno - 1]
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            # Columns count UTF-8 bytes, so they fit the line as read only where it is ASCII.
+            # The parser counts columns in UTF-8 bytes; only in ASCII lines are they positions in the file's bytes.
             if node.lineno == node.end_lineno and not docstring and line.isascii():
                 source = line[node.col_offset : node.end_col_offset].decode()
                 if source.isprintable():
                     yield source, node
             continue
-        inner: list[ast.AST] = []
+        children: list[ast.AST] = []
         for name in ("body", "handlers", "cases", "orelse", "finalbody"):
-            inner += getattr(node, name, ())
-        waiting += reversed(inner)
+            children += getattr(node, name, ())
+        stack += reversed(children)
 
 
 def s_expression(node: ast.AST) -> str:
-    """The tree as an S-expression, from which it can be read back: `(Return (Name x))`.
+    """The tree as an S-expression such as `(Return (Name x))`, from which the tree can be rebuilt.
 
     A node is `(Class field ...)` with the fields in the order of the `ast` module, without `ctx`, `kind` and
-    `type_comment`. Of the fields:
+    `type_comment`. Fields are written as follows:
 
-    - an identifier and a number are bare, an operator is its bare class name, a node is in parentheses;
-    - a list is spliced in, item by item;
-    - a missing field is `-`; missing and zero fields at the end are left out;
-    - `Compare` and `Dict` alternate: operators and right sides, keys (`-` before an unpacked mapping) and values;
-    - `Lambda` has its parameters as they are written, before its body: `x`, `(default x value)`, `/`, `*`,
-      `*x`, `**x`;
-    - `Constant` has the value's `ascii`, the one place where quotes, and spaces and parentheses in them, stand.
+    - an identifier or a number as it is, an operator as its class name, a node in parentheses;
+    - a list as its items, without brackets;
+    - a missing field as `-`; missing and zero fields at the end of a node are left out;
+    - `Compare` alternates operators and right sides, `Dict` alternates keys (`-` before an unpacked mapping) and
+      values;
+    - `Lambda` has its parameters as written, before its body: `x`, `(default x value)`, `/`, `*`, `*x`, `**x`;
+    - `Constant` has the `ascii` of its value, the only field that may contain quotation marks and, between them, spaces
+      and parentheses.
     """
     return f"({' '.join([type(node).__name__, *_fields(node)])})"
 
@@ -182,10 +184,10 @@ def _item(value: object) -> str:
 
 def _parameters(arguments: ast.arguments) -> Iterator[str]:
     positional = arguments.posonlyargs + arguments.args
-    missing = len(positional) - len(arguments.defaults)
-    for place, argument in enumerate(positional):
-        yield _parameter(argument, arguments.defaults[place - missing] if place >= missing else None)
-        if place + 1 == len(arguments.posonlyargs):
+    num_required = len(positional) - len(arguments.defaults)
+    for index, argument in enumerate(positional):
+        yield _parameter(argument, arguments.defaults[index - num_required] if index >= num_required else None)
+        if index + 1 == len(arguments.posonlyargs):
             yield "/"
     if arguments.vararg:
         yield f"*{arguments.vararg.arg}"

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raysynth.downstream.chemistry import canonical_smiles, rdkit
-from raysynth.downstream.rows import READY, BadRow, Form, Pair, Row, comma_separated, lines, read_splits, refuse
+from raysynth.downstream.rows import (
+    SOURCE_TARGET_FORMATS,
+    BadRow,
+    FileFormat,
+    Pair,
+    Row,
+    csv_rows,
+    line_rows,
+    read_splits,
+    refuse,
+)
 from raysynth.errors import InputError
 from raysynth.fields import spec
 
@@ -13,23 +23,24 @@ from raysynth.fields import spec
 class USPTO50K:
     """Products of chemical reactions and the reactants that give them, as SMILES (Appendix D.2).
 
-    Read are lines `PRODUCT >> REACTANT.REACTANT` without atom mapping (`retrosynthesis-train.smi`), and tables with
-    `rxn_smiles` as `REACTANTS>>PRODUCT` (`train.csv`), whose atom mapping RDKit takes out.
+    Reads `retrosynthesis-train.smi` or `train.smi`, with one reaction `PRODUCT >> REACTANT.REACTANT` per line and no
+    atom mapping, and `train.csv` or `raw_train.csv`, with a column `rxn_smiles` of the form `REACTANTS>>PRODUCT`. RDKit
+    removes the atom mapping of the tables.
     """
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
-        """Pairs by split; see the module."""
-        forms = [
-            Form("retrosynthesis-{}.smi", lines, _reaction_line),
-            Form("{}.smi", lines, _reaction_line),
-            Form("{}.csv", _mapped_reactions, _mapped_reaction),
-            Form("raw_{}.csv", _mapped_reactions, _mapped_reaction),
-            *READY,
+        """Read the pairs of each split; see `raysynth.downstream.rows`."""
+        formats = [
+            FileFormat("retrosynthesis-{}.smi", line_rows, _unmapped_pair),
+            FileFormat("{}.smi", line_rows, _unmapped_pair),
+            FileFormat("{}.csv", _mapped_rows, _mapped_pair),
+            FileFormat("raw_{}.csv", _mapped_rows, _mapped_pair),
+            *SOURCE_TARGET_FORMATS,
         ]
-        return read_splits("retrosynthesis", location, forms, bad_row)
+        return read_splits("retrosynthesis", location, formats, bad_row)
 
 
-def _reaction_line(row: Row) -> Pair:
+def _unmapped_pair(row: Row) -> Pair:
     sides = row.record.split(">>")
     if len(sides) != 2:
         raise row.error(f"must have one '>>' between product and reactants, has {len(sides) - 1}")
@@ -37,12 +48,12 @@ def _reaction_line(row: Row) -> Pair:
     return Pair(record.text("product"), record.text("reactants"))
 
 
-def _mapped_reactions(file: Path) -> Iterator[Row | InputError]:
-    rdkit()  # its absence is no fault of a row
-    yield from comma_separated(file)
+def _mapped_rows(file: Path) -> Iterator[Row | InputError]:
+    rdkit()  # fail here if RDKit is missing, before every row counts as bad
+    yield from csv_rows(file)
 
 
-def _mapped_reaction(row: Row) -> Pair:
+def _mapped_pair(row: Row) -> Pair:
     sides = row.text("rxn_smiles").split(">")
     if len(sides) != 3:
         raise row.error(f"rxn_smiles must be REACTANTS>>PRODUCT, got {row.record['rxn_smiles']!r:.60}")

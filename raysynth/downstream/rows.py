@@ -1,4 +1,20 @@
-"""Rows of files, each with its place, so that whatever is wrong with one is told with file and line."""
+"""What the readers of downstream data share: splits, rows of files and the file formats that every task accepts.
+
+A reader is a description such as `SQuAD()`: its fields say how texts are prepared, and its method
+`read(location, bad_row)` returns the text pairs of each split that lies in the folder `location`. A reader lists the
+file formats that it accepts in order of preference. For each split it takes the files of the first format that is
+there, so the formats of two splits may differ. Splits may be named as in `SPLIT_NAMES` (`dev` for validation).
+
+Besides the formats of its own, every reader accepts pairs that are ready for the model (`SOURCE_TARGET_FORMATS`):
+
+- `train.jsonl`: one JSON object per line with the fields `source` and `target`;
+- `train.tsv` or `train.txt`: the two texts separated by a tab, with or without the header `source<TAB>target`;
+- `train.source` and `train.target`: one text per line, line n of one file with line n of the other.
+
+Text files are UTF-8. Every row knows its file and line, and errors name them. A row that cannot be read is an
+`InputError` that goes to `bad_row`, which raises it (`refuse`) or counts it. A file that cannot be read at all, an
+absent folder and a folder without any known file raise `InputError`.
+"""
 
 import csv
 import io
@@ -6,25 +22,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, NamedTuple, Protocol
 
 from raysynth.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
-
-class TextSource(Protocol):
-    """Where the text pairs of a downstream task come from."""
-
-    def read(self, location: str | None, bad_row: "BadRow") -> "dict[str, list[Pair]]":
-        """The pairs of the splits ("train", "validation", "test") that are there.
-
-        Raises `InputError` for missing or broken files; a row that cannot be read is handed to `bad_row`.
-        """
 
 
 class Split(StrEnum):
@@ -35,20 +35,21 @@ class Split(StrEnum):
     TEST = "test"
 
 
-SPLITS = ("train", "validation", "test")
-"""The splits of a text data set."""
-
-NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}
-"""How publishers call each split in the names of its files."""
+SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    Split.TRAIN: ("train",),
+    Split.VALIDATION: ("validation", "valid", "val", "dev", "eval"),
+    Split.TEST: ("test",),
+}
+"""The names that publishers give to each split in file names, in order of preference."""
 
 
 class Pair(NamedTuple):
-    """What a downstream task gives and what it asks for."""
+    """An example of a downstream task: the input text and the text that the model must produce."""
 
     source: str
     target: str
     references: tuple[str, ...] = ()
-    """All right answers where a data set has several; else empty, and the target alone is right."""
+    """All right answers if a data set has several; if empty, only the target is right."""
 
 
 class Row(NamedTuple):
@@ -57,13 +58,17 @@ class Row(NamedTuple):
     place: str
     """File and line, as errors name them."""
     record: Any
+    """The row's content: a text, a list of columns, or a mapping from field names to values."""
 
     def error(self, problem: str) -> InputError:
-        """The error that tells where the row is and what is wrong with it."""
+        """An error that names the place of the row and the problem with it."""
         return InputError(f"{self.place}: {problem}")
 
     def text(self, field: str) -> str:
-        """A field of the record without white space at its ends; raises `InputError` unless it is text."""
+        """A field of the record without white space at its ends.
+
+        Raises `InputError` if the field is missing, empty or not text.
+        """
         if field not in self.record:
             raise self.error(f"field {field!r} is missing; the row has {', '.join(map(repr, self.record)) or 'none'}")
         value = self.record[field]
@@ -75,92 +80,108 @@ class Row(NamedTuple):
 
 
 BadRow = Callable[[InputError], None]
-"""What becomes of a row that cannot be read."""
+"""A function that is called with the error of each row that cannot be read."""
 
 
 def refuse(error: InputError) -> None:
-    """The `BadRow` that ends the reading."""
+    """The `BadRow` that stops at the first bad row by raising its error."""
     raise error
 
 
 class BadRows(StrEnum):
-    """What a run does about rows that it cannot read."""
+    """What a run does with rows that it cannot read."""
 
     REFUSE = "refuse"
+    """Stop with an error."""
     SKIP = "skip"
-    """Leave them out; the data set's record counts them."""
+    """Leave them out; the record of the data set counts them."""
+
+
+class TextSource(Protocol):
+    """A reader: the source of a downstream task's text pairs."""
+
+    def read(self, location: str | None, bad_row: BadRow) -> dict[str, list[Pair]]:
+        """Read the pairs of each `Split` that `location` has, in the order of `Split`.
+
+        Passes the error of each row that cannot be read to `bad_row`. Raises `InputError` for missing or broken files.
+        """
 
 
 Rows = Callable[[Path], Iterable[Row | InputError]]
-"""The rows of a file, with an error in the place of each that is damaged."""
+"""A function that reads the rows of a file, with an error in place of each row that cannot be read."""
 
 
-class Form(NamedTuple):
-    """One of the forms in which a task's files come."""
+class FileFormat(NamedTuple):
+    """A file format that a reader accepts."""
 
     pattern: str
-    """Where a split's files are: `{}` stands for the split's name, the rest is a glob."""
+    """Path of a split's files within the folder: `{}` stands for the split's name, the rest is a glob pattern."""
     rows: Rows
     pair: Callable[[Row], Pair | None]
-    """The pair in a row, None for a header; raises `InputError` for a row that has none."""
+    """Makes the pair of a row, or None for a header; raises `InputError` for a bad row."""
 
 
-def read_splits(task: str, location: str | None, forms: Iterable[Form], bad_row: BadRow) -> dict[str, list[Pair]]:
-    """The pairs of each split that lies under `location`, from the first of the forms that it has.
+def read_splits(
+    task: str, location: str | None, formats: Iterable[FileFormat], bad_row: BadRow
+) -> dict[str, list[Pair]]:
+    """Read the pairs of each split under `location` from files of the first format that the split has.
 
-    Raises `InputError` where there is no split at all or one without a row that can be read.
+    Raises `InputError` if there is no split, or if a split has no row that can be read.
     """
     if location is None:
         raise InputError(
             f"{task} needs its files: pass --data {task}=DIR or set RAYSYNTH_DATA_{task.upper()} "
-            f"(raysynth fetch {task} --into DIR gets them, or says how)"
+            f"(raysynth fetch {task} --into DIR downloads them, or says how to get them)"
         )
-    root, forms = Path(location), list(forms)
+    root, formats = Path(location), list(formats)
     if not root.is_dir():
         raise InputError(f"{task} reads files: {root} is not a directory")
-    splits = {}
-    for split, names in NAMES.items():
-        found = (
-            (form, files) for form in forms for name in names if (files := sorted(root.glob(form.pattern.format(name))))
+    splits: dict[str, list[Pair]] = {}
+    for split, names in SPLIT_NAMES.items():
+        candidates = (
+            (form, files)
+            for form in formats
+            for name in names
+            if (files := sorted(root.glob(form.pattern.format(name))))
         )
-        form, files = next(found, (None, []))
+        form, files = next(candidates, (None, []))
         if form is not None:
             splits[split] = [pair for file in files for pair in _pairs(form.rows(file), form.pair, bad_row)]
             if not splits[split]:
-                raise InputError(f"{files[0]} holds no example that can be read")
+                raise InputError(f"{files[0]} has no row that can be read")
     if not splits:
-        tried = ", ".join(form.pattern.format("train") for form in forms)
-        raise InputError(f"{task} found none of its files under {root}; for the training split it looks for {tried}")
+        tried = ", ".join(form.pattern.format("train") for form in formats)
+        raise InputError(f"{task} has no files under {root}; for the training split it looks for {tried}")
     return splits
 
 
-def _pairs(rows: Iterable[Row | InputError], pair: Callable[[Row], Pair | None], bad_row: BadRow) -> Iterator[Pair]:
+def _pairs(rows: Iterable[Row | InputError], pair_of: Callable[[Row], Pair | None], bad_row: BadRow) -> Iterator[Pair]:
     for row in rows:
         try:
             if isinstance(row, InputError):
                 raise row
-            found = pair(row)
+            pair = pair_of(row)
         except InputError as error:
             bad_row(error)
         else:
-            if found is not None:
-                yield found
+            if pair is not None:
+                yield pair
 
 
-# -------------------------------------------------------------------------------- rows
+# -------------------------------------------------------------------------------- rows of files
 
 
-def content(file: Path) -> bytes:
-    """The bytes of a file; raises `InputError` where it cannot be read."""
+def read_bytes(file: Path) -> bytes:
+    """Read a whole file; raises `InputError` if that fails."""
     try:
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def lines(file: Path) -> Iterator[Row | InputError]:
-    """The lines of a UTF-8 file, of which none may be empty, as text."""
-    for number, line in enumerate(content(file).removesuffix(b"\n").split(b"\n"), start=1):
+def line_rows(file: Path) -> Iterator[Row | InputError]:
+    """Read a UTF-8 file; each row is one line as text. Empty lines are errors."""
+    for number, line in enumerate(read_bytes(file).removesuffix(b"\n").split(b"\n"), start=1):
         place = f"{file}, line {number}"
         try:
             text = line.removesuffix(b"\r").decode()
@@ -168,34 +189,40 @@ def lines(file: Path) -> Iterator[Row | InputError]:
             yield InputError(f"{place}: not UTF-8 at byte {error.start + 1}")
             continue
         if number == 1:
-            text = text.removeprefix("\ufeff")  # a mark that some editors put at the start of a file
+            text = text.removeprefix("\ufeff")  # the byte order mark that some editors write
         yield Row(place, text) if text.strip() else InputError(f"{place}: empty line")
 
 
-def parallel_lines(file: Path, *, suffix: str, other_suffix: str) -> Iterator[Row | InputError]:
-    """The lines of two files as records of source and target; line n of one belongs to line n of the other.
+def parallel_rows(file: Path, *, suffix: str, other_suffix: str) -> Iterator[Row | InputError]:
+    """Read two UTF-8 files; row n has line n of the first as `source` and line n of the second as `target`.
 
-    `file` ends in `suffix`, the other file in `other_suffix` instead. Raises `InputError` where one has more lines,
-    since which of them lacks its partner cannot be told.
+    `file` is the first one and ends in `suffix`; the second has `other_suffix` instead. Raises `InputError` if their
+    numbers of lines differ, because nothing tells which lines lack a partner.
     """
     other = file.with_name(file.name.removesuffix(suffix) + other_suffix)
-    sources, targets = list(lines(file)), list(lines(other))
+    sources, targets = list(line_rows(file)), list(line_rows(other))
     if len(sources) != len(targets):
-        raise InputError(f"{file} has {len(sources)} lines and {other} has {len(targets)}: each line must have its own")
+        raise InputError(
+            f"{file} has {len(sources)} lines and {other} has {len(targets)}: they must have the same number"
+        )
     for source, target in zip(sources, targets, strict=True):
-        damaged = next((row for row in (source, target) if isinstance(row, InputError)), None)
-        yield damaged or Row(source.place, {"source": source.record, "target": target.record})
+        if isinstance(source, InputError):
+            yield source
+        elif isinstance(target, InputError):
+            yield target
+        else:
+            yield Row(source.place, {"source": source.record, "target": target.record})
 
 
-def tab_separated(file: Path) -> Iterator[Row | InputError]:
-    """The lines as lists of columns; no character quotes, since tokens may be quotation marks."""
-    for row in lines(file):
+def tab_separated_rows(file: Path) -> Iterator[Row | InputError]:
+    """Read a tab-separated UTF-8 file; each row is a list of columns. Quotation marks are ordinary characters."""
+    for row in line_rows(file):
         yield row if isinstance(row, InputError) else Row(row.place, row.record.split("\t"))
 
 
-def json_lines(file: Path) -> Iterator[Row | InputError]:
-    """The lines as JSON objects."""
-    for row in lines(file):
+def json_rows(file: Path) -> Iterator[Row | InputError]:
+    """Read a file with one JSON object per line."""
+    for row in line_rows(file):
         yield row if isinstance(row, InputError) else _parsed(row)
 
 
@@ -207,9 +234,9 @@ def _parsed(row: Row) -> Row | InputError:
     return Row(row.place, record) if isinstance(record, dict) else row.error("not a JSON object")
 
 
-def json_document(file: Path) -> Any:
-    """The one JSON value that a file holds; raises `InputError` with the line where it breaks."""
-    raw = content(file)
+def read_json(file: Path) -> Any:
+    """Read a file that is one JSON value; raises `InputError` with the line of the first mistake."""
+    raw = read_bytes(file)
     try:
         return json.loads(raw)
     except UnicodeDecodeError as error:
@@ -219,10 +246,13 @@ def json_document(file: Path) -> Any:
         raise InputError(f"{file}, line {error.lineno}: broken JSON: {error.msg} at column {error.colno}") from None
 
 
-def comma_separated(file: Path) -> Iterator[Row | InputError]:
-    """The rows of a CSV file with a header, by column; a row's line is its first, fields may span several."""
-    # What is not UTF-8 goes through as lone surrogates, so that the row that holds it can be named.
-    text = content(file).removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+def csv_rows(file: Path) -> Iterator[Row | InputError]:
+    """Read a CSV file with a header; each row maps column names to texts.
+
+    Fields may span lines; the place of a row is its first line.
+    """
+    # Bytes that are not UTF-8 become lone surrogates, so that an error can name their row.
+    text = read_bytes(file).removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     while True:
@@ -237,15 +267,18 @@ def comma_separated(file: Path) -> Iterator[Row | InputError]:
         if header is None:
             header = fields
         elif len(fields) != len(header):
-            yield InputError(f"{place}: has {len(fields)} columns where the header has {len(header)}")
+            yield InputError(f"{place}: has {len(fields)} columns, the header has {len(header)}")
         elif any("\udc80" <= letter <= "\udcff" for field in fields for letter in field):
             yield InputError(f"{place}: not UTF-8")
         else:
             yield Row(place, dict(zip(header, fields, strict=True)))
 
 
-def parquet(file: Path) -> Iterator[Row | InputError]:
-    """The rows of a Parquet file, by column."""
+def parquet_rows(file: Path) -> Iterator[Row | InputError]:
+    """Read a Parquet file; each row maps column names to values."""
+    import pyarrow as pa  # only this format needs it, and `import raysynth` must stay fast
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(file)
     except (OSError, pa.ArrowInvalid) as error:
@@ -254,27 +287,31 @@ def parquet(file: Path) -> Iterator[Row | InputError]:
         yield Row(f"{file}, row {number}", record)
 
 
-# -------------------------------------------------------------------------------- source and target as they are
+# -------------------------------------------------------------------------------- pairs that are ready for the model
 
 
-def ready_record(row: Row) -> Pair:
-    """The pair of a record that has both texts."""
+def source_target_record(row: Row) -> Pair:
+    """The pair of a record with the fields `source` and `target`."""
     return Pair(row.text("source"), row.text("target"))
 
 
-def ready_columns(row: Row) -> Pair | None:
-    """The pair in two columns; a line `source<TAB>target` is a header."""
+def source_target_columns(row: Row) -> Pair | None:
+    """The pair of a row with two columns, or None for the header `source<TAB>target`."""
     if len(row.record) != 2:
         raise row.error(f"has {len(row.record)} tab-separated columns, must have 2 (source, target)")
     if row.record == ["source", "target"]:
         return None
-    return ready_record(Row(row.place, dict(zip(("source", "target"), row.record, strict=True))))
+    return source_target_record(Row(row.place, dict(zip(("source", "target"), row.record, strict=True))))
 
 
-READY = (
-    Form("{}.jsonl", json_lines, ready_record),
-    Form("{}.tsv", tab_separated, ready_columns),
-    Form("{}.txt", tab_separated, ready_columns),  # as the authors' own files are named
-    Form("{}.source", lambda file: parallel_lines(file, suffix=".source", other_suffix=".target"), ready_record),
+def _source_target_lines(file: Path) -> Iterator[Row | InputError]:
+    return parallel_rows(file, suffix=".source", other_suffix=".target")
+
+
+SOURCE_TARGET_FORMATS = (
+    FileFormat("{}.jsonl", json_rows, source_target_record),
+    FileFormat("{}.tsv", tab_separated_rows, source_target_columns),
+    FileFormat("{}.txt", tab_separated_rows, source_target_columns),  # the file names of the paper's own data
+    FileFormat("{}.source", _source_target_lines, source_target_record),
 )
-"""The forms that every task takes: source and target as the model shall see them."""
+"""The formats that every reader accepts: pairs of source and target as the model will see them."""

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raysynth.downstream.rows import (
-    READY,
+    SOURCE_TARGET_FORMATS,
     BadRow,
-    Form,
+    FileFormat,
     Pair,
     Row,
-    json_document,
-    json_lines,
+    json_rows,
+    read_json,
     read_splits,
-    ready_record,
     refuse,
+    source_target_record,
 )
 from raysynth.errors import InputError
 from raysynth.fields import spec
@@ -21,31 +21,33 @@ from raysynth.fields import spec
 
 @spec
 class WebQSP:
-    """Questions with triples of Freebase around their entities, and the s-expressions that answer them (Appendix D.2).
+    """Questions with the Freebase triples around their entities, and the s-expressions that answer them (Appendix D.2).
 
-    Read are UnifiedSKG's JSON lines with `question`, `entities`, `kg_tuples` and `s_expression` (`train.jsonl`), and
-    the official `WebQSP.train.json`. The official files have neither s-expressions nor triples: the s-expression is
-    made from the first parse's chain of relations, where that parse has no constraints, and the source has no triples.
+    Reads UnifiedSKG's `train.jsonl`, with the fields `question`, `entities`, `kg_tuples` and `s_expression`, and the
+    official `WebQSP.train.json`. The official files have neither triples nor s-expressions. Their sources therefore
+    have no triples, and their targets are s-expressions built from the relation chain of the first parse. A first parse
+    with constraints is a bad row.
     """
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
-        """Pairs by split; see the module."""
-        forms = [
-            Form("{}.jsonl", json_lines, _webqsp_record),
-            Form("webqsp_{}.jsonl", json_lines, _webqsp_record),
-            Form("WebQSP.{}*.json", _webqsp_questions, _webqsp_question),
-            Form("data/WebQSP.{}*.json", _webqsp_questions, _webqsp_question),
-            *READY,
+        """Read the pairs of each split; see `raysynth.downstream.rows`."""
+        formats = [
+            FileFormat("{}.jsonl", json_rows, _unifiedskg_pair),
+            FileFormat("webqsp_{}.jsonl", json_rows, _unifiedskg_pair),
+            FileFormat("WebQSP.{}*.json", _official_rows, _official_pair),
+            FileFormat("data/WebQSP.{}*.json", _official_rows, _official_pair),
+            *SOURCE_TARGET_FORMATS,
         ]
-        splits = read_splits("webqsp", location, forms, bad_row)
-        if "train" in splits:  # UnifiedSKG writes "null" for no s-expression, and leaves these out of training alone
+        splits = read_splits("webqsp", location, formats, bad_row)
+        if "train" in splits:
+            # UnifiedSKG writes "null" for a missing s-expression and drops those rows from the training split only.
             splits["train"] = [pair for pair in splits["train"] if pair.target != "null"]
         return splits
 
 
-def _webqsp_record(row: Row) -> Pair:
+def _unifiedskg_pair(row: Row) -> Pair:
     if "source" in row.record:
-        return ready_record(row)
+        return source_target_record(row)
     question, target = row.text("question"), row.text("s_expression")
     for field, length in (("entities", 2), ("kg_tuples", 3)):
         if field not in row.record:
@@ -57,13 +59,13 @@ def _webqsp_record(row: Row) -> Pair:
 
 
 def _with_knowledge(question: str, entities: list[list[str]], triples: list[list[str]]) -> str:
-    """Entities apart by a space and triples by a bar, as UnifiedSKG joins them."""
-    known = " ".join(f"{name}: {machine_id}" for name, machine_id in entities)
-    return f"{question} ; structured knowledge: {' | '.join([known, *map(' '.join, triples)])}"
+    """A question and its knowledge as UnifiedSKG joins them: entities by spaces, triples by bars."""
+    joined_entities = " ".join(f"{name}: {machine_id}" for name, machine_id in entities)
+    return f"{question} ; structured knowledge: {' | '.join([joined_entities, *map(' '.join, triples)])}"
 
 
-def _webqsp_questions(file: Path) -> Iterator[Row | InputError]:
-    document = json_document(file)
+def _official_rows(file: Path) -> Iterator[Row | InputError]:
+    document = read_json(file)
     questions = document.get("Questions") if isinstance(document, dict) else document
     if not isinstance(questions, list):
         raise InputError(f"{file}: must hold a list of questions or an object with the field 'Questions'")
@@ -73,7 +75,7 @@ def _webqsp_questions(file: Path) -> Iterator[Row | InputError]:
         yield Row(place, question) if isinstance(question, dict) else InputError(f"{place}: not a JSON object")
 
 
-def _webqsp_question(row: Row) -> Pair:
+def _official_pair(row: Row) -> Pair:
     question = row.text("RawQuestion")
     parses = row.record.get("Parses")
     if not isinstance(parses, list) or not parses or not isinstance(parses[0], dict):
@@ -82,9 +84,10 @@ def _webqsp_question(row: Row) -> Pair:
     relations = parse.record.get("InferentialChain")
     limits = [name for name in ("Constraints", "Order", "Time") if parse.record.get(name)]
     if limits or not relations:
+        reason = f"has {' and '.join(limits)}" if limits else "has no InferentialChain"
         raise parse.error(
-            f"{'has ' + ' and '.join(limits) if limits else 'has no InferentialChain'}, so that no s-expression can be "
-            "made of it; UnifiedSKG's train.jsonl, dev.jsonl and test.jsonl hold s_expression and kg_tuples"
+            f"{reason}, so no s-expression can be built from it; UnifiedSKG's train.jsonl, dev.jsonl and test.jsonl "
+            "have s_expression and kg_tuples"
         )
     machine_id = target = parse.text("TopicEntityMid")
     for relation in relations:

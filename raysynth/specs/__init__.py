@@ -1,1 +1,1 @@
-"""Descriptions of artifacts, and what identifies them."""
+"""Descriptions of artifacts (data sets, models and their recipes), and the names that identify them."""

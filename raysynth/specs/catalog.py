@@ -1,7 +1,7 @@
-"""The downstream tasks with their recipes, and their texts as token ids.
+"""The downstream tasks with their recipes, and the text corpora.
 
-Recipes are those of Appendices B and D.3. Where D.3 names no decode length it is the target length, and beams and
-length penalty are T5X's, as in the authors' configuration.
+Recipes come from Appendices B and D.3. If D.3 names no decode length, it is the target length. The number of beams and
+the length penalty are T5X's, as in the authors' configuration.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from raysynth.specs.finetuning import DownstreamTask
 from raysynth.specs.pretraining import Pretrained, pretrained
 from raysynth.specs.recipes import AtStep, Best
 
-# Not in the paper: data that every machine has, and settings that show the paper's effect within minutes.
-# Without dropout, as T5 1.1 was pre-trained: it slows learning down and a few hundred steps cannot overfit.
+# Not in the paper: its data are on every machine, and its settings show the paper's effect within minutes. There is no
+# dropout, as in the pre-training of T5 1.1: dropout slows learning down, and a few hundred steps cannot overfit.
 _PYTHON_AST = DownstreamTask(
     name="python_ast",
     data=TextDataset(
@@ -73,7 +73,7 @@ _MTOP = DownstreamTask(
 
 _WEBQSP = DownstreamTask(
     name="webqsp",
-    # UnifiedSKG keeps 309 of the 2,982 usable training questions apart; the official files have no validation split.
+    # The official files have no validation split; UnifiedSKG holds out 309 of the 2,982 usable training questions.
     data=TextDataset(name="webqsp", texts=WebQSP(), num_held_out=309),
     learning_rate=1e-3,  # D.3
     num_steps=50_000,  # B
@@ -96,8 +96,8 @@ _SQUAD = DownstreamTask(
     input_length=512,  # D.3
     target_length=128,  # D.3
     decode_length=128,
-    # B: the best validation metric, which has two values at each step. One checkpoint gives both here, the one with
-    # the best exact match, which Table 6 prints first.
+    # B selects by the best validation metric, but the task has two. Here one checkpoint gives both: the one with the
+    # best exact match, which Table 6 prints first.
     selection=Best("squad_exact_match"),
     metrics=("squad_exact_match", "squad_f1", "token_accuracy"),  # Table 6
 )
@@ -130,7 +130,7 @@ _RETROSYNTHESIS = DownstreamTask(
 
 
 def _sized(task: DownstreamTask, name: str, num_train: int) -> DownstreamTask:
-    """The same recipe on a training subset (Appendix F); subsets of one data set and seed are nested."""
+    """The same recipe on a subset of the training data (Appendix F); subsets of one data set and seed are nested."""
     return dataclasses.replace(task, name=name, data=dataclasses.replace(task.data, num_train=num_train))
 
 
@@ -144,7 +144,7 @@ downstream_tasks: Named[DownstreamTask] = Named(
         "squad": _SQUAD,
         "code_translation": _CODE_TRANSLATION,
         "retrosynthesis": _RETROSYNTHESIS,
-        # Appendix F, Table 4; the largest SQuAD and Retrosynthesis are all examples, so they are the tasks above.
+        # Appendix F, Table 4. The largest SQuAD and Retrosynthesis have all examples: they are the tasks above.
         "cnndm_1k": _sized(_CNNDM_10K, "cnndm_1k", 1_000),
         "cnndm_100k": _sized(_CNNDM_10K, "cnndm_100k", 100_000),
         "squad_1k": _sized(_SQUAD, "squad_1k", 1_000),
@@ -158,16 +158,16 @@ downstream_tasks: Named[DownstreamTask] = Named(
 """The downstream tasks by name."""
 
 paper_tasks: tuple[DownstreamTask, ...] = (_CNNDM_10K, _MTOP, _WEBQSP, _SQUAD, _CODE_TRANSLATION, _RETROSYNTHESIS)
-"""The paper's six, in the order of Table 6."""
+"""The paper's six tasks in the order of Table 6."""
 
 
 def natural_source(task: DownstreamTask) -> Pretrained:
-    """The public T5 that stands for pre-training on text.
+    """The public T5 that is the task's baseline of pre-training on text.
 
-    T5 v1.1 for CNN/DailyMail, since T5 was pre-trained on all of that task's training data (Appendix C).
+    It is T5 v1.1 for CNN/DailyMail, because the pre-training of T5 included that task's training data (Appendix C).
     """
     return pretrained("t5-v1_1-small" if isinstance(task.data.texts, CNNDailyMail) else "t5-small")
 
 
 text_corpora: Named[TextCorpus] = Named("text corpus", {"wiki_10k": TextCorpus(name="wiki_10k", num_documents=10_000)})
-"""The paper's natural baseline on little data: 10,000 articles of Wikipedia, wherever they lie."""
+"""The text corpora by name. `wiki_10k` is the paper's natural baseline on little data: 10,000 Wikipedia articles."""

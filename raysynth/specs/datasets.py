@@ -1,7 +1,7 @@
-"""Data as descriptions: synthetic tasks and text sources, vocabularies, and the data sets made of them."""
+"""Descriptions of vocabularies, text corpora and data sets."""
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from raysynth.downstream.rows import Split, TextSource
 from raysynth.errors import InputError
@@ -9,23 +9,21 @@ from raysynth.fields import choose, instance, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask, check_class
 from raysynth.tokens.span_corruption import SpanCorruption
 
-if TYPE_CHECKING:
-    pass
-
 
 @spec
 class T5Vocabulary:
-    """The public T5 SentencePiece model: 32,000 pieces and 100 sentinels above them."""
+    """The public SentencePiece model of T5: 32,000 pieces, followed by 100 sentinels."""
 
     size: ClassVar[int] = 32_100
+    """Number of ids: pieces and sentinels."""
 
 
 @spec
 class TrainedVocabulary:
-    """A SentencePiece model trained on the training texts of the data set itself."""
+    """A SentencePiece model that is trained on the training texts of its own data set."""
 
     num_pieces: int
-    """Pieces without the sentinels."""
+    """Number of pieces, without the sentinels."""
     num_sentinels: int = 100
 
     def __post_init__(self) -> None:
@@ -34,25 +32,26 @@ class TrainedVocabulary:
 
     @property
     def size(self) -> int:
-        """Pieces and sentinels."""
+        """Number of ids: pieces and sentinels."""
         return self.num_pieces + self.num_sentinels
 
 
 @spec
 class TextCorpus:
-    """Text documents under T5's span corruption: the natural counterpart of the synthetic tasks (Wiki 10K)."""
+    """Text documents under T5's span corruption: the natural-language counterpart of a synthetic task (Wiki 10K)."""
 
     name: str
     num_documents: int | None = None
-    """Documents drawn from those at hand; None takes all."""
+    """Number of documents to draw from the files; None takes all."""
     validation_share: float = 0.05
-    """Documents kept apart from training, at least one."""
+    """Share of the documents held out for validation, in [0, 1]; at least one document is."""
     vocabulary: T5Vocabulary | TrainedVocabulary = T5Vocabulary()
     objective: SpanCorruption = SpanCorruption()
     seed: int = 0
-    """Draws the documents and those kept apart."""
+    """Draws the documents, and those that are held out."""
 
     prefix: ClassVar[tuple[int, ...]] = ()
+    """Ids before every input: none."""
 
     def __post_init__(self) -> None:
         if self.num_documents is not None:
@@ -69,31 +68,32 @@ class TextCorpus:
 
     @property
     def largest_id(self) -> int:
-        """No id of an example is above this one."""
+        """An upper bound of the ids in the examples."""
         return self.vocabulary.size - 1
 
     def tiny(self) -> "TextCorpus":
-        """The same documents in short segments."""
+        """The same corpus cut into short segments, for `raysynth.specs.tiny`."""
         return dataclasses.replace(self, objective=dataclasses.replace(self.objective, input_length=24))
 
 
 @spec
 class TextDataset:
-    """Artifact: the token ids of a downstream task's text pairs, with the vocabulary that made them."""
+    """Artifact: the token ids of a downstream task's text pairs, and the vocabulary that encoded them."""
 
     name: str
     texts: TextSource
+    """The reader of the task's files."""
     vocabulary: T5Vocabulary | TrainedVocabulary = T5Vocabulary()
     num_train: int | None = None
-    """Size of the training subset; None takes all. Subsets of one seed are nested (Appendix F)."""
+    """Number of training examples to draw; None takes all. Subsets of one seed are nested (Appendix F)."""
     num_validation: int | None = None
     num_test: int | None = None
     seed: int = 0
     """Draws the subsets."""
     num_held_out: int | None = None
-    """Training examples that are the validation split where the files have none; None refuses such files."""
+    """Number of training examples to hold out if the files have no validation split; None refuses such files."""
     scored: Split = Split.TEST
-    """The split that the selected checkpoint is scored on. VALIDATION where the test answers are not to be had."""
+    """The split that the selected checkpoint is scored on: VALIDATION if the test answers are not public."""
 
     kind: ClassVar[str] = "dataset"
 
@@ -107,29 +107,31 @@ class TextDataset:
             raise InputError("TextDataset.scored must be validation or test, got train")
         if self.scored is Split.VALIDATION and self.num_test is not None:
             raise InputError(
-                f"TextDataset.num_test must be left out where the validation split is scored, got {self.num_test}"
+                f"TextDataset.num_test must be left out if the validation split is scored, got {self.num_test}"
             )
 
     @property
     def label(self) -> str:
+        """The readable part of the artifact's name."""
         size = "" if self.num_train is None else f".{self.num_train}"
         return f"{self.name}{size}"
 
     def inputs(self) -> tuple[()]:
+        """The artifacts that this one needs: none."""
         return ()
 
 
 @spec
 class Dataset:
-    """Artifact: distinct examples of a synthetic task or a text corpus in Parquet shards of token ids."""
+    """Artifact: distinct examples of a synthetic task or a text corpus, as Parquet shards of token ids."""
 
     task: SyntheticTask | TextCorpus
     num_examples: int = 1_000_000
     num_validation: int = 10_000
-    """Examples kept apart from training; no input is in both."""
+    """Number of examples for validation; no input is in both splits."""
     seed: int = 0
     shard_size: int = 10_000
-    """Rows drawn per shard; shard i draws from (seed, i), so it is part of what the data are."""
+    """Rows drawn per shard. Shard i draws with the seed (seed, i), so a different size gives different data."""
 
     kind: ClassVar[str] = "dataset"
 
@@ -142,7 +144,9 @@ class Dataset:
 
     @property
     def label(self) -> str:
+        """The readable part of the artifact's name."""
         return f"{self.task.name}.seed{self.seed}"
 
     def inputs(self) -> tuple[()]:
+        """The artifacts that this one needs: none."""
         return ()

@@ -1,4 +1,4 @@
-"""Downstream tasks with their recipes, and fine-tunings on them."""
+"""Descriptions of downstream tasks with their recipes, and of fine-tunings on them."""
 
 from typing import ClassVar
 
@@ -19,14 +19,15 @@ class DownstreamTask(Recipe):
     name: str
     data: TextDataset
     learning_rate: float
-    """Constant during fine-tuning (Appendix B)."""
+    """The learning rate of every step (Appendix B)."""
     decode_length: int
+    """Largest number of ids that decoding produces."""
     metrics: tuple[str, ...] = ("exact_match", "token_accuracy")
-    """Of the selected checkpoint on the test split; the first one heads the tables."""
+    """Metrics of the selected checkpoint on the scored split; tables show them in this order."""
     num_beams: int = 4
-    """Beams of the search that decodes for evaluation, as in the paper's fine-tuning configuration; 1 is greedy."""
+    """Number of beams when decoding for evaluation, as in the paper's fine-tuning configuration; 1 decodes greedily."""
     length_penalty: float = 0.6
-    """The exponent alpha that a finished beam's score is normalized with: T5X's default, which the paper kept."""
+    """Exponent alpha of the normalization of a finished beam's score: T5X's default, which the paper kept."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,22 +41,23 @@ class DownstreamTask(Recipe):
 
     @property
     def selectable(self) -> tuple[str, ...]:
-        """The metrics that a selection rule may go by; those of decoded text have the validation split decoded."""
+        """The metrics that a selection rule may use; those of decoded text require decoding of the validation split."""
         return ("token_accuracy", *(metric for metric in self.metrics if metric != "token_accuracy"))
 
     @property
     def schedule(self) -> Schedule:
+        """A constant learning rate (Appendix B)."""
         return Constant(self.learning_rate)
 
 
 @spec
 class Finetune:
-    """Artifact: a model initialized by a scheme and trained on a downstream task, with its test metrics."""
+    """Artifact: the test metrics of a model that an init scheme initialized and a downstream task fine-tuned."""
 
     task: DownstreamTask
     init: InitScheme
     seed: int = 0
-    """Draws the random initial parameters, the scheme's draws, the order of examples and dropout."""
+    """Draws the random initial parameters, the init scheme's values, the order of examples and dropout."""
 
     kind: ClassVar[str] = "finetune"
 
@@ -63,8 +65,7 @@ class Finetune:
         instance(self, "task", DownstreamTask)
         instance(self, "init", RandomInit, FullInit, StatisticInit, ConstantInit, ComposedInit)
         whole(self, "seed", minimum=0)
-        vocabulary = self.task.data.vocabulary
-        size = vocabulary.size
+        size = self.task.data.vocabulary.size
         if size > self.model.vocab_size:
             raise InputError(
                 f"vocab_size must be at least that of the task's vocabulary ({size}), got {self.model.vocab_size}"
@@ -72,12 +73,15 @@ class Finetune:
 
     @property
     def model(self) -> T5Config:
+        """The shape of the model."""
         return self.init.model
 
     @property
     def label(self) -> str:
+        """The readable part of the artifact's name."""
         sources = "".join(f"{source.source_name}." for source in self.init.sources)
         return f"{self.task.name}.{sources}{self.init.name}.lr{self.task.learning_rate:g}.seed{self.seed}"
 
     def inputs(self) -> tuple[TextDataset | Source, ...]:
+        """The artifacts that this one needs: its data set and the sources of its init scheme."""
         return (self.task.data, *self.init.sources)

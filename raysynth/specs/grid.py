@@ -1,41 +1,64 @@
-"""The points of a sweep's grid, each with its fine-tuning."""
+"""Grids of fine-tunings: axes, their labelled points, and the cells that the points span.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+An axis is a mapping from labels to values, or a list of values that label themselves. A function of the axes, the
+trial, makes the fine-tuning of each cell from its values; tables name the cell by its labels.
+"""
+
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from raysynth.errors import InputError
 from raysynth.specs.finetuning import Finetune
 
+Axis = Iterable[Any] | Mapping[Any, Any]
+"""The values of one argument of a trial, or a mapping from labels to them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One point of a grid: the fields that name it and the fine-tuning it stands for."""
+    """A point of a grid: its label on each axis and its fine-tuning."""
 
     fields: dict[str, Any]
+    """The cell's label on each axis, by the axis's name."""
     artifact: Finetune
     again: Callable[..., Finetune] = field(compare=False)
-    """Makes the fine-tuning at other values of some axes, whether the grid has them or not."""
+    """Makes the fine-tuning with other values on some axes, given by keyword; the grid need not have them."""
+
+    @property
+    def key(self) -> frozenset[tuple[str, Hashable]]:
+        """The fields in hashable form: equal for cells with equal fields. A label without a hash has its `repr`."""
+        return frozenset((axis, _hashable(label)) for axis, label in self.fields.items())
 
 
-def called(
-    trial: Callable[..., Finetune], values: dict[str, Any], size: Callable[[Finetune], Finetune], **others: Any
+def _hashable(label: Hashable) -> Hashable:
+    try:
+        hash(label)
+    except TypeError:  # a list, say
+        return repr(label)
+    return label
+
+
+def finetuning_at(
+    trial: Callable[..., Finetune], values: Mapping[str, Any], size: Callable[[Finetune], Finetune], **others: Any
 ) -> Finetune:
+    """Call `trial` with `values`, of which `others` replace some, and pass its fine-tuning through `size`.
+
+    Raises `InputError` if the trial returns no `Finetune`.
+    """
     artifact = trial(**{**values, **others})
     if not isinstance(artifact, Finetune):
         raise InputError(f"{trial.__name__} must return a Finetune, got {artifact!r}")
     return size(artifact)
 
 
-def named(axis: Iterable[Any] | Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """The points of an axis with their names."""
-    return list(axis.items()) if isinstance(axis, Mapping) else [(label_of(value), value) for value in axis]
+def labelled_points(axis: Axis) -> list[tuple[Any, Any]]:
+    """The points of an axis as pairs of label and value. A listed value's label is its `name`, or else itself."""
+    if isinstance(axis, Mapping):
+        return list(axis.items())
+    return [(getattr(value, "name", value), value) for value in axis]
 
 
-def kept_points(axis: Iterable[Any] | Mapping[str, Any], names: Sequence[Any]) -> dict[Any, Any]:
-    """The points of those names."""
-    return {name: value for name, value in named(axis) if name in names}
-
-
-def label_of(value: Any) -> Any:
-    return getattr(value, "name", value)
+def select_points(axis: Axis, labels: Container[Any]) -> dict[Any, Any]:
+    """The values of the points with the given labels, by label, in the order of the axis."""
+    return {label: value for label, value in labelled_points(axis) if label in labels}

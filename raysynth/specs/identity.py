@@ -1,13 +1,13 @@
-"""The artifacts of a sweep and their identity: what an artifact is, never where or when it is made.
+"""The identity of artifacts: what an artifact is, and never where or when it is made.
 
-Building a description runs nothing and imports neither JAX nor Ray. Equal descriptions are the same artifact: they
-have one fingerprint, one directory and one result, whichever sweep asks.
+Building a description runs nothing and imports neither JAX nor Ray. Equal descriptions are one artifact: they share
+one fingerprint, one directory and one result, whichever sweep needs it.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable
 from enum import Enum
 from typing import Any
 
@@ -18,49 +18,51 @@ from raysynth.specs.pretraining import Pretrain, Pretrained
 from raysynth.synthetic.base import SyntheticTask
 
 Artifact = Dataset | TextDataset | Pretrain | Pretrained | Finetune
+"""Anything that a store holds."""
 
 
 def describe(value: Any) -> Any:
-    """The description as JSON values, with fields that hold their default left out.
+    """The description as JSON values, without the fields that have their default value.
 
-    A default that `__post_init__` makes from other fields says in its metadata which value is "left_out".
-    A new field with a default therefore leaves old fingerprints as they are; a change of meaning raises the class's
-    `revision`.
+    A new field with a default therefore leaves old fingerprints unchanged. If the meaning of a class changes, its
+    `revision` must be raised. If `__post_init__` computes a field's default from other fields, the field's metadata
+    names the value to omit ("left_out"). Raises `InputError` for values that JSON cannot hold.
     """
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value):
-        told: dict[str, Any] = {"is": value.name if isinstance(value, SyntheticTask) else type(value).__name__}
-        if getattr(value, "revision", 1) != 1:
-            told["revision"] = value.revision
-        for entry in dataclasses.fields(value):
-            current = getattr(value, entry.name)
-            default = entry.metadata.get("left_out", entry.default)
+        description: dict[str, Any] = {"is": value.name if isinstance(value, SyntheticTask) else type(value).__name__}
+        revision = getattr(value, "revision", 1)
+        if revision != 1:
+            description["revision"] = revision
+        for field in dataclasses.fields(value):
+            current = getattr(value, field.name)
+            default = field.metadata.get("left_out", field.default)
             if default is dataclasses.MISSING or current != default:
-                told[entry.name] = describe(current)
-        return told
+                description[field.name] = describe(current)
+        return description
     if isinstance(value, tuple | list):
         return [describe(item) for item in value]
     if isinstance(value, float) and value.is_integer():
-        return int(value)  # 1 and 1.0 compare equal, so they must read the same
+        return int(value)  # 1 and 1.0 compare equal, so they need one JSON form
     if value is None or isinstance(value, str | int | float):
         return value
     raise InputError(f"a description may hold numbers, text, tuples and descriptions, got {value!r}")
 
 
 def fingerprint(artifact: Artifact) -> str:
-    """Eight hex digits of the description's SHA-256."""
+    """The first eight hex digits of the SHA-256 of the description."""
     text = json.dumps(describe(artifact), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def name(artifact: Artifact) -> str:
-    """The artifact's readable, unique path within a store, such as `finetune/mtop.lime.full.lr0.001.seed0-3fa9c1d2`."""
+    """The artifact's readable and unique path in a store, such as `finetune/mtop.lime.full.lr0.001.seed0-3fa9c1d2`."""
     return f"{artifact.kind}/{artifact.label}-{fingerprint(artifact)}"
 
 
-def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]:
-    """All artifacts and their inputs, each once, inputs before what needs them."""
+def in_order(artifacts: Iterable[Artifact]) -> list[Artifact]:
+    """The artifacts and all that they need, each once; inputs come before the artifacts that need them."""
     ordered: dict[Artifact, None] = {}
 
     def visit(artifact: Artifact) -> None:
@@ -74,5 +76,5 @@ def in_order(artifacts: "Iterator[Artifact] | list[Artifact]") -> list[Artifact]
 
 
 def blockers(artifact: Artifact, failed: Container[Artifact]) -> list[Artifact]:
-    """Those of the failed artifacts that an artifact needs, directly or not."""
+    """The failed artifacts that `artifact` needs, directly or indirectly."""
     return [needed for needed in in_order([artifact])[:-1] if needed in failed]

@@ -1,4 +1,4 @@
-"""Where a model's initial parameters come from: pre-trained sources, and init schemes made of them."""
+"""Descriptions of init schemes: how a model's initial parameters are made from pre-trained sources."""
 
 import dataclasses
 from dataclasses import field
@@ -13,7 +13,7 @@ from raysynth.specs.pretraining import Pretrain, Pretrained, Source
 
 
 class GroupBy(StrEnum):
-    """Which parameters share one statistic."""
+    """Which parameters share one statistic (Section 5.1)."""
 
     PARAMETER = "parameter"
     TYPE = "type"
@@ -22,27 +22,27 @@ class GroupBy(StrEnum):
 
 
 class Statistic(StrEnum):
-    """What is taken over from the source's parameters."""
+    """The statistic of the source's parameters that initializes the model."""
 
     MEAN_SD = "mean_sd"
-    """Every parameter is drawn from a normal distribution with the group's mean and standard deviation."""
+    """All parameters are drawn from the normal distribution with the group's mean and standard deviation (SD)."""
     SCALE = "scale"
-    """Layer norms are the group's mean; the others are drawn from a normal distribution around zero with its SD."""
+    """Layer norms equal the group's mean; the others are drawn from the normal distribution with mean 0 and its SD."""
 
 
 class Family(StrEnum):
-    """Where in the model a scheme acts; the rest stays random."""
+    """The parameters that a scheme sets; all others stay random."""
 
     ALL = "all"
     PRE_ATTENTION_LAYER_NORM = "pre_attention_layer_norm"
-    """Encoder pre-attention, decoder pre-self-attention and pre-cross-attention norms."""
+    """The norms before the encoder's attention and before the decoder's self-attention and cross-attention."""
     ATTENTION = "attention"
     PRE_MLP_LAYER_NORM = "pre_mlp_layer_norm"
     MLP = "mlp"
 
 
 class Embeddings(StrEnum):
-    """What full initialization does with the token embedding (and, for T5 1.1, the output layer)."""
+    """How `FullInit` sets the token embedding and, for T5 1.1, the output layer."""
 
     RANDOM = "random"
     SOURCE = "source"
@@ -50,7 +50,7 @@ class Embeddings(StrEnum):
 
 @spec
 class RandomInit:
-    """Every parameter drawn from T5X's initial distribution."""
+    """All parameters drawn from T5X's initial distribution."""
 
     model: T5Config = field(kw_only=False)
 
@@ -63,12 +63,12 @@ class RandomInit:
 
 @spec
 class FullInit:
-    """Every parameter taken from the source's selected checkpoint; step count and optimizer start afresh."""
+    """All parameters taken from the source's selected checkpoint; the step count and the optimizer start anew."""
 
     source: Source = field(kw_only=False)
     embeddings: Embeddings | None = field(default=None, metadata={"left_out": Embeddings.RANDOM})
-    """None becomes RANDOM for synthetic sources, as in the authors' main tables, and SOURCE for pre-training on text,
-    whose tokens are those of the task."""
+    """None becomes RANDOM for synthetic sources, as in the authors' main tables, and SOURCE for sources that were
+    pre-trained on text, because they share the task's tokens."""
 
     def __post_init__(self) -> None:
         instance(self, "source", Pretrain, Pretrained)
@@ -92,17 +92,17 @@ class FullInit:
 
 @spec
 class StatisticInit:
-    """Parameters drawn anew from statistics of the source's (Sections 5.1, 5.2 and Appendix H)."""
+    """Parameters drawn from statistics of the source's parameters (Sections 5.1 and 5.2, Appendix H)."""
 
     source: Source = field(kw_only=False)
     group_by: GroupBy
     statistic: Statistic
     where: Family = Family.ALL
     onto: T5Config | None = None
-    """The model that is initialized where it has another size than the source; None is the source's own.
+    """The model to initialize if its shape differs from the source's; None means the source's model.
 
-    Means and SDs cross as they are, whatever the widths. By layer and by parameter, a layer takes those of the source's
-    layer at the same relative depth (`parameters.counterpart`)."""
+    Means and SDs are not rescaled for other widths. With groups by layer or by parameter, each layer takes the
+    statistics of the source's layer at the same relative depth (`parameters.counterpart`)."""
 
     def __post_init__(self) -> None:
         instance(self, "source", Pretrain, Pretrained)
@@ -112,11 +112,12 @@ class StatisticInit:
         if self.onto is None:
             return
         instance(self, "onto", T5Config)
-        factors, wanted = (len(model.mlp_activations) for model in (self.onto, self.source.model))
-        if self.group_by is GroupBy.PARAMETER and self.where in (Family.ALL, Family.MLP) and factors != wanted:
+        num_factors, num_source_factors = (len(model.mlp_activations) for model in (self.onto, self.source.model))
+        by_mlp_parameter = self.group_by is GroupBy.PARAMETER and self.where in (Family.ALL, Family.MLP)
+        if by_mlp_parameter and num_factors != num_source_factors:
             raise InputError(
-                f"StatisticInit.onto must have as many mlp_activations as the source's model ({wanted}) where group_by "
-                f"is parameter, got {factors}"
+                f"StatisticInit.onto must have as many mlp_activations as the source's model ({num_source_factors}) if "
+                f"group_by is parameter, got {num_factors}"
             )
         if self.onto == self.source.model:
             object.__setattr__(self, "onto", None)
@@ -139,7 +140,7 @@ class StatisticInit:
 
 @spec
 class ConstantInit:
-    """One family of parameters set to a constant, the rest random (Table 8)."""
+    """One family of parameters set to a constant; all others are random (Table 8)."""
 
     model: T5Config = field(kw_only=False)
     where: Family
@@ -160,10 +161,10 @@ class ConstantInit:
 
 @spec
 class ComposedInit:
-    """Several schemes on one model, in order: where two set the same parameter, the later one counts."""
+    """Several schemes on one model, applied in order: if two set the same parameter, the later one wins."""
 
     schemes: tuple[FullInit | StatisticInit | ConstantInit, ...]
-    """Each may have a source of its own."""
+    """At least two schemes; their sources may differ, but they must have the same model."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.schemes, tuple) or len(self.schemes) < 2:
@@ -175,9 +176,11 @@ class ComposedInit:
                 )
             if scheme.model != self.model:
                 fields = [field.name for field in dataclasses.fields(T5Config)]
-                apart = [name for name in fields if getattr(self.model, name) != getattr(scheme.model, name)]
-                told = ", ".join(f"{n} {getattr(self.model, n)} and {getattr(scheme.model, n)}" for n in apart)
-                raise InputError(f"ComposedInit.schemes must have one model, got {told}")
+                values = [(name, getattr(self.model, name), getattr(scheme.model, name)) for name in fields]
+                differences = ", ".join(
+                    f"{name} {ours} and {theirs}" for name, ours, theirs in values if ours != theirs
+                )
+                raise InputError(f"ComposedInit.schemes must have one model, got {differences}")
 
     @property
     def model(self) -> T5Config:
@@ -194,3 +197,4 @@ class ComposedInit:
 
 
 InitScheme = RandomInit | FullInit | StatisticInit | ConstantInit | ComposedInit
+"""How a model is initialized; each scheme has a `model`, its `sources` and a `name`."""

@@ -1,4 +1,4 @@
-"""The shapes of T5 models."""
+"""Descriptions of the shapes of T5 models."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from raysynth.fields import choose, spec, whole
 
 
 class Dtype(StrEnum):
-    """The type of activations; parameters, softmax, norms and the loss are float32 always."""
+    """The type of activations. Parameters, softmax, norms and the loss are always float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -17,7 +17,7 @@ class Dtype(StrEnum):
 
 @spec
 class T5Config:
-    """The shape of a T5 encoder-decoder; field names as in T5X's network."""
+    """The shape of a T5 encoder-decoder; the fields are named as in T5X's network."""
 
     vocab_size: int = 32_128
     emb_dim: int = 512
@@ -29,9 +29,11 @@ class T5Config:
     mlp_activations: tuple[str, ...] = ("relu",)
     """("relu",) for T5 1.0; ("gelu", "linear") for the gated T5 1.1 (Appendix C)."""
     logits_via_embedding: bool = True
-    """T5 1.0 shares the embedding with the output layer; 1.1 does not (Appendix C)."""
+    """Whether the output layer shares the token embedding: yes in T5 1.0, no in T5 1.1 (Appendix C)."""
     num_buckets: int = 32
+    """Number of buckets of relative positions."""
     max_distance: int = 128
+    """Distance in positions from which all relative positions share the last bucket."""
     dtype: Dtype = Dtype.DEVICE
 
     def __post_init__(self) -> None:
@@ -44,10 +46,10 @@ class T5Config:
 
 
 T5_SMALL = T5Config()
+"""The model of the paper's main tables."""
 
-T5_BASE = T5Config(
-    emb_dim=768, num_heads=12, num_encoder_layers=12, num_decoder_layers=12, mlp_dim=3072
-)  # 220 M parameters, Appendix J
+T5_BASE = T5Config(emb_dim=768, num_heads=12, num_encoder_layers=12, num_decoder_layers=12, mlp_dim=3072)
+"""220 million parameters (Appendix J)."""
 
 T5_V1_1_SMALL = T5Config(
     num_heads=6,
@@ -57,3 +59,4 @@ T5_V1_1_SMALL = T5Config(
     mlp_activations=("gelu", "linear"),
     logits_via_embedding=False,
 )
+"""The small size of the gated T5 1.1 (Appendix C)."""

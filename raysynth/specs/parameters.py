@@ -1,7 +1,7 @@
-"""The parameters of a T5 by path, and the groups that share a statistic. No arrays.
+"""The paths and shapes of a T5's parameters, and the groups of parameters that share a statistic. No arrays.
 
-Paths are those of T5X's network: the 130 of Appendix K and `token_embedder/embedding` for T5 Small. Groups come from
-the parsed path, so every size and the gated T5 1.1 have them too.
+Paths are those of T5X's network: for T5 Small, the 130 paths of Appendix K and `token_embedder/embedding`. Groups are
+derived from the parsed paths, so they exist for every size and for the gated T5 1.1 too.
 """
 
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from raysynth.specs.models import T5Config
 
 
 class Kind(StrEnum):
-    """What a parameter is to the init schemes, which never mix kinds in a group."""
+    """The kind of a parameter; a group of an init scheme never mixes kinds."""
 
     KERNEL = "kernels"
-    """Of attention and MLP."""
+    """Matrices of attention and MLP."""
     LAYER_NORM = "layer_norms"
     RELATIVE_BIAS = "relative_biases"
     VOCABULARY = "vocabulary"
-    """Token embedding and output layer: only `FullInit` touches them, and only where told."""
+    """Token embedding and output layer: only `FullInit` sets them, with `Embeddings.SOURCE`."""
 
 
 _FAMILIES = {
@@ -43,30 +43,31 @@ _FAMILIES = {
     "pre_mlp_layer_norm": Family.PRE_MLP_LAYER_NORM,
     "mlp": Family.MLP,
 }
-"""The family of a module within a layer; those outside the layers have none."""
+"""The family of each module in a layer; modules outside the layers have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A parameter, told by its path, such as `decoder/layers_0/self_attention/query/kernel`."""
+    """The parts of a parameter's path, such as `decoder/layers_0/self_attention/query/kernel`."""
 
     path: str
     stack: str | None
     """"encoder", "decoder", or None for the token embedding."""
     layer: int | None
-    """Within the stack; None outside its layers."""
+    """Index of the layer in its stack; None outside the layers."""
     module: str
-    """`self_attention`, `mlp`, `pre_mlp_layer_norm`, `encoder_norm`, `relpos_bias`, `token_embedder` and so on."""
+    """Name of the module: `self_attention`, `pre_mlp_layer_norm`, `encoder_norm`, `token_embedder` and so on."""
     matrix: str | None
-    """Which of the module's matrices: `query`, `wi_0` and so on; None where it has one array only."""
+    """Name of the matrix in its module: `query`, `wi_0` and so on; None if the module has only one array."""
 
     @property
     def family(self) -> Family | None:
-        """The family that a scheme's `where` names; None for what only `Family.ALL` reaches."""
+        """The family that the parameter belongs to; None if only `Family.ALL` includes it."""
         return _FAMILIES.get(self.module)
 
     @property
     def kind(self) -> Kind:
+        """The parameter's kind."""
         if self.module in ("token_embedder", "logits_dense"):
             return Kind.VOCABULARY
         if self.module == "relpos_bias":
@@ -75,10 +76,10 @@ class Parameter:
 
     @property
     def type(self) -> str:
-        """What the parameter shares with its like in other layers and stacks.
+        """The name that the parameter shares with its counterparts in other layers and stacks.
 
-        All attention norms are one type and so are the two final norms; the MLP's matrices are one type together, the
-        attentions' matrices one each.
+        All norms before attention are one type, and so are the two final norms. The matrices of the MLP are one type
+        together; the four matrices of attention are four types.
         """
         if self.kind is Kind.VOCABULARY:
             return self.module
@@ -89,7 +90,7 @@ class Parameter:
         return "final_layer_norm" if self.kind is Kind.LAYER_NORM else str(self.kind)
 
     def group(self, group_by: GroupBy) -> str:
-        """The name of the group it belongs to."""
+        """The name of the group that the parameter belongs to."""
         match group_by:
             case GroupBy.PARAMETER:
                 return self.path
@@ -103,12 +104,12 @@ class Parameter:
 
 
 def parse(path: str) -> Parameter:
-    """The parameter at a path; raises `InputError` for what is none of T5's."""
+    """Parse a parameter's path; raises `InputError` if T5 has no such module."""
     *modules, _ = path.split("/")
     stack = modules.pop(0) if modules[:1] in (["encoder"], ["decoder"]) else None
     layer = int(modules.pop(0).removeprefix("layers_")) if modules and modules[0].startswith("layers_") else None
     module, matrix = (*modules, None, None)[:2]
-    if module not in (_FAMILIES if layer is not None else _OUTSIDE_LAYERS):
+    if module is None or module not in (_FAMILIES if layer is not None else _OUTSIDE_LAYERS):
         raise unknown("module of parameter path", path, (*_FAMILIES, *_OUTSIDE_LAYERS))
     return Parameter(path=path, stack=stack, layer=layer, module=module, matrix=matrix)
 
@@ -117,7 +118,7 @@ _OUTSIDE_LAYERS = ("token_embedder", "relpos_bias", "encoder_norm", "decoder_nor
 
 
 def paths(config: T5Config) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter by its path, sorted by path; matrices are [in, out]."""
+    """The shape of every parameter by its path, sorted by path; kernels are [in, out]."""
     emb, inner, mlp = config.emb_dim, config.num_heads * config.head_dim, config.mlp_dim
     num_factors = len(config.mlp_activations)
     attention = {"query": (emb, inner), "key": (emb, inner), "value": (emb, inner), "out": (inner, emb)}
@@ -147,9 +148,9 @@ def paths(config: T5Config) -> dict[str, tuple[int, ...]]:
 
 
 def groups(config: T5Config, group_by: GroupBy, where: Family) -> dict[str, tuple[str, ...]]:
-    """The paths of each group by its name, those of `where` only, sorted.
+    """The paths of the parameters of `where` in groups, by the group's name; names and paths are sorted.
 
-    Token embedding and, for T5 1.1, output layer are in no group: they stay random (the paper's code).
+    The token embedding and, for T5 1.1, the output layer are in no group: they stay random, as in the paper's code.
     """
     grouped: dict[str, tuple[str, ...]] = {}
     for path in paths(config):
@@ -161,34 +162,34 @@ def groups(config: T5Config, group_by: GroupBy, where: Family) -> dict[str, tupl
 
 
 def counterpart(name: str, *, model: T5Config, source: T5Config) -> str:
-    """The name in `source` of a parameter, or of a group by layer, of a model with another number of layers.
+    """The name in `source` that corresponds to a parameter, or to a group by layer, of `model`.
 
-    First layers go with first, last with last, and those between with the layer at the nearest relative depth, the
-    deeper one of equals: the twelve layers of T5 Base with 0 0 1 1 2 2 3 3 4 4 5 5 of T5 Small's six. An only layer
-    goes with the first.
+    The numbers of layers may differ. The first layer corresponds to the first, the last to the last, and any other to
+    the layer at the nearest relative depth, or to the deeper of two that are equally near: the twelve layers of T5 Base
+    correspond to layers 0 0 1 1 2 2 3 3 4 4 5 5 of T5 Small. A single layer corresponds to the first.
     """
     stack, *rest = name.split("/")
     if not rest or not rest[0].startswith("layers_"):
         return name
-    deep, shallow = (
+    num_layers, num_source_layers = (
         config.num_encoder_layers if stack == "encoder" else config.num_decoder_layers for config in (model, source)
     )
-    steps = max(deep - 1, 1)
-    layer = (2 * int(rest[0].removeprefix("layers_")) * (shallow - 1) + steps) // (2 * steps)
+    last = max(num_layers - 1, 1)
+    layer = (2 * int(rest[0].removeprefix("layers_")) * (num_source_layers - 1) + last) // (2 * last)
     return "/".join((stack, f"layers_{layer}", *rest[1:]))
 
 
 def statistics_of(scheme: StatisticInit) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """For each group of paths that a scheme sets, the source's paths whose statistic it gets."""
-    theirs = groups(scheme.source.model, scheme.group_by, scheme.where)
+    """The source's paths whose statistic each group of a scheme gets, by the group's paths."""
+    source_groups = groups(scheme.source.model, scheme.group_by, scheme.where)
     return {
-        paths: theirs[counterpart(name, model=scheme.model, source=scheme.source.model)]
+        paths: source_groups[counterpart(name, model=scheme.model, source=scheme.source.model)]
         for name, paths in groups(scheme.model, scheme.group_by, scheme.where).items()
     }
 
 
 def touched(scheme: InitScheme) -> tuple[str, ...]:
-    """The paths that a scheme sets, sorted; the others stay random."""
+    """The sorted paths of the parameters that a scheme sets; all others stay random."""
     match scheme:
         case RandomInit():
             return ()
@@ -199,5 +200,5 @@ def touched(scheme: InitScheme) -> tuple[str, ...]:
         case StatisticInit() | ConstantInit():
             where = scheme.where
         case ComposedInit():
-            return tuple(sorted({path for one in scheme.schemes for path in touched(one)}))
+            return tuple(sorted({path for part in scheme.schemes for path in touched(part)}))
     return tuple(groups(scheme.model, GroupBy.PARAMETER, where))

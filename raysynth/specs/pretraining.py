@@ -1,4 +1,4 @@
-"""What an init scheme takes parameters from: a pre-training of our own, or weights that others published."""
+"""Descriptions of the sources of init schemes: pre-trainings of our own, and weights that others published."""
 
 import re
 from dataclasses import field
@@ -13,22 +13,23 @@ from raysynth.specs.recipes import Constant, FirstAbove, InverseSquareRoot, Reci
 
 @spec
 class Pretrain(Recipe):
-    """Artifact: a model pre-trained on a synthetic data set (Appendix A)."""
+    """Artifact: a model that was pre-trained on a synthetic data set or a text corpus (Appendix A)."""
 
     data: Dataset
     model: T5Config
     seed: int = 0
+    """Draws the initial parameters, the order of examples and dropout."""
     num_steps: int = 80_000
-    """The paper's script trained for 80,000 steps; outside Dyck its latest chosen checkpoint was at 30,000."""
+    """The paper's script trained for 80,000 steps. Except for Dyck, it selected no checkpoint after step 30,000."""
     eval_every: int = 5_000
     num_eval_examples: int | None = 2_560
-    """20 batches of 128, as in the paper's configuration."""
+    """20 batches of 128 examples, as in the paper's configuration."""
     input_length: int = 512
     target_length: int = 512
     learning_rate: Schedule = InverseSquareRoot()
     selection: Selection = FirstAbove("token_accuracy", 0.99)
     z_loss: float = 0.0
-    """The paper's pre-training configuration set it to zero; its fine-tuning kept T5X's 1e-4."""
+    """0 in the paper's pre-training configuration; its fine-tuning kept T5X's 1e-4."""
 
     kind: ClassVar[str] = "pretrain"
 
@@ -38,30 +39,33 @@ class Pretrain(Recipe):
         instance(self, "model", T5Config)
         instance(self, "learning_rate", Constant, InverseSquareRoot)
         whole(self, "seed", minimum=0)
-        top = self.data.task.largest_id
-        if top >= self.model.vocab_size:
-            raise InputError(f"vocab_size must be above the task's largest id ({top}), got {self.model.vocab_size}")
+        largest = self.data.task.largest_id
+        if largest >= self.model.vocab_size:
+            raise InputError(f"vocab_size must be above the task's largest id ({largest}), got {self.model.vocab_size}")
 
     @property
     def schedule(self) -> Schedule:
+        """The learning rate at each step."""
         return self.learning_rate
 
     @property
     def source_name(self) -> str:
-        """What the model learnt from, in one word."""
+        """The name of the task or corpus that the model was trained on."""
         return self.data.task.name
 
     @property
     def label(self) -> str:
+        """The readable part of the artifact's name."""
         return f"{self.data.task.name}.seed{self.seed}"
 
     def inputs(self) -> tuple[Dataset]:
+        """The artifacts that this one needs: its data set."""
         return (self.data,)
 
 
 @spec
 class Pretrained:
-    """Artifact: the weights of a T5 that others pre-trained on text; `raysynth import` brings it into a store."""
+    """Artifact: the weights of a T5 that others pre-trained on text; `raysynth import` writes them to a store."""
 
     name: str = field(kw_only=False)
     model: T5Config
@@ -76,30 +80,32 @@ class Pretrained:
 
     @property
     def source_name(self) -> str:
-        """What the model learnt from, in one word."""
+        """The name of the weights."""
         return self.name
 
     @property
     def label(self) -> str:
+        """The readable part of the artifact's name."""
         return self.name
 
     def inputs(self) -> tuple[()]:
+        """The artifacts that this one needs: none."""
         return ()
 
 
 published_models: Named[T5Config] = Named(
     "pretrained model", {"t5-small": T5_SMALL, "t5-base": T5_BASE, "t5-v1_1-small": T5_V1_1_SMALL}
 )
-"""The shapes of the public checkpoints that `pretrained` knows, by name."""
+"""The shapes of the public checkpoints that `pretrained` knows, by the checkpoint's name."""
 
 
 def pretrained(name: str, model: T5Config | None = None) -> Pretrained:
-    """The public checkpoint of that name, or one of your own with the shape of `model`.
+    """The public checkpoint of that name, or one of your own with the shape `model`.
 
-    Raises `InputError` for a name that is not public and comes without a shape.
+    Raises `InputError` if there is no `model` and the name is not in `published_models`.
     """
     return Pretrained(name, model=published_models[name] if model is None else model)
 
 
 Source = Pretrain | Pretrained
-"""Where an init scheme takes parameters from; either has a `model` and a `source_name`."""
+"""What an init scheme takes parameters from; both have a `model` and a `source_name`."""

@@ -1,4 +1,4 @@
-"""How a model is shaped, trained, evaluated and selected."""
+"""Descriptions of recipes: how a model is trained, evaluated and selected."""
 
 from dataclasses import field
 from typing import Protocol
@@ -19,7 +19,7 @@ class Constant:
 
 @spec
 class InverseSquareRoot:
-    """1 / sqrt(max(step, warmup_steps)) (pre-training, Appendix A)."""
+    """The learning rate 1 / sqrt(max(step, warmup_steps)) (pre-training, Appendix A)."""
 
     warmup_steps: int = 10_000
 
@@ -28,21 +28,22 @@ class InverseSquareRoot:
 
 
 Schedule = Constant | InverseSquareRoot
+"""The learning rate at each step."""
 
 
 class Selection(Protocol):
-    """Which evaluated step of a run counts."""
+    """A rule that selects one of the evaluated steps of a run."""
 
     def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
         """The selected step among those evaluated so far, or None."""
 
     def settled(self, evaluations: dict[int, dict[str, float]]) -> bool:
-        """Whether later evaluations cannot change the choice, so that training may end."""
+        """Whether later evaluations cannot change the selected step, so that training may end early."""
 
 
 @spec
 class Best:
-    """The step with the highest metric; the earlier one of equals."""
+    """The step with the highest metric, or the earliest of several."""
 
     metric: str = field(kw_only=False)
 
@@ -56,7 +57,7 @@ class Best:
 
 @spec
 class FirstAbove:
-    """The first step whose metric is at or above a threshold, else the best one (Appendix A)."""
+    """The first step whose metric reaches a threshold, or else the step with the highest metric (Appendix A)."""
 
     metric: str = field(kw_only=False)
     threshold: float = field(kw_only=False)
@@ -92,27 +93,28 @@ class AtStep:
 
 @spec
 class Recipe:
-    """How a model is trained, evaluated and selected; what pre-training and fine-tuning share."""
+    """The part of a recipe that pre-training and fine-tuning share."""
 
     num_steps: int
     eval_every: int
-    """Steps between evaluations, each of which saves a checkpoint."""
+    """Number of steps between evaluations; each evaluation saves a checkpoint."""
     input_length: int
-    """Longer inputs are cut to this many ids, end of sequence included."""
+    """Largest number of ids of an input, including the end of sequence; longer ones are cut."""
     target_length: int
+    """Largest number of ids of a target, including the end of sequence; longer ones are cut."""
     batch_size: int = 128
     num_eval_examples: int | None = None
-    """Validation examples per evaluation; None takes all."""
+    """Number of validation examples per evaluation; None takes all."""
     selection: Selection = Best("token_accuracy")
-    """Which evaluated step counts (Appendices A and B)."""
+    """The rule that selects a checkpoint (Appendices A and B)."""
     dropout_rate: float = 0.1
-    """In every configuration of the paper, pre-training and fine-tuning alike; it acts where T5X's network has it."""
+    """0.1 in all configurations of the paper; dropout acts in the same places as in T5X's network."""
     z_loss: float = 1e-4
-    """Weight of log(Z)^2, which keeps the softmax's normalizer near 1: T5X's base value, kept by the paper's
-    fine-tuning. The loss is the sum over target tokens, not their mean, as in the paper's configurations
-    (`loss_normalizing_factor = None`); Adafactor's updates do not depend on a constant factor."""
+    """Weight of the term log(Z)^2 of the loss, which keeps the softmax's normalizer Z near 1. T5X's default, which the
+    paper's fine-tuning kept. The loss is the sum over target tokens, not their mean, as in the paper's configurations
+    (`loss_normalizing_factor = None`); a constant factor would not change Adafactor's updates."""
     label_smoothing: float = 0.0
-    """Probability moved from the right token to all others, as T5X counts it; 0 throughout the paper and T5X."""
+    """Probability that moves from the right token to all others, defined as in T5X; 0 in the paper and in T5X."""
 
     def __post_init__(self) -> None:
         whole(self, "num_steps", "eval_every", "batch_size")
@@ -136,7 +138,7 @@ class Recipe:
 
     @property
     def selectable(self) -> tuple[str, ...]:
-        """The metrics that a selection rule may go by."""
+        """The metrics that a selection rule may use."""
         return ("token_accuracy",)
 
     @property

@@ -1,20 +1,20 @@
-"""Any fine-tuning at a size that runs in seconds, for rehearsals and tests."""
+"""Tiny versions of fine-tunings, for rehearsals and tests."""
 
 import dataclasses
 
 from raysynth.downstream.rows import Split
 from raysynth.specs.datasets import TrainedVocabulary
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.init_schemes import ComposedInit, ConstantInit, InitScheme, RandomInit, StatisticInit
+from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrained, Source
 from raysynth.specs.recipes import AtStep, Best
 
 
 def tiny(artifact: Finetune) -> Finetune:
-    """The same fine-tuning with a tiny model, few steps and little data, for rehearsals and tests.
+    """The same fine-tuning with a tiny model, few steps and little data; it runs in seconds.
 
-    What starts from a `Pretrained` keeps its model whole: a smaller one would have no weights to start from.
+    A model that starts from a `Pretrained` keeps its size, because there are no weights for a smaller one.
     """
     task = artifact.task
     vocabulary = task.data.vocabulary
@@ -35,14 +35,14 @@ def tiny(artifact: Finetune) -> Finetune:
         target_length=24,
         decode_length=24,
         num_beams=1,
-        num_steps=_TINY_STEPS,
-        eval_every=_TINY_STEPS // 2,
-        selection=AtStep(_TINY_STEPS) if isinstance(task.selection, AtStep) else task.selection,
+        num_steps=_NUM_STEPS,
+        eval_every=_NUM_STEPS // 2,
+        selection=AtStep(_NUM_STEPS) if isinstance(task.selection, AtStep) else task.selection,
     )
     return Finetune(task=task, init=_tiny_init(artifact.init), seed=artifact.seed)
 
 
-_TINY_STEPS = 8
+_NUM_STEPS = 8
 
 
 def _tiny_init(init: InitScheme) -> InitScheme:
@@ -53,18 +53,23 @@ def _tiny_init(init: InitScheme) -> InitScheme:
         model = dataclasses.replace(_tiny_model(init.model), num_encoder_layers=2, num_decoder_layers=2)
     else:
         model = _tiny_model(init.model)
-    told = tuple(_tiny_scheme(scheme, model) for scheme in schemes)
-    return ComposedInit(schemes=told) if isinstance(init, ComposedInit) else told[0]
+    if isinstance(init, ComposedInit):
+        return ComposedInit(schemes=tuple(_tiny_scheme(scheme, model) for scheme in init.schemes))
+    return dataclasses.replace(init, model=model) if isinstance(init, RandomInit) else _tiny_scheme(init, model)
 
 
-def _tiny_scheme(scheme: InitScheme, model: T5Config) -> InitScheme:
-    """The scheme with a tiny source, on a model that is tiny unless a `Pretrained` keeps it whole."""
-    if isinstance(scheme, RandomInit | ConstantInit):
-        return dataclasses.replace(scheme, model=model)
-    if isinstance(scheme, StatisticInit) and scheme.onto is not None:
-        source = _tiny_source(scheme.source, _tiny_model(scheme.source.model))
-        return dataclasses.replace(scheme, source=source, onto=model)
-    return dataclasses.replace(scheme, source=_tiny_source(scheme.source, model))
+def _tiny_scheme(
+    scheme: FullInit | StatisticInit | ConstantInit, model: T5Config
+) -> FullInit | StatisticInit | ConstantInit:
+    """The scheme for `model`, with a tiny source unless that is a `Pretrained`."""
+    match scheme:
+        case ConstantInit():
+            return dataclasses.replace(scheme, model=model)
+        case StatisticInit() if scheme.onto is not None:
+            source = _tiny_source(scheme.source, _tiny_model(scheme.source.model))
+            return dataclasses.replace(scheme, source=source, onto=model)
+        case _:
+            return dataclasses.replace(scheme, source=_tiny_source(scheme.source, model))
 
 
 def _tiny_source(source: Source, model: T5Config) -> Source:
@@ -81,8 +86,8 @@ def _tiny_source(source: Source, model: T5Config) -> Source:
         input_length=24,
         target_length=24,
         num_eval_examples=64,
-        num_steps=_TINY_STEPS,
-        eval_every=_TINY_STEPS // 2,
+        num_steps=_NUM_STEPS,
+        eval_every=_NUM_STEPS // 2,
         selection=Best("token_accuracy"),
     )
 

@@ -12,7 +12,7 @@ from raysynth.command_line import shorten_uncaught_errors
 from raysynth.errors import InputError
 from raysynth.report.tables import Table
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell, called, kept_points, named
+from raysynth.specs.grid import Cell, finetuning_at, labelled_points, select_points
 
 
 @dataclass
@@ -54,13 +54,13 @@ class Sweep:
         `where` selects the cells: by axis, the names of values. Raises `InputError` if the grid lacks such a name.
         """
         extended = [
-            (trial, {**own, **{axis: kept_points(own[axis], names) for axis, names in where.items()}, **axes})
+            (trial, {**own, **{axis: select_points(own[axis], names) for axis, names in where.items()}, **axes})
             for trial, own in self.grids
             if {*where, *axes} <= own.keys()
         ]
         extended = [(trial, own) for trial, own in extended if all(own[axis] for axis in where)]
         for axis, names in where.items():
-            for missing in set(names) - {label for _, own in extended for label, _ in named(own[axis])}:
+            for missing in set(names) - {label for _, own in extended for label, _ in labelled_points(own[axis])}:
                 raise InputError(
                     f"sweep {self.name!r} has no point to extend with {axis} {missing!r} and {dict(where)!r}"
                 )
@@ -114,10 +114,10 @@ class Sweep:
         """
         cells: dict[Hashable, Cell] = {}
         for trial, axes in self.grids:
-            for combination in itertools.product(*map(named, axes.values())):
+            for combination in itertools.product(*map(labelled_points, axes.values())):
                 fields = {axis: label for axis, (label, _) in zip(axes, combination, strict=True)}
                 values = {axis: value for axis, (_, value) in zip(axes, combination, strict=True)}
-                cell = _cell(fields, functools.partial(called, trial, values, size))
+                cell = _cell(fields, functools.partial(finetuning_at, trial, values, size))
                 # Grids may overlap: the same fine-tuning counts once.
                 if cells.setdefault(_key(fields), cell) != cell:
                     raise InputError(f"two different fine-tunings are the cell {_text(fields)}; give them another axis")

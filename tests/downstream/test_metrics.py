@@ -1,4 +1,4 @@
-"""Metrics against implementations written here from their definitions, on made-up and on real texts."""
+"""Metrics against independent implementations of their definitions, on random and on real texts."""
 
 import re
 import string
@@ -10,7 +10,7 @@ import pytest
 
 from raysynth.downstream.chemistry import canonical_smiles
 from raysynth.downstream.cnn_dailymail import CNNDailyMail
-from raysynth.downstream.metrics import METRICS, exact_match, metrics, same, squad_normalized, token_accuracy
+from raysynth.downstream.metrics import METRICS, exact_match, metrics, same_text, squad_normalized, token_accuracy
 from raysynth.downstream.mtop import MTOP
 from raysynth.downstream.retrosynthesis import USPTO50K
 from raysynth.downstream.squad import SQuAD
@@ -59,8 +59,18 @@ def test_token_accuracy_of_nothing_is_one_line(correct, weight):
         token_accuracy(correct, weight)
 
 
-def test_every_metric_that_a_task_may_name_is_here():
-    assert {"token_accuracy", *metrics} == set(METRICS)
+def test_the_metrics_that_a_task_may_name():
+    headings = {
+        "exact_match": "EM",
+        "token_f1": "F1",
+        "squad_exact_match": "EM",
+        "squad_f1": "F1",
+        "rouge1": "ROUGE-1",
+        "canonical_smiles_match": "EM",
+    }
+    assert {name: metric.heading for name, metric in metrics.items()} == headings
+    assert list(METRICS) == ["token_accuracy", *headings]
+    assert all(metric.name == name for name, metric in metrics.items())
     with pytest.raises(InputError, match="unknown metric 'bleu'; allowed: canonical_smiles_match, exact_match, "):
         metrics["bleu"]
 
@@ -69,7 +79,7 @@ def test_every_metric_that_a_task_may_name_is_here():
 
 
 def slow_normalized(text):
-    """SQuAD's normalization letter by letter."""
+    """SQuAD's normalization, letter by letter."""
     kept = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     pieces, word = [], ""
     for letter in [*kept, " "]:  # articles stand alone between characters that are neither letter, digit nor underscore
@@ -81,16 +91,16 @@ def slow_normalized(text):
     return " ".join("".join(pieces).split())
 
 
-def slow_f1(ours, theirs):
-    """Matches words one by one, then takes the harmonic mean of precision and recall."""
-    left, matched = list(theirs), 0
-    for word in ours:
+def slow_f1(predicted, expected):
+    """The harmonic mean of precision and recall, with words matched one by one."""
+    left, matched = list(expected), 0
+    for word in predicted:
         if word in left:
             left.remove(word)
             matched += 1
     if not matched:
         return 0.0
-    precision, recall = matched / len(ours), matched / len(theirs)
+    precision, recall = matched / len(predicted), matched / len(expected)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -100,16 +110,18 @@ def slow_rouge1(prediction, target):
 
 
 SLOW = {
-    "exact_match": lambda one, other: float(one.strip() == other.strip()),
-    "token_f1": lambda one, other: slow_f1(one.split(), other.split()),
-    "squad_exact_match": lambda one, other: float(slow_normalized(one) == slow_normalized(other)),
-    "squad_f1": lambda one, other: slow_f1(slow_normalized(one).split(), slow_normalized(other).split()),
+    "exact_match": lambda prediction, target: float(prediction.strip() == target.strip()),
+    "token_f1": lambda prediction, target: slow_f1(prediction.split(), target.split()),
+    "squad_exact_match": lambda prediction, target: float(slow_normalized(prediction) == slow_normalized(target)),
+    "squad_f1": lambda prediction, target: slow_f1(
+        slow_normalized(prediction).split(), slow_normalized(target).split()
+    ),
     "rouge1": slow_rouge1,
 }
 
 
 def corrupted(rng, text, others):
-    """What a model might say: the text with words dropped, repeated, put in another order or taken from elsewhere."""
+    """A plausible prediction: the text with words dropped, repeated, reordered or taken from other texts."""
     words = text.split()
     match rng.integers(6):
         case 0:
@@ -151,8 +163,8 @@ def test_a_metric_is_its_definition_on_noise(name):
     rng = np.random.default_rng(1)
     letters = list("aAthe  \t\n.,'-_!$é中½ß[]()01 an the the ")
     texts = ["".join(rng.choice(letters, size=rng.integers(0, 14))) for _ in range(4_000)]
-    for one, other in zip(texts[::2], texts[1::2], strict=True):
-        for pair in ((one, other), (one, one)):
+    for first, second in zip(texts[::2], texts[1::2], strict=True):
+        for pair in ((first, second), (first, first)):
             assert metrics[name].score(*pair) == pytest.approx(SLOW[name](*pair), abs=1e-12), pair
 
 
@@ -190,7 +202,7 @@ def test_rouge_is_what_t5_aggregates(shared):
     targets = [pair.target for pair in CNNDailyMail().read(str(shared / "data/cnndm"))["train"]]
     predictions = targets[1:] + targets[:1]
     theirs, aggregator = scorer.RougeScorer(["rouge1", "rouge2", "rougeLsum"]), scoring.BootstrapAggregator()
-    np.random.seed(0)  # which the library draws from
+    np.random.seed(0)  # the library draws from it
     for prediction, target in zip(predictions, targets, strict=True):
         prepared = [text.replace(" . ", " .\n") for text in (target, prediction)]
         aggregator.add_scores(theirs.score(*prepared))
@@ -209,17 +221,17 @@ def test_molecules_are_compared_not_strings(shared):
     rng = np.random.default_rng(0)
     for text in reactants:
         molecules = [chemistry.MolFromSmiles(part) for part in text.split(".")]
-        other = ".".join(chemistry.MolToSmiles(molecule, doRandom=True) for molecule in rng.permutation(molecules))
-        assert metrics["canonical_smiles_match"].score(other, text) == 1
-        assert metrics["exact_match"].score(other, text) == (other == text)
+        rewritten = ".".join(chemistry.MolToSmiles(molecule, doRandom=True) for molecule in rng.permutation(molecules))
+        assert metrics["canonical_smiles_match"].score(rewritten, text) == 1
+        assert metrics["exact_match"].score(rewritten, text) == (rewritten == text)
     score = metrics["canonical_smiles_match"].score
-    assert not any(score(one, other) for one, other in pairwise(reactants) if one != other)
+    assert not any(score(first, second) for first, second in pairwise(reactants) if first != second)
     assert not score("C1CC", "CCC")
-    assert score("C1CC", "C1CC")  # equal strings, though no molecule
+    assert score("C1CC", "C1CC")  # equal strings, although not a molecule
     assert not score("", "C")
     assert canonical_smiles("[CH3:2][CH2:1][OH:3]") == "CCO"
 
 
-def test_same_is_exact_match():
-    assert same("a\n", " a")
-    assert not same("a", "b")
+def test_texts_are_the_same_apart_from_white_space_at_their_ends():
+    assert same_text("a\n", " a")
+    assert not same_text("a", "b")

@@ -1,4 +1,4 @@
-"""python_ast on this machine's library and on written files."""
+"""Python AST on this machine's standard library and on small files."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raysynth.downstream.python_ast import OPTIONAL, PythonAST, s_expression, standard_library
-from raysynth.downstream.rows import SPLITS
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 
 # ---------------------------------------------------------------------------------------------- a reader of the targets
@@ -19,23 +19,23 @@ TOKEN = re.compile(r"""\s*([()]|b?'(?:[^'\\]|\\.)*'|b?"(?:[^"\\]|\\.)*"|[^\s()'"
 
 def nested(text):
     """The S-expression as nested lists of words, or an AssertionError."""
-    stack, place = [[]], 0
-    while place < len(text):
-        found = TOKEN.match(text, place)
-        assert found, f"no token at {place} of {text}"
-        place = found.end()
-        if found[1] == "(":
+    stack, position = [[]], 0
+    while position < len(text):
+        match = TOKEN.match(text, position)
+        assert match, f"no token at {position} of {text}"
+        position = match.end()
+        if match[1] == "(":
             stack.append([])
-        elif found[1] == ")":
+        elif match[1] == ")":
             stack[-2].append(stack.pop())
         else:
-            stack[-1].append(found[1])
+            stack[-1].append(match[1])
     assert len(stack) == 1, f"unbalanced: {text}"
     (tree,) = stack[0]
     return tree
 
 
-OPERATOR_PLACES = {"AugAssign": [1], "BinOp": [1], "BoolOp": [0], "UnaryOp": [0]}
+OPERATOR_POSITIONS = {"AugAssign": [1], "BinOp": [1], "BoolOp": [0], "UnaryOp": [0]}
 LISTS = {
     "Assign": "targets",
     "BoolOp": "values",
@@ -68,7 +68,7 @@ def rebuilt(tree):
         return ast.Constant(SPECIAL[word] if word in SPECIAL else ast.literal_eval(word))
     if name == "Lambda":
         return ast.Lambda(parameters(items[:-1]), rebuilt(items[-1]))
-    places = range(1, len(items), 2) if name == "Compare" else OPERATOR_PLACES.get(name, ())
+    places = range(1, len(items), 2) if name == "Compare" else OPERATOR_POSITIONS.get(name, ())
     items = [getattr(ast, item)() if place in places else rebuilt(item) for place, item in enumerate(items)]
     if name == "Compare":
         return ast.Compare(items[0], items[1::2], items[2::2])
@@ -91,28 +91,30 @@ def rebuilt(tree):
 
 
 def parameters(items):
-    found = ast.arguments(posonlyargs=[], args=[], vararg=None, kwonlyargs=[], kw_defaults=[], kwarg=None, defaults=[])
+    arguments = ast.arguments(
+        posonlyargs=[], args=[], vararg=None, kwonlyargs=[], kw_defaults=[], kwarg=None, defaults=[]
+    )
     keyword_only = False
     for item in items:
         name, default = (item, None) if isinstance(item, str) else (item[1], rebuilt(item[2]))
         if name == "/":
-            found.posonlyargs, found.args = found.args, []
+            arguments.posonlyargs, arguments.args = arguments.args, []
         elif name.startswith("**"):
-            found.kwarg = ast.arg(name[2:])
+            arguments.kwarg = ast.arg(name[2:])
         elif name.startswith("*"):
             keyword_only = True
-            found.vararg = ast.arg(name[1:]) if name != "*" else None
+            arguments.vararg = ast.arg(name[1:]) if name != "*" else None
         elif keyword_only:
-            found.kwonlyargs.append(ast.arg(name))
-            found.kw_defaults.append(default)
+            arguments.kwonlyargs.append(ast.arg(name))
+            arguments.kw_defaults.append(default)
         else:
-            found.args.append(ast.arg(name))
-            found.defaults += [default] if default else []
-    return found
+            arguments.args.append(ast.arg(name))
+            arguments.defaults += [default] if default else []
+    return arguments
 
 
 def plain(node):
-    """A tree as nested tuples of what the targets are to hold."""
+    """A tree as nested tuples of the fields that the targets describe."""
     if isinstance(node, ast.AST):
         fields = [field for field in node._fields if field not in ("ctx", "kind", "type_comment")]
         return (type(node).__name__, *(plain(getattr(node, field, None)) for field in fields))
@@ -134,7 +136,7 @@ def pairs(splits):
 
 
 def test_the_library_gives_tens_of_thousands_of_short_ascii_pairs(library):
-    assert tuple(library) == SPLITS
+    assert tuple(library) == tuple(Split)
     everything = pairs(library)
     assert len(everything) > 30_000
     for source, target in everything:
@@ -145,14 +147,14 @@ def test_the_library_gives_tens_of_thousands_of_short_ascii_pairs(library):
         assert source == source.strip()
 
 
-def test_no_source_is_in_two_places_and_the_splits_have_their_sizes(library):
+def test_sources_are_distinct_and_the_splits_have_their_sizes(library):
     everything = pairs(library)
     assert len({source for source, _ in everything}) == len(everything)
     for split in ("validation", "test"):
         assert 0.05 < len(library[split]) / len(everything) < 0.075
 
 
-def test_every_target_reads_back_to_the_tree_of_its_source(library):
+def test_the_tree_of_a_source_can_be_rebuilt_from_its_target(library):
     everything = pairs(library)
     kinds = set()
     for source, target in everything:
@@ -162,9 +164,9 @@ def test_every_target_reads_back_to_the_tree_of_its_source(library):
     assert kinds >= {ast.Lambda, ast.Slice, ast.Dict, ast.JoinedStr, ast.comprehension, ast.AnnAssign, ast.Starred}
 
 
-def test_shorter_limits_give_the_same_pairs_in_the_same_order_less_the_longer_ones(library):
+def test_shorter_limits_drop_the_longer_pairs_and_keep_the_order(library):
     fewer = PythonAST(max_source_chars=30, max_target_chars=50).read(None)
-    for split in SPLITS:
+    for split in Split:
         short = [pair for pair in library[split] if len(pair[0]) <= 30 and len(pair[1]) <= 50]
         assert fewer[split] == short
 
@@ -221,8 +223,8 @@ def test_which_statements_of_a_file_are_taken(tmp_path):
     (tmp_path / "tests" / "here.py").write_text("q = 1\n")
     (tmp_path / "test_it.py").write_text("r = 1\n")
     (tmp_path / "note.txt").write_text("s = 1\n")
-    found = {source for source, _ in pairs(PythonAST().read(str(tmp_path)))}
-    assert found == {"b = 1", "c = 2", "e = 3", "f = 4", "g = 5", "h = 6", "return i", "j = '\\d'", "p = 2"}
+    sources = {source for source, _ in pairs(PythonAST().read(str(tmp_path)))}
+    assert sources == {"b = 1", "c = 2", "e = 3", "f = 4", "g = 5", "h = 6", "return i", "j = '\\d'", "p = 2"}
 
 
 def test_tests_and_optional_parts_of_the_library_are_left_out():
@@ -241,7 +243,7 @@ def test_the_library_is_parsed_without_warnings(tmp_path, recwarn):
 
 
 def test_a_folder_without_python_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="found no statement") as error:
+    with pytest.raises(InputError, match=r"^python_ast: no Python statement under ") as error:
         PythonAST().read(str(tmp_path))
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="is not a directory"):

@@ -1,4 +1,4 @@
-"""Downstream tasks: the appendix's numbers, where files are looked for, subsets, and texts as ids."""
+"""Downstream tasks: the appendix's numbers, where their files are, subsets, and texts as ids."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from raysynth.data.locations import location
 from raysynth.data.text_pairs import encode
 from raysynth.downstream.python_ast import PythonAST
 from raysynth.downstream.retrosynthesis import USPTO50K
-from raysynth.downstream.rows import SPLITS, Split
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.specs.catalog import downstream_tasks, natural_source, paper_tasks
 from raysynth.specs.datasets import T5Vocabulary, TextDataset, TrainedVocabulary
@@ -22,11 +22,11 @@ from raysynth.specs.recipes import AtStep, Best, Constant
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Some hundreds of statements."""
-    place = tmp_path_factory.mktemp("code")
+    """A folder with 400 statements of Python."""
+    code = tmp_path_factory.mktemp("code")
     lines = [f"value_{n} = read(self, {n * n}, 'text {n % 13}')" for n in range(400)]
-    (place / "one.py").write_text("\n".join(lines))
-    return str(place)
+    (code / "statements.py").write_text("\n".join(lines))
+    return str(code)
 
 
 def dataset(**changes):
@@ -37,8 +37,8 @@ def dataset(**changes):
 # -------------------------------------------------------------------------------------------------------------- recipes
 
 
-# Appendices B and D.3, Table 6: learning rate, steps, steps between evaluations, batch, input, target and decode
-# length, selection, metrics.
+# From Appendices B and D.3 and Table 6: learning rate, steps, steps between evaluations, batch size, input, target and
+# decode length, selection, metrics.
 PAPER = {
     "cnndm_10k": (1e-3, 100_000, 10_000, 128, 512, 256, 148, AtStep(50_000), ["rouge1"]),
     "mtop": (1e-3, 100_000, 10_000, 128, 1024, 128, 128, Best("token_accuracy"), ["exact_match", "token_f1"]),
@@ -88,10 +88,10 @@ def test_sizes_are_those_of_appendix_f():
     for name, size in sizes.items():
         task = downstream_tasks[name]
         assert (task.name, task.data.num_train) == (name, size)
-        whole = next(other for other in paper_tasks if other.data.name == task.data.name)
+        whole = next(full_size for full_size in paper_tasks if full_size.data.name == task.data.name)
         data = dataclasses.replace(task.data, num_train=whole.data.num_train)
         assert dataclasses.replace(task, name=whole.name, data=data) == whole
-    # What is all of the data is one artifact under either name.
+    # A size that is all of the data is the same task under another name.
     assert downstream_tasks["squad_87k"] == downstream_tasks["squad"]
     assert downstream_tasks["retrosynthesis_40k"] == downstream_tasks["retrosynthesis"]
     assert downstream_tasks["squad"].data.num_train is downstream_tasks["retrosynthesis"].data.num_train is None
@@ -123,9 +123,7 @@ def test_the_scored_split_is_validation_or_test():
         dataclasses.replace(squad, scored=Split.TRAIN)
     with pytest.raises(InputError, match=r"^unknown TextDataset.scored 'dev'; allowed: test, train, validation$"):
         dataclasses.replace(squad, scored="dev")
-    with pytest.raises(
-        InputError, match=r"^TextDataset.num_test must be left out where the validation split is scored"
-    ):
+    with pytest.raises(InputError, match=r"^TextDataset.num_test must be left out if the validation split is scored"):
         dataclasses.replace(squad, num_test=5)
 
 
@@ -137,7 +135,7 @@ def test_an_unknown_task_is_one_line():
 # ------------------------------------------------------------------------------------------------------------ locations
 
 
-def test_an_option_comes_before_the_environment(monkeypatch):
+def test_an_option_takes_precedence_over_the_environment(monkeypatch):
     monkeypatch.delenv("RAYSYNTH_DATA_CODE_TRANSLATION", raising=False)
     assert location("code_translation", {}) is None
     monkeypatch.setenv("RAYSYNTH_DATA_CODE_TRANSLATION", "/from/environment")
@@ -169,11 +167,11 @@ def test_a_misspelt_option_is_one_line():
 # ------------------------------------------------------------------------------------------------------------- encoding
 
 
-def test_ids_stand_for_the_texts_row_by_row(folder):
+def test_ids_decode_to_the_texts_row_by_row(folder):
     vocabulary, ids, texts = encode(dataset(), folder)
-    assert tuple(ids) == tuple(texts) == SPLITS
+    assert tuple(ids) == tuple(texts) == tuple(Split)
     assert texts == PythonAST().read(folder)
-    for split in SPLITS:
+    for split in Split:
         sources, targets = ids[split]
         assert len(sources) == len(targets) == len(texts[split])
         for row, (source, target, _) in enumerate(texts[split]):
@@ -197,7 +195,7 @@ def test_subsets_of_a_seed_are_nested_and_other_seeds_differ(folder):
 
 @pytest.fixture
 def reactions(tmp_path):
-    """Two hundred training rows and a test split, without validation."""
+    """A folder with 200 training rows and a test split, but no validation split."""
     lines = [f"{'C' * (n % 29 + 1)} >> {'N' * (n % 31 + 1)}.O" for n in range(200)]
     (tmp_path / "train.smi").write_text("\n".join(lines))
     (tmp_path / "test.smi").write_text("\n".join(lines[:9]))
@@ -209,9 +207,9 @@ def chemistry(**changes):
     return TextDataset(**values | changes)
 
 
-def test_validation_is_held_out_of_training_where_the_files_have_none(reactions):
+def test_validation_is_held_out_of_training_if_the_files_have_none(reactions):
     texts = encode(chemistry(num_held_out=30), reactions)[2]
-    assert [len(texts[split]) for split in SPLITS] == [170, 30, 9]
+    assert [len(texts[split]) for split in Split] == [170, 30, 9]
     whole = chemistry().texts.read(reactions)["train"]
     assert sorted(texts["train"] + texts["validation"]) == sorted(whole)
     fewer = encode(chemistry(num_held_out=30, num_train=50), reactions)[2]
@@ -226,7 +224,7 @@ def test_a_missing_split_is_one_line(reactions):
         encode(chemistry(), reactions)
 
 
-def test_the_validation_split_may_be_what_is_scored(reactions):
+def test_the_validation_split_may_be_scored_in_place_of_the_test_split(reactions):
     (Path(reactions) / "dev.smi").write_text("C >> O\nN >> C")
     (Path(reactions) / "test.smi").unlink()
     texts = encode(chemistry(scored=Split.VALIDATION, num_validation=1), reactions)[2]
@@ -245,7 +243,7 @@ def test_sizes_of_the_real_files_are_nested(shared, monkeypatch):
     assert small["test"] == large["test"]
 
 
-def test_the_vocabulary_is_of_the_training_subset_alone(folder):
+def test_the_vocabulary_sees_only_the_training_subset(folder):
     first = encode(dataset(num_train=60), folder)[0]
     assert encode(dataset(num_train=60, num_validation=3, num_test=2), folder)[0].model_bytes == first.model_bytes
     assert encode(dataset(num_train=90), folder)[0].model_bytes != first.model_bytes
@@ -265,14 +263,14 @@ def test_too_many_pieces_is_one_line(folder):
         encode(dataset(vocabulary=TrainedVocabulary(num_pieces=30_000)), folder)
 
 
-def test_every_text_of_the_default_task_comes_back_from_its_ids():
+def test_the_ids_of_python_ast_decode_to_its_texts():
     task = downstream_tasks["python_ast"]
     data = dataclasses.replace(task.data, num_train=2_000, num_validation=None, num_test=None)
     vocabulary, ids, texts = encode(data, None)
-    for split in SPLITS:
+    for split in Split:
         for column, rows in enumerate(ids[split]):
             assert all(vocabulary.decode(row) == pair[column] for row, pair in zip(rows, texts[split], strict=True))
-    # Few sequences are cut at the task's lengths, which count the end of sequence.
+    # The task's lengths, which include the end of sequence, cut only few sequences.
     sources, targets = ids["validation"]
     assert (sources.lengths < task.input_length).mean() > 0.98
     assert (targets.lengths < task.target_length).mean() > 0.98
@@ -283,7 +281,7 @@ def test_code_translation_takes_the_t5_vocabulary_from_the_environment(shared, m
     data = dataclasses.replace(downstream_tasks["code_translation"].data, num_train=100)
     vocabulary, ids, texts = encode(data, str(shared / "data" / "code_translation"))
     assert vocabulary.size == 32_100
-    assert [len(texts[split]) for split in SPLITS] == [100, 499, 500]
+    assert [len(texts[split]) for split in Split] == [100, 499, 500]
     assert max(targets.lengths.max() for _, targets in ids.values()) < 1024
 
 

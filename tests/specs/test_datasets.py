@@ -1,4 +1,4 @@
-"""Tasks of one's own: what would not be part of the description, or is another's name, is refused in one line."""
+"""Synthetic tasks of a user: undescribed fields and names that are taken are refused in one line."""
 
 import re
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def test_fields_that_would_not_be_described_are_one_line():
         assert "\n" not in str(caught.value)
 
 
-def test_a_name_is_there_is_its_own_and_is_no_other_tasks():
+def test_a_task_needs_a_name_of_its_own_that_no_other_task_has():
     @dataclass(frozen=True, kw_only=True)
     class Nameless(SyntheticTask):
         pass

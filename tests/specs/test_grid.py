@@ -1,10 +1,39 @@
-"""Grids: what does not fit is one line that names the axis or the cell."""
+"""Grids: cells and their keys, axes, and errors that name the axis or the cell in one line."""
 
 import re
 
 import pytest
 
 from raysynth import T5_SMALL, Finetune, InputError, RandomInit, Sweep, downstream_tasks
+from raysynth.specs.grid import Cell, finetuning_at, labelled_points, select_points
+
+
+def finetuning(seed):
+    return Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed)
+
+
+def test_cells_have_equal_keys_just_when_they_have_equal_fields():
+    def key(**fields):
+        return Cell(fields=fields, artifact=finetuning(0), again=finetuning).key
+
+    assert key(init="random", seed=1) == key(seed=1.0, init="random")
+    assert key(init="random", seed=1) != key(init="random", seed=2)
+    assert key(init="random", seed=1) != key(source="random", seed=1)
+    assert key(layers=[1, 2]) == key(layers=[1, 2]) != key(layers=[2, 1])
+    assert len({key(init=init, seed=seed) for init in "abc" for seed in range(5)}) == 15
+
+
+def test_points_of_an_axis_are_labelled_by_key_name_or_value():
+    mtop = downstream_tasks["mtop"]
+    assert labelled_points({"small": T5_SMALL}) == [("small", T5_SMALL)]
+    assert labelled_points([mtop, 3, "x"]) == [("mtop", mtop), (3, 3), ("x", "x")]
+    assert select_points([3, mtop, 4], [4, "mtop"]) == {"mtop": mtop, 4: 4}
+
+
+def test_a_trial_is_called_with_replaced_values_and_must_return_a_fine_tuning():
+    assert finetuning_at(finetuning, {"seed": 0}, lambda artifact: artifact, seed=3) == finetuning(3)
+    with pytest.raises(InputError, match=r"^dict must return a Finetune, got \{'seed': 0\}$"):
+        finetuning_at(dict, {"seed": 0}, lambda artifact: artifact)
 
 
 @pytest.mark.parametrize(
@@ -41,10 +70,7 @@ def test_an_error_in_a_cell_names_the_cell(value, error):
 
 def test_an_axis_may_be_a_generator():
     sweep = Sweep(name="s", claim="c")
-    sweep.add(
-        lambda seed: Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed),
-        seed=(seed for seed in range(3)),
-    )
+    sweep.add(finetuning, seed=(seed for seed in range(3)))
     assert len(sweep.cells()) == len(sweep.cells()) == 3
 
 
@@ -70,11 +96,9 @@ def test_a_point_of_two_grids_counts_once_and_cannot_be_two_fine_tunings():
 
 
 @pytest.mark.parametrize("verb", ["plan", "run", "status", "report"])
-def test_a_place_of_data_that_is_not_there_is_one_line_of_every_verb(verb, tmp_path, capsys):
+def test_a_data_folder_that_does_not_exist_is_one_line_with_every_verb(verb, tmp_path, capsys):
     sweep = Sweep(name="s", claim="c")
-    sweep.add(
-        lambda seed: Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed), seed=[0]
-    )
+    sweep.add(finetuning, seed=[0])
     nowhere = tmp_path / "nowhere"
     for option, line in {
         f"mtop={nowhere}": f"--data mtop: {nowhere} does not exist",
@@ -91,9 +115,7 @@ def test_a_place_of_data_that_is_not_there_is_one_line_of_every_verb(verb, tmp_p
 
 def test_a_report_of_nothing_writes_nothing(tmp_path, capsys):
     sweep = Sweep(name="s", claim="c")
-    sweep.add(
-        lambda seed: Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed), seed=[0]
-    )
+    sweep.add(finetuning, seed=[0])
     sweep.table(title="t", rows=("seed",))
     with pytest.raises(SystemExit) as ended:
         sweep.main(["report", "--store", str(tmp_path / "store")])

@@ -1,4 +1,4 @@
-"""Descriptions: equal ones are one artifact, wrong ones are one line, and building one imports nothing heavy."""
+"""Descriptions: equal ones are one artifact, wrong ones are one line, and the import loads nothing heavy."""
 
 import dataclasses
 import subprocess
@@ -41,25 +41,35 @@ def pretrain(seed=0, model=T5_SMALL):
     return Pretrain(data=Dataset(task=SET, seed=seed), model=model, seed=seed)
 
 
+def test_the_import_loads_no_heavy_library():
+    script = (
+        "import sys, raysynth\n"
+        "heavy = {'jax', 'ray', 'flax', 'numba', 'scipy', 'matplotlib', 'rouge_score', 'pyarrow.parquet', 'rdkit'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # -------------------------------------------------------------------------------- identity
 
 
 def test_equal_descriptions_have_one_name_however_they_are_written():
-    one = Finetune(task=MTOP_LIKE, init=FullInit(pretrain()))
-    other = Finetune(
+    plain = Finetune(task=MTOP_LIKE, init=FullInit(pretrain()))
+    spelled_out = Finetune(
         task=dataclasses.replace(MTOP_LIKE, learning_rate=MTOP_LIKE.learning_rate),
         init=FullInit(pretrain(), embeddings="random"),
         seed=0,
     )
-    assert one == other
-    assert name(one) == name(other)
+    assert plain == spelled_out
+    assert name(plain) == name(spelled_out)
 
 
 def test_a_whole_number_and_its_float_are_the_same():
-    one = ConstantInit(T5_SMALL, where="mlp", value=1)
-    other = ConstantInit(T5_SMALL, where="mlp", value=1.0)
-    assert one == other
-    assert describe(one) == describe(other)
+    whole = ConstantInit(T5_SMALL, where="mlp", value=1)
+    decimal = ConstantInit(T5_SMALL, where="mlp", value=1.0)
+    assert whole == decimal
+    assert describe(whole) == describe(decimal)
 
 
 def test_fields_with_their_default_are_left_out_so_that_new_fields_keep_old_names():
@@ -93,11 +103,11 @@ def test_a_changed_revision_is_another_artifact(monkeypatch):
 
 
 def test_published_names_stay():
-    """A change here orphans the results that people have; raise a `revision` only where the meaning changed."""
+    """A change here orphans existing results; raise a `revision` only if the meaning of a class changed."""
     assert name(pretrain()) == "pretrain/set.seed0-3fb5a7f9"
 
 
-def test_inputs_come_before_what_needs_them_and_once():
+def test_inputs_come_once_and_before_the_artifacts_that_need_them():
     shared = pretrain()
     runs = [Finetune(task=MTOP_LIKE, init=FullInit(shared), seed=seed) for seed in range(3)]
     ordered = in_order(runs)
@@ -142,7 +152,7 @@ def test_composed_schemes_need_every_source_once():
     assert name(run) != name(Finetune(task=MTOP_LIKE, init=ComposedInit(schemes=both.schemes[::-1])))
 
 
-def test_another_size_is_another_artifact_and_the_sources_own_is_not():
+def test_another_size_is_another_artifact_but_the_sources_own_size_is_not():
     assert statistics(onto=T5_SMALL) == statistics()
     run = Finetune(task=MTOP_LIKE, init=statistics(onto=T5_BASE))
     assert run.model == T5_BASE
@@ -186,7 +196,7 @@ def test_selection(rule, chosen, settled):
     assert rule.settled(RISING) == settled
 
 
-def test_of_equal_evaluations_the_earlier_step_counts():
+def test_of_equal_evaluations_the_earlier_step_is_selected():
     assert Best("token_accuracy").choose({20: {"token_accuracy": 0.5}, 10: {"token_accuracy": 0.5}}) == 10
 
 
@@ -269,7 +279,7 @@ def test_nothing_evaluated_selects_nothing():
         ),
         (
             lambda: statistics(onto=T5_V1_1_SMALL),
-            "StatisticInit.onto must have as many mlp_activations as the source's model (1) where group_by is "
+            "StatisticInit.onto must have as many mlp_activations as the source's model (1) if group_by is "
             "parameter, got 2",
         ),
         (

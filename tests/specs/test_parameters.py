@@ -1,4 +1,4 @@
-"""Paths, families and groups of parameters, against Appendix K and the paper code's groups."""
+"""Paths, families and groups of parameters against Appendix K and the groups of the paper's code."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ from raysynth.synthetic.catalog import synthetic_tasks
 EMBEDDING = "token_embedder/embedding"
 OUTPUT = "decoder/logits_dense/kernel"
 
-# The paper code's names of the nine statistic schemes of Table 5.
+# The nine statistic schemes of Table 5, by their names in the paper's code.
 SCHEMES = {
     "per_param_grouping___init_mean_std": (GroupBy.PARAMETER, Statistic.MEAN_SD, Family.ALL),
     "per_param_grouping___init_scale": (GroupBy.PARAMETER, Statistic.SCALE, Family.ALL),
@@ -79,7 +79,7 @@ def test_touched_by_the_other_schemes(shared):
     assert len(touched(FullInit(source(T5_SMALL), embeddings=Embeddings.SOURCE))) == 131
 
 
-def test_untied_output_layer_goes_with_the_embedding():
+def test_an_untied_output_layer_is_treated_as_the_embedding():
     model = T5_V1_1_SMALL
     assert set(paths(model)) - set(touched(FullInit(source(model)))) == {EMBEDDING, OUTPUT}
     assert set(touched(FullInit(source(model), embeddings=Embeddings.SOURCE))) == set(paths(model))
