@@ -14,7 +14,7 @@ from raysynth.synthetic.lime import LIME, Mode
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import token_space
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
+GOLDEN = Path(__file__).parents[1] / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")
 
 COLON, SEPARATOR, RULE, OPEN, LOWER, MATH, CLOSE = range(32_000, 32_007)

@@ -15,7 +15,7 @@ from raysynth.synthetic.simple import LongestWordAnswer, simple_tasks
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import T5_TOKENS, TokenSpace
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
+GOLDEN = Path(__file__).parents[1] / "golden" / "tasks"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")
 
 NAMES = list(simple_tasks)
@@ -530,7 +530,7 @@ def test_pairs_of_the_papers_code_are_solved_as_there():
                 )
             expected = golden_rows(arrays, f"{code_name}/output")
             answers = task.solve(sources)
-            assert len(answers) == 200
+            assert len(answers) == len(sources) >= 5
             for answer, target in zip(answers, expected, strict=True):
                 if name in SET_PAIRS:  # the code lists them in the order of CPython's hash table
                     answer, target = np.sort(answer), np.sort(target)
