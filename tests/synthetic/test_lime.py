@@ -269,10 +269,9 @@ def golden(arrays, mode):
     ]
 
 
-@needs_golden
 @pytest.mark.parametrize("mode", Mode)
-def test_pairs_of_the_papers_code(mode):
-    with np.load(GOLDEN / "task_pairs.npz") as arrays:
+def test_pairs_of_the_papers_code(golden_folder, mode):
+    with np.load(golden_folder / "tasks/task_pairs.npz") as arrays:
         sources, targets = golden(arrays, mode)
     assert {mode_of(source.tolist()) for source in sources} == {mode}
     assert AS_CODE.fits(sources, targets).all()

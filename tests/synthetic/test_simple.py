@@ -515,11 +515,10 @@ def golden_rows(arrays, key):
     return Ragged(arrays[f"{key}/values"].astype(np.uint16), arrays[f"{key}/offsets"])
 
 
-@needs_golden
-def test_pairs_of_the_papers_code_are_solved_as_there():
+def test_pairs_of_the_papers_code_are_solved_as_there(golden_folder):
     names = golden_names()
     assert set(names.values()) == set(NAMES)
-    with np.load(GOLDEN / "task_pairs.npz") as arrays:
+    with np.load(golden_folder / "tasks/task_pairs.npz") as arrays:
         for code_name, name in names.items():
             task = build(name, answer="tokens") if name == "longest_word" else build(name)
             sources = golden_rows(arrays, f"{code_name}/seq1")
