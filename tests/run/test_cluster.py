@@ -264,7 +264,7 @@ def test_nothing_left_behind_is_said(config, capsys):
 
 def test_a_refusal_is_one_line(config):
     body = {"error": {"code": 403, "message": "Cloud TPU API has not been used", "status": "PERMISSION_DENIED"}}
-    with pytest.raises(InputError, match="the Cloud TPU API refuses: 403 Cloud TPU API has not been used"):
+    with pytest.raises(InputError, match="the Cloud TPU API rejects the request: 403 Cloud TPU API has not been used"):
         list_leftovers(config, service((403, body))[0])
 
 

@@ -138,7 +138,7 @@ def test_an_empty_store_is_one_line(tmp_path, capsys):
         (lambda params: (params / "manifest.ocdbt").write_bytes(b"x"), "{where}/checkpoints/7/params is damaged: "),
         (
             lambda params: write_params(params.parents[1], 7, unflatten_dict(params_of(DEEP), sep="/")),
-            f"{{store}}: the weights of {ONE} are not those that its record tells of",
+            f"{{store}}: the weights of {ONE} do not match the digest in its record",
         ),
     ],
 )
