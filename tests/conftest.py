@@ -1,4 +1,4 @@
-"""Settings that every test shares: eight CPU devices, strict array types, and where the golden numbers lie."""
+"""Settings that all tests share: eight CPU devices, strict JAX types, the golden numbers and a stand-in for S3."""
 
 import json
 import os
@@ -21,39 +21,57 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+SHARED = Path(__file__).parents[2] / "shared"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden reference data beside the repository; tests that need it are skipped without it."""
-    folder = Path(__file__).parents[2] / "shared"
-    if not (folder / "golden").is_dir():
-        pytest.skip(f"{folder / 'golden'} is absent")
+    """The folder of data sets and papers beside the repository; tests that need it are skipped without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"{SHARED / 'data'} is absent")
+    return SHARED
+
+
+@pytest.fixture(scope="session", params=["repository", pytest.param("larger", marks=pytest.mark.long)])
+def golden_folder(request: pytest.FixtureRequest) -> Path:
+    """The folder of golden numbers (see tests/golden/README.md).
+
+    Every run reads the set in the repository. Long runs repeat the tests on the larger set beside the repository, where
+    it exists.
+    """
+    folder = Path(__file__).parent / "golden" if request.param == "repository" else SHARED / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent")
     return folder
 
 
 class Reference(NamedTuple):
-    """A tiny model that T5X ran: its shape, parameters by path, and what went in and came out."""
+    """A tiny model that T5X ran."""
 
     name: str
     config: T5Config
     params: dict[str, np.ndarray]
+    """By path."""
     arrays: dict[str, np.ndarray]
+    """Inputs and outputs of the model; tests/golden/README.md lists the keys."""
 
 
 @pytest.fixture(scope="session", params=["t5_1_0", "t5_1_1"])
-def reference(request: pytest.FixtureRequest, shared: Path) -> Reference:
-    folder = shared / "golden/model"
+def reference(request: pytest.FixtureRequest, golden_folder: Path) -> Reference:
+    """Each of the two tiny models."""
+    folder = golden_folder / "model"
     config = json.loads((folder / f"model_{request.param}.json").read_text())["config"]
     assert config.pop("dropout_rate") == 0
     config["mlp_activations"] = tuple(config["mlp_activations"])
     with np.load(folder / f"model_{request.param}.npz") as file:
-        arrays = {name: file[name] for name in file.files}
+        arrays = dict(file)
     params = {name.removeprefix("params/"): value for name, value in arrays.items() if name.startswith("params/")}
     return Reference(name=request.param, config=T5Config(**config), params=params, arrays=arrays)
 
 
 @pytest.fixture(scope="session")
 def bucket():
-    """Gives the URI of a path in a bucket of a local stand-in for S3."""
+    """A function from a path to its URI in a bucket of a local stand-in for S3."""
     server = pytest.importorskip("moto.server", reason="moto stands in for S3").ThreadedMotoServer(
         ip_address="127.0.0.1", port=0, verbose=False
     )

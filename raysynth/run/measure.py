@@ -1,19 +1,27 @@
-"""Seconds per training step, timed on the hosts that will train."""
+"""Timing of training steps on the hosts that will train."""
 
 import sys
 from typing import Any
 
 from raysynth.report.cost import recipe_of, speed_file, speeds
+from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
+from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
 from raysynth.store.store import State, Status, Store
 
 
 def measure(statuses: dict[Artifact, Status], store: Store, address: str | None) -> None:
-    """Time a few steps of each shape that no record or earlier measurement tells, each on one worker."""
+    """Time a few steps of each recipe and model whose speed is unknown, each on one worker.
+
+    Known are the speeds in records and of earlier measurements. The results go to the store. Does not start Ray if
+    every speed is known.
+    """
     shapes: dict[str, tuple[Recipe, T5Config]] = {}
     for (artifact, status), speed in zip(statuses.items(), speeds(statuses, store).values(), strict=True):
+        if not isinstance(artifact, Pretrain | Finetune):
+            continue
         recipe, file = recipe_of(artifact), speed_file(artifact)
         if recipe is not None and file is not None and speed is None and status.state is not State.DONE:
             shapes[file] = recipe, artifact.model
@@ -25,24 +33,25 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
     from raysynth.run.session import training_session
 
     with training_session(address, store):
-        resources = trial_resources(ray.nodes())
-        given = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
-        timed = {
-            file: ray.remote(_time_step).options(**given).remote(recipe, model)
+        resources = trial_resources(ray.nodes())  # type: ignore[no-untyped-call]  # Ray has no types here
+        request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
+        answers = {
+            file: ray.remote(_time_step).options(**request).remote(recipe, model)
             for file, (recipe, model) in shapes.items()
         }
-        for number, (file, answer) in enumerate(timed.items(), start=1):
-            told = ray.get(answer)
-            store.write_json(file, told)
+        for number, (file, answer) in enumerate(answers.items(), start=1):
+            timing = ray.get(answer)
+            store.write_json(file, timing)
             recipe, model = shapes[file]
             print(
-                f"measured {number} of {len(timed)}: {told['seconds_per_step']:.3g} s a step of {recipe.batch_size} x "
-                f"{recipe.input_length}/{recipe.target_length}, width {model.emb_dim}, on {told['device']}",
+                f"measured {number} of {len(answers)}: {timing['seconds_per_step']:.3g} s a step of "
+                f"{recipe.batch_size} x {recipe.input_length}/{recipe.target_length}, "
+                f"width {model.emb_dim}, on {timing['device']}",
                 file=sys.stderr,
             )
 
 
 def _time_step(recipe: Recipe, model: T5Config) -> dict[str, Any]:
-    from raysynth.model.step import time_step  # JAX is imported where steps are made
+    from raysynth.model.step import time_step  # imports JAX, which only workers need
 
     return time_step(recipe, model)

@@ -1,1 +1,1 @@
-"""T5 weights from and to other programs."""
+"""Import and export of T5 weights, and statistics of weights in a store."""

@@ -1,4 +1,8 @@
-"""Hugging Face directories of T5 weights."""
+"""Hugging Face directories of T5 weights.
+
+A directory holds `config.json` and the weights, usually in `model.safetensors`. Linear layers and relative biases are
+transposed with respect to this package; the embedding is not.
+"""
 
 import json
 import re
@@ -13,18 +17,8 @@ from raysynth.errors import InputError
 from raysynth.model.t5 import Params
 from raysynth.specs.models import T5Config
 from raysynth.specs.parameters import parse, paths
-from raysynth.weights.checks import (
-    as_float32,
-    check_shapes,
-    checked_arrays,
-    config_of,
-    first_line,
-    nested,
-    new_directory,
-    read_json,
-)
-
-# -------------------------------------------------------------------------------- Hugging Face
+from raysynth.weights.checks import Array, as_float32, check_shapes, checked_arrays, config_of, nested
+from raysynth.weights.files import first_line, new_directory, read_json
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -34,17 +28,17 @@ _SIZES = {
     "num_layers": "num_encoder_layers",
     "d_ff": "mlp_dim",
 }
-"""Fields of `config.json` with their `T5Config` names; all must be there."""
+"""Required fields of `config.json`, with their names in `T5Config`."""
 
 _LATER_SIZES = {
     "num_decoder_layers": "num_decoder_layers",
     "relative_attention_num_buckets": "num_buckets",
     "relative_attention_max_distance": "max_distance",
 }
-"""The same for fields that old files leave out: then as many decoder layers as encoder layers, 32 and 128."""
+"""The same for fields that old files lack: the defaults are the number of encoder layers, 32 and 128."""
 
 _ACTIVATIONS = {"relu": ("relu",), "gated-gelu": ("gelu", "linear")}
-"""By `feed_forward_proj`; this "gelu" is the tanh approximation, as Hugging Face's T5 takes it."""
+"""Activations by `feed_forward_proj`; "gelu" is the tanh approximation here and in Hugging Face's T5."""
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (True,),
@@ -55,51 +49,53 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "decoder_start_token_id": (0, None),
     "quantization_config": (None,),
 }
-"""Options that this package's T5 has one value for."""
+"""Options whose value is fixed in this package's T5, with the allowed values; the first one is written."""
 
 _EMBEDDING, _OUTPUT = "shared.weight", "lm_head.weight"
 _COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-"""Under these names some files hold the embedding again."""
+"""Names under which some files repeat the embedding."""
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-"""Stands in the first releases; no model reads it."""
+"""Present in the first releases; no model reads it."""
 
 
 def read_hugging_face(directory: Path) -> tuple[T5Config, Params]:
-    """The shape and parameters of a Hugging Face T5.
+    """The configuration and parameters of a Hugging Face T5.
 
-    Weights are those of `model.safetensors`, of the files that `model.safetensors.index.json` lists, or of
-    `pytorch_model.bin`. Where the output layer shares the embedding but the logits are not scaled (transformers 5 makes
-    such models of T5 1.1), the embedding becomes an output layer of its own, which computes the same. Raises
-    `InputError` for what is no T5, has options that this package lacks, or is damaged.
+    Weights are read from `model.safetensors`, else from the files that `model.safetensors.index.json` lists, else from
+    `pytorch_model.bin`. If the output layer shares the embedding but the logits are not scaled (transformers 5 does
+    this to T5 1.1), the embedding is copied to a separate output layer, which computes the same. Raises `InputError`
+    for a directory that is damaged, does not hold a T5 or has options that this package does not support.
     """
-    told = read_json(directory / "config.json")
-    config = _told_by_options(told, directory / "config.json")
+    options = read_json(directory / "config.json")
+    config = _config_from_options(options, directory / "config.json")
     file, tensors = _tensors(directory)
     tensors.pop(_UNUSED, None)
     for copy in (*_COPIES, _OUTPUT) if config.logits_via_embedding else _COPIES:
         if copy in tensors:
             array = tensors.pop(copy)
             if not np.array_equal(tensors.setdefault(_EMBEDDING, array), array):
-                raise InputError(f"{file}: {copy} differs from {_EMBEDDING}, although config.json makes them one")
-    if not config.logits_via_embedding and told.get("tie_word_embeddings") is True and _EMBEDDING in tensors:
+                raise InputError(f"{file}: {copy} differs from {_EMBEDDING}, but config.json ties them")
+    if not config.logits_via_embedding and options.get("tie_word_embeddings") is True and _EMBEDDING in tensors:
         tensors.setdefault(_OUTPUT, tensors[_EMBEDDING])
 
-    for stack, stated in (("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)):
-        found = {match[1] for name in tensors if (match := re.match(rf"{stack}\.block\.(\d+)\.", name))}
-        if len(found) != stated:
-            raise InputError(f"{file} has {len(found)} {stack} layers, expected {stated} by config.json")
+    # Checked first because `paths` would list the parameters of every layer that a wrong number asks for.
+    for stack, num_layers in (("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)):
+        layers = {match[1] for name in tensors if (match := re.match(rf"{stack}\.block\.(\d+)\.", name))}
+        if len(layers) != num_layers:
+            raise InputError(f"{file} has {len(layers)} {stack} layers, but config.json has {num_layers}")
     names = {path: _hugging_face_name(path) for path in paths(config)}
     expected = {names[path]: _hugging_face_shape(path, shape) for path, shape in paths(config).items()}
     check_shapes({name: array.shape for name, array in tensors.items()}, expected, file)
     return config, nested(
-        {path: _turned(path, as_float32(tensors[name], name, file)) for path, name in names.items()},
+        {path: _transposed(path, as_float32(tensors[name], name, file)) for path, name in names.items()},
     )
 
 
 def write_hugging_face(directory: Path, config: T5Config, params: Params) -> None:
     """Write a new directory that `T5ForConditionalGeneration.from_pretrained` reads.
 
-    Raises `InputError` for activations that Hugging Face's T5 has no name for.
+    Raises `InputError` if the directory exists, the parameters do not fit `config`, or Hugging Face's T5 does not have
+    the activations.
     """
     projections = {activations: name for name, activations in _ACTIVATIONS.items()}
     if config.mlp_activations not in projections:
@@ -107,7 +103,7 @@ def write_hugging_face(directory: Path, config: T5Config, params: Params) -> Non
             f"Hugging Face's T5 has no mlp_activations {config.mlp_activations}; "
             f"it has {' and '.join(map(str, projections))}"
         )
-    told = {
+    options = {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
         **{theirs: getattr(config, ours) for theirs, ours in (_SIZES | _LATER_SIZES).items()},
@@ -116,66 +112,69 @@ def write_hugging_face(directory: Path, config: T5Config, params: Params) -> Non
         "tie_word_embeddings": config.logits_via_embedding,
         "torch_dtype": "float32",
     }
-    tensors = {_hugging_face_name(path): _turned(path, array) for path, array in checked_arrays(config, params).items()}
+    tensors = {
+        _hugging_face_name(path): _transposed(path, array) for path, array in checked_arrays(config, params).items()
+    }
     with new_directory(directory) as aside:
         save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
-        (aside / "config.json").write_text(json.dumps(told, indent=2) + "\n")
+        (aside / "config.json").write_text(json.dumps(options, indent=2) + "\n")
 
 
-def _told_by_options(told: dict[str, Any], file: Path) -> T5Config:
-    if told.get("model_type") != "t5":
-        raise InputError(f"{file}: model_type must be 't5', found {told.get('model_type')!r}")
+def _config_from_options(options: dict[str, Any], file: Path) -> T5Config:
+    if options.get("model_type") != "t5":
+        raise InputError(f"{file}: model_type must be 't5', found {options.get('model_type')!r}")
     for option, allowed in _FIXED.items():
-        if told.get(option, allowed[0]) not in allowed:
-            raise InputError(f"{file}: {option} must be {allowed[0]!r}, found {told[option]!r}")
-    projection = told.get("feed_forward_proj", "relu")
+        if options.get(option, allowed[0]) not in allowed:
+            raise InputError(f"{file}: {option} must be {allowed[0]!r}, found {options[option]!r}")
+    projection = options.get("feed_forward_proj", "relu")
     if projection not in tuple(_ACTIVATIONS):
         raise InputError(f"{file}: feed_forward_proj must be {' or '.join(_ACTIVATIONS)}, found {projection!r}")
     for option in _SIZES:
-        if option not in told:
+        if option not in options:
             raise InputError(f"{file} has no {option}")
-    later = {ours: told[theirs] for theirs, ours in _LATER_SIZES.items() if told.get(theirs) is not None}
+    later = {ours: options[theirs] for theirs, ours in _LATER_SIZES.items() if options.get(theirs) is not None}
     return config_of(
         file,
-        **{"num_decoder_layers": told["num_layers"], **later},
-        **{ours: told[theirs] for theirs, ours in _SIZES.items()},
+        **{"num_decoder_layers": options["num_layers"], **later},
+        **{ours: options[theirs] for theirs, ours in _SIZES.items()},
         mlp_activations=_ACTIVATIONS[projection],
-        # Up to transformers 4 untied logits are the unscaled ones; 5 calls all tied and tells the scaling apart.
-        logits_via_embedding=bool(told.get("scale_decoder_outputs", told.get("tie_word_embeddings", True))),
+        # Up to transformers 4, untied logits are the unscaled ones. Version 5 ties all and has a field for the scaling.
+        logits_via_embedding=bool(options.get("scale_decoder_outputs", options.get("tie_word_embeddings", True))),
     )
 
 
-def _tensors(directory: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """The weights under their own names, and the file to name in errors about them."""
-    whole, index, pickled = (
+def _tensors(directory: Path) -> tuple[Path, dict[str, Array]]:
+    """The file to name in errors about the weights, and the weights by Hugging Face's names."""
+    single, index, pickled = (
         directory / name for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
     )
-    if whole.exists():
-        return whole, _safetensors(whole)
+    if single.exists():
+        return single, _safetensors(single)
     if index.exists():
-        listed = read_json(index).get("weight_map")
-        if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        file_names = read_json(index).get("weight_map")
+        if not isinstance(file_names, dict) or not all(isinstance(name, str) for name in file_names.values()):
             raise InputError(f"{index} has no weight_map from parameters to files")
-        tensors: dict[str, np.ndarray] = {}
-        for name in sorted(set(listed.values())):
+        tensors: dict[str, Array] = {}
+        for name in sorted(set(file_names.values())):
             tensors |= _safetensors(directory / Path(name).name)
         return index, tensors
     if pickled.exists():
         return pickled, _pickled(pickled)
-    raise InputError(f"{directory} has none of {whole.name}, {index.name} and {pickled.name}")
+    raise InputError(f"{directory} has none of {single.name}, {index.name} and {pickled.name}")
 
 
-def _safetensors(file: Path) -> dict[str, np.ndarray]:
+def _safetensors(file: Path) -> dict[str, Array]:
     if not file.is_file():
         raise InputError(f"{file} is missing")
     try:
-        return load_file(file)
+        tensors: dict[str, Array] = load_file(file)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{file} is damaged: {first_line(error)}") from None
+    return tensors
 
 
-def _pickled(file: Path) -> dict[str, np.ndarray]:
-    """The tensors of a `torch.save` file, read by the loader that builds tensors and runs nothing else."""
+def _pickled(file: Path) -> dict[str, Array]:
+    """The tensors of a `torch.save` file, read by a loader that builds tensors and runs no other code."""
     try:
         import torch
     except ImportError:
@@ -184,11 +183,11 @@ def _pickled(file: Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a zip's, a pickle's or PyTorch's own
+    except Exception as error:  # from zipfile, pickle or PyTorch
         raise InputError(f"{file} is damaged or holds more than tensors: {first_line(error)}") from None
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise InputError(f"{file} must hold tensors by name")
-    halves = (torch.bfloat16, torch.float16)
+    halves = (torch.bfloat16, torch.float16)  # NumPy lacks the first
     return {
         name: (tensor.float() if tensor.dtype in halves else tensor).detach().numpy()
         for name, tensor in tensors.items()
@@ -205,7 +204,7 @@ _MODULES = {
     "pre_cross_attention_layer_norm": (1, "layer_norm"),
     "pre_mlp_layer_norm": (-1, "layer_norm"),
 }
-"""The part of a Hugging Face block that a module is, counted from its ends, and its name there."""
+"""For each module of a layer, the index of its part in a Hugging Face block (-1: the last) and its name there."""
 _MATRICES = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
@@ -227,6 +226,6 @@ def _hugging_face_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if parse(path).module == "token_embedder" else shape[::-1]
 
 
-def _turned(path: str, array: np.ndarray) -> np.ndarray:
-    """The array of a parameter from one package's orientation to the other's."""
+def _transposed(path: str, array: Array) -> Array:
+    """A parameter in the other package's orientation; the embedding is the same in both."""
     return np.ascontiguousarray(array if parse(path).module == "token_embedder" else array.T)

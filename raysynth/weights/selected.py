@@ -1,4 +1,4 @@
-"""The selected weights of an artifact that is known by its name, from a store near or far."""
+"""The selected weights of an artifact in a local or remote store."""
 
 import tempfile
 from collections.abc import Mapping
@@ -6,34 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from flax.traverse_util import flatten_dict
-
 from raysynth.errors import InputError, unknown
 from raysynth.model.checkpoints import params_digest, read_params
+from raysynth.model.t5 import Params
 from raysynth.store.store import Store
+from raysynth.weights.checks import Array, flat
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What training or import left of a model."""
+    """The weights that training selected or an import stored."""
 
-    params: dict[str, Any]
+    params: Params
     """Nested dicts of NumPy arrays."""
     step: int
+    """The training step of the checkpoint."""
     description: Mapping[str, Any]
-    """Of the whole artifact, as its record tells it."""
+    """The artifact's description in its record."""
 
     @property
-    def flat(self) -> dict[str, np.ndarray]:
+    def flat(self) -> dict[str, Array]:
         """The parameters by path."""
-        return flatten_dict(self.params, sep="/")
+        return flat(self.params)
 
 
 def selected(artifact: str, store: Store) -> Weights:
-    """The selected checkpoint of an artifact such as `pretrain/set.seed0-3fb5a7f9`, held against its record's digest.
+    """The selected checkpoint of an artifact, verified against the digest in its record.
 
-    Raises `InputError` for an unknown or unfinished artifact, a data set, and a checkpoint that is missing or damaged.
+    The artifact is given by name, such as `pretrain/set.seed0-3fb5a7f9`. Raises `InputError` for an unknown or
+    unfinished artifact, a data set, and a checkpoint that is missing or damaged.
     """
     artifact = artifact.strip("/")
     record = store.record_of(artifact)
@@ -48,8 +49,9 @@ def selected(artifact: str, store: Store) -> Weights:
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
             params = read_params(store.fetch_by_name(artifact, Path(cache)) / "checkpoints", step)
-        except InputError as error:  # of a far store it names the copy, which is gone by the time somebody reads this
+        except InputError as error:
+            # The message may name the local copy of a remote checkpoint, which no longer exists when a user reads it.
             raise InputError(str(error).replace(cache, store.place)) from None
     if params_digest(params) != record.weights.params_sha256:
-        raise InputError(f"{store.uri}: the weights of {artifact} are not those that its record tells of")
+        raise InputError(f"{store.uri}: the weights of {artifact} do not match the digest in its record")
     return Weights(params=params, step=step, description=record.description)

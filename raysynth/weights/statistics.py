@@ -1,6 +1,6 @@
-"""What the parameters of a checkpoint are like in a few numbers: those that init schemes take over, and Figure 6's.
+"""Statistics of parameters: the moments that init schemes transfer, and the means of Figure 6.
 
-Parameters are arrays by path here. NumPy only.
+Parameters are NumPy arrays by path.
 """
 
 import re
@@ -8,45 +8,47 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.model.initialize import mean_and_sd
 from raysynth.specs.init_schemes import Family, GroupBy
 from raysynth.specs.parameters import parse
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """The values of one group of parameters taken together."""
+    """Statistics over all values of one group of parameters."""
 
     group: str
     heading: str
-    """Where in the model the group lies, as a table says it once for many groups; empty for groups across layers."""
+    """The part of the model, printed once above its groups; empty for groups across layers."""
     label: str
-    """The group's name below that heading."""
+    """The group's name under that heading."""
     num_values: int
     mean: float
     sd: float
-    """Population standard deviation, as the init schemes have it."""
+    """Population standard deviation, as in the init schemes."""
     lowest: float
     highest: float
 
 
 def moments(params: Arrays, group_by: GroupBy) -> list[Moments]:
-    """The moments of each group that statistic init schemes form (Sections 5.1, 5.2 and Appendix H), layers in order.
+    """The moments of each group that a statistic init scheme forms, sorted by name with layers in order.
 
-    Token embedding and T5 1.1's output layer, which no such scheme touches, have groups of their own.
+    Groups are those of Sections 5.1 and 5.2 and Appendix H. The token embedding and T5 1.1's output layer, which those
+    schemes leave alone, are groups of their own. Raises `InputError` for a path that is not a T5's.
     """
     grouped: dict[str, list[str]] = {}
     for path in params:
         grouped.setdefault(parse(path).group(group_by), []).append(path)
-    told = []
+    rows = []
     for group, paths in sorted(grouped.items(), key=lambda item: _natural(item[0])):
         arrays = [params[path] for path in paths]
         mean, sd = mean_and_sd(arrays)
         heading, label = _heading_and_label(paths[0], group_by)
-        told.append(
+        rows.append(
             Moments(
                 group=group,
                 heading=heading,
@@ -58,45 +60,47 @@ def moments(params: Arrays, group_by: GroupBy) -> list[Moments]:
                 highest=max(float(array.max()) for array in arrays),
             )
         )
-    return told
+    return rows
 
 
 def attention_norm_means(params: Arrays) -> dict[str, list[float]]:
-    """The mean weight of each layer's pre-attention layer norm, by the norm's module (Figure 6).
+    """The mean weight of the pre-attention layer norm of every layer, by module (Figure 6).
 
-    Modules are `pre_attention_layer_norm` of the encoder, `pre_self_attention_layer_norm` and
-    `pre_cross_attention_layer_norm` of the decoder; each list starts at layer 0.
+    The modules are the encoder's `pre_attention_layer_norm` and the decoder's `pre_self_attention_layer_norm` and
+    `pre_cross_attention_layer_norm`. Each list starts at layer 0.
     """
     means: dict[str, dict[int, float]] = {}
     for path, array in params.items():
         parameter = parse(path)
         if parameter.family is Family.PRE_ATTENTION_LAYER_NORM:
-            assert parameter.layer is not None, "parse gives families within layers only"
+            assert parameter.layer is not None, "only modules within layers have a family"
             means.setdefault(parameter.module, {})[parameter.layer] = mean_and_sd([array])[0]
     return {module: [layers[layer] for layer in sorted(layers)] for module, layers in means.items()}
 
 
-def table(told: Iterable[Moments], group_by: GroupBy) -> str:
-    """Lines for a terminal of 80 columns: headings alone, below each its groups, numbers to the right."""
+def table(groups: Iterable[Moments], group_by: GroupBy) -> str:
+    """A table of at most 80 columns: each heading on a line of its own, its groups below it."""
     rows, heading = [[str(group_by), "values", "mean", "SD", "min", "max"]], ""
-    for group in told:
+    for group in groups:
         if group.heading != heading:
             heading = group.heading
             rows.append([heading])
         numbers = (group.mean, group.sd, group.lowest, group.highest)
         rows.append([" " * bool(heading) + group.label, f"{group.num_values:,}", *map(_short, numbers)])
-    first, *widths = (max(map(len, column)) for column in zip(*(row for row in rows if len(row) > 1), strict=True))
-    return "\n".join(
-        " ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=False))]).rstrip()
-        for name, *cells in rows
-    )
+    columns = zip(*(row for row in rows if len(row) > 1), strict=True)
+    name_width, *widths = (max(map(len, column)) for column in columns)
+    lines = []
+    for name, *entries in rows:
+        aligned = (entry.rjust(width) for entry, width in zip(entries, widths, strict=False))  # a heading has none
+        lines.append(" ".join([name.ljust(name_width), *aligned]).rstrip())
+    return "\n".join(lines)
 
 
-def spreadsheet(told: Iterable[Moments], group_by: GroupBy) -> tuple[list[str], list[list[str]]]:
-    """Header and rows with whole names and all digits."""
+def spreadsheet(groups: Iterable[Moments], group_by: GroupBy) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for a CSV file, with full names and all digits."""
     rows = [
         [group.group, *map(repr, (group.num_values, group.mean, group.sd, group.lowest, group.highest))]
-        for group in told
+        for group in groups
     ]
     return [str(group_by), "num_values", "mean", "sd", "min", "max"], rows
 
@@ -114,11 +118,11 @@ def _heading_and_label(path: str, group_by: GroupBy) -> tuple[str, str]:
 
 
 def _natural(name: str) -> list[str | int]:
-    """A key that sorts layer 10 after layer 9."""
+    """A sort key that puts layer 10 after layer 9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _short(number: float) -> str:
-    """Three significant digits in at most eight characters."""
+    """The number with three significant digits, in at most eight characters."""
     text = f"{number:.3g}"
     return text if len(text) <= 8 else f"{number:.1e}"

@@ -1,10 +1,8 @@
-"""Weights of T5s that others trained, and ours for them: T5X directories and Hugging Face directories.
+"""T5X checkpoint directories.
 
-A T5X directory holds `checkpoint`, a msgpack tree whose arrays lie in the file itself or, by reference, in zarr folders
-beside it (version 3 of `t5x/checkpoints.py`). T5X names parameters as this package does. A Hugging Face directory
-holds `config.json` and `model.safetensors`; its linear layers and relative biases are transposed.
-
-Everything read becomes float32: what was stored as float32, bfloat16 or float16 keeps its value exactly.
+A directory holds the file `checkpoint`, a msgpack tree. Its arrays are in the file itself or in zarr folders beside it,
+to which the tree holds references (version 3 of `t5x/checkpoints.py`). Names and shapes of parameters are those of this
+package.
 """
 
 import re
@@ -15,37 +13,27 @@ from typing import Any
 import numpy as np
 import tensorstore
 from flax.serialization import msgpack_restore, msgpack_serialize
-from flax.traverse_util import unflatten_dict
 
 from raysynth.errors import InputError
 from raysynth.model.t5 import Params
 from raysynth.specs.models import T5Config
 from raysynth.specs.parameters import paths
-from raysynth.weights.checks import (
-    Shapes,
-    as_float32,
-    check_shapes,
-    checked_arrays,
-    config_of,
-    first_line,
-    nested,
-    new_directory,
-    read_bytes,
-)
+from raysynth.weights.checks import Array, Shapes, as_float32, check_shapes, checked_arrays, config_of, nested
+from raysynth.weights.files import first_line, new_directory, read_bytes
 
-# -------------------------------------------------------------------------------- T5X
-
-T5X_VERSION = 3
-CHUNK_BYTES = 64 * 2**20
-"""T5X's own size of a zarr chunk."""
-NETWORK = "raysynth_network"
+_VERSION = 3
+_CHUNK_BYTES = 64 * 2**20
+"""The chunk size that T5X uses for zarr."""
+_NETWORK = "raysynth_network"
+"""The key for settings of the network that shapes do not show; T5X ignores it."""
 
 
 def read_t5x(directory: Path) -> tuple[T5Config, Params]:
-    """The shape and parameters of a T5X checkpoint.
+    """The configuration and parameters of a T5X checkpoint.
 
-    T5X's own directories tell sizes only: `max_distance` and the activations (relu, or gelu and linear where gated) are
-    taken to be those of the public releases. Raises `InputError` for a directory that is no T5's or is damaged.
+    The shapes of the parameters give all sizes. `max_distance` and the activations are read from directories that this
+    package wrote; for others they are assumed to be those of the public releases: 128, and ReLU, or GELU and linear if
+    the MLP is gated. Raises `InputError` for a directory that is damaged or does not hold a T5.
     """
     file = directory / "checkpoint"
     target, network = _trees(file)
@@ -54,7 +42,7 @@ def read_t5x(directory: Path) -> tuple[T5Config, Params]:
         for path, leaf in _leaves(target)
     }
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
-    config = _told_by_shapes(shapes, network, file)
+    config = _config_from_shapes(shapes, network, file)
     check_shapes(shapes, paths(config), file)
     arrays = {
         path: leaf if isinstance(leaf, np.ndarray) else _read_zarr(directory, leaf) for path, leaf in leaves.items()
@@ -63,45 +51,49 @@ def read_t5x(directory: Path) -> tuple[T5Config, Params]:
 
 
 def write_t5x(directory: Path, config: T5Config, params: Params, *, step: int = 0) -> None:
-    """Write a new directory that T5X restores for evaluation, inference and, given fresh optimizer state, training.
+    """Write a new directory that T5X restores for evaluation, inference and, with a new optimizer state, training.
 
-    T5X takes the network from its gin files; what shapes do not tell of it is kept under a name that T5X never reads.
+    T5X takes the network from gin files. For `read_t5x`, the settings that shapes do not show are stored under a key
+    that T5X ignores. Raises `InputError` if the directory exists or the parameters do not fit `config`.
     """
-    flat = checked_arrays(config, params)
+    arrays = checked_arrays(config, params)
     with new_directory(directory) as aside:
-        target = {path: _write_zarr(aside, f"target.{path.replace('/', '.')}", array) for path, array in flat.items()}
+        references = {
+            path: _write_zarr(aside, f"target.{path.replace('/', '.')}", array) for path, array in arrays.items()
+        }
         state = {"step": np.asarray(step, np.int32)}
         tree = {
-            "version": T5X_VERSION,
-            "optimizer": {"target": unflatten_dict(target, sep="/"), "state": state},
-            NETWORK: {"max_distance": config.max_distance, "mlp_activations": list(config.mlp_activations)},
+            "version": _VERSION,
+            "optimizer": {"target": nested(references), "state": state},
+            _NETWORK: {"max_distance": config.max_distance, "mlp_activations": list(config.mlp_activations)},
         }
         (aside / "checkpoint").write_bytes(msgpack_serialize(tree))
 
 
 def _trees(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tree of parameters and references in a `checkpoint` file, and what it tells under `NETWORK`."""
+    """The tree of parameters and references in a `checkpoint` file, and the settings under `_NETWORK`."""
     content = read_bytes(file)
     if content.startswith(b"model_checkpoint_path"):
         raise InputError(f"{file} belongs to a TensorFlow checkpoint; T5X's is a msgpack file")
     try:
         tree = msgpack_restore(content)
-    except Exception as error:  # what a parser raises for broken bytes depends on the bytes
+    except Exception as error:  # broken bytes make the parser raise almost anything
         raise InputError(f"{file} is damaged: {first_line(error)}") from None
     version = tree.get("version") if isinstance(tree, dict) else None
-    if version not in (2, T5X_VERSION):
-        raise InputError(f"{file} must be a T5X checkpoint of version 2 or {T5X_VERSION}, found version {version!r}")
+    if version not in (2, _VERSION):
+        raise InputError(f"{file} must be a T5X checkpoint of version 2 or {_VERSION}, found version {version!r}")
     optimizer = tree.get("optimizer")
     target = optimizer.get("target") if isinstance(optimizer, dict) else None
     if not isinstance(target, dict):
         raise InputError(f"{file} has no parameters under optimizer/target")
-    network = tree.get(NETWORK, {})
+    network = tree.get(_NETWORK, {})
     if not isinstance(network, dict) or not isinstance(network.get("mlp_activations", []), list):
-        raise InputError(f"{file}: {NETWORK} must hold max_distance and mlp_activations, found {network!r:.80}")
+        raise InputError(f"{file}: {_NETWORK} must hold max_distance and mlp_activations, found {network!r:.80}")
     return target, network
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Arrays and references with their paths; a dict with a `kvstore` is a reference."""
     for key, value in tree.items():
         if isinstance(value, dict) and "kvstore" not in value:
             yield from _leaves(value, f"{prefix}{key}/")
@@ -110,24 +102,25 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _folder(directory: Path, path: str, reference: Any) -> Path:
-    """Where a reference's array lies: beside the `checkpoint` file, wherever the release was first written.
+    """The zarr folder that a reference names.
 
-    A reference is a TensorStore spec, whose path is relative, absolute or a bucket's, or Orbax's placeholder.
+    A reference is a TensorStore spec or Orbax's placeholder. Its path says where the checkpoint was first written, and
+    may be relative, absolute or in a bucket; only its last part counts, the name of a folder beside `checkpoint`.
     """
-    place = None
+    written_to = None
     if isinstance(reference, str) and reference.startswith("PLACEHOLDER://"):
-        place = reference
+        written_to = reference
     elif isinstance(reference, dict):
-        store = reference["kvstore"]
-        place = reference.get("path") or (store.get("path") if isinstance(store, dict) else store)
-    last = PurePosixPath(place).name if isinstance(place, str) else ""
-    if last in ("", ".."):
+        kvstore = reference["kvstore"]
+        written_to = reference.get("path") or (kvstore.get("path") if isinstance(kvstore, dict) else kvstore)
+    folder = PurePosixPath(written_to).name if isinstance(written_to, str) else ""
+    if folder in ("", ".."):
         raise InputError(f"{directory / 'checkpoint'}: {path} is neither an array nor the name of a zarr folder")
-    return directory / last
+    return directory / folder
 
 
 def _open_zarr(directory: Path, path: str, reference: Any) -> Any:
-    """The array that a reference names, opened but not read."""
+    """The TensorStore array that a reference names, opened but not read."""
     folder = _folder(directory, path, reference)
     if not (folder / ".zarray").is_file():
         raise InputError(f"{folder / '.zarray'} is missing; it should describe {path}")
@@ -136,24 +129,30 @@ def _open_zarr(directory: Path, path: str, reference: Any) -> Any:
             {
                 "driver": "zarr",
                 "kvstore": {"driver": "file", "path": str(folder)},
-                "fill_missing_data_reads": False,  # a lost file must not read as zeros
+                "fill_missing_data_reads": False,  # a missing chunk must not read as zeros
             },
             open=True,
             read=True,
         ).result()
-    except Exception as error:  # TensorStore's kinds of errors follow its status codes
-        raise InputError(f"{folder} is damaged: {first_line(error)}") from None
+    except Exception as error:  # TensorStore's error types follow its status codes
+        raise InputError(f"{folder} is damaged: {_line_without_spec(error)}") from None
 
 
-def _read_zarr(directory: Path, array: Any) -> np.ndarray:
+def _read_zarr(directory: Path, array: Any) -> Array:
     try:
-        return array.read().result()
+        values: Array = array.read().result()
     except Exception as error:
-        raise InputError(f"{directory} is damaged: {first_line(error)}") from None
+        raise InputError(f"{directory} is damaged: {_line_without_spec(error)}") from None
+    return values
 
 
-def _write_zarr(directory: Path, name: str, array: np.ndarray) -> dict[str, Any]:
-    """Write an array to the zarr folder `name`; returns the reference to it, as T5X writes it."""
+def _line_without_spec(error: Exception) -> str:
+    """The first line of a TensorStore error, without the spec in brackets that TensorStore appends."""
+    return first_line(error).split(" [", maxsplit=1)[0].strip() or type(error).__name__
+
+
+def _write_zarr(directory: Path, name: str, array: Array) -> dict[str, Any]:
+    """Write an array to the zarr folder `name`, and return the reference that T5X would write for it."""
     row_bytes = max(1, array[:1].nbytes)
     reference = {
         "driver": "zarr",
@@ -162,29 +161,29 @@ def _write_zarr(directory: Path, name: str, array: np.ndarray) -> dict[str, Any]
         "metadata": {
             "compressor": {"id": "gzip"},
             "shape": list(array.shape),
-            "chunks": [min(len(array), max(1, CHUNK_BYTES // row_bytes)), *array.shape[1:]],
+            "chunks": [min(len(array), max(1, _CHUNK_BYTES // row_bytes)), *array.shape[1:]],
         },
     }
-    placed = reference | {"kvstore": {"driver": "file", "path": str(directory / name)}}
-    tensorstore.open(placed, create=True).result().write(array).result()
+    spec = reference | {"kvstore": {"driver": "file", "path": str(directory / name)}}
+    tensorstore.open(spec, create=True).result().write(array).result()
     return reference
 
 
-def _told_by_shapes(shapes: Shapes, network: dict[str, Any], where: Path) -> T5Config:
-    """The config that parameters' shapes tell, [in, out] for matrices, with what `network` adds."""
-    heads, buckets = _shape_of("encoder/relpos_bias/rel_embedding", shapes, where)
-    vocab_size, emb_dim = _shape_of("token_embedder/embedding", shapes, where)
-    _, inner = _shape_of("encoder/layers_0/attention/query/kernel", shapes, where)
-    mlp_dim, _ = _shape_of("encoder/layers_0/mlp/wo/kernel", shapes, where)
+def _config_from_shapes(shapes: Shapes, network: dict[str, Any], file: Path) -> T5Config:
+    """The configuration with the sizes of the shapes, [in, out] for matrices, and the settings of `network`."""
+    heads, buckets = _shape_of("encoder/relpos_bias/rel_embedding", shapes, file)
+    vocab_size, emb_dim = _shape_of("token_embedder/embedding", shapes, file)
+    _, inner = _shape_of("encoder/layers_0/attention/query/kernel", shapes, file)
+    mlp_dim, _ = _shape_of("encoder/layers_0/mlp/wo/kernel", shapes, file)
     if not heads or inner % heads:
-        raise InputError(f"{where}: encoder/layers_0/attention/query/kernel has {inner} columns for {heads} heads")
+        raise InputError(f"{file}: encoder/layers_0/attention/query/kernel has {inner} columns for {heads} heads")
     layers = {
         stack: len({match[1] for path in shapes if (match := re.match(rf"{stack}/layers_(\d+)/", path))})
         for stack in ("encoder", "decoder")
     }
     activations = ("relu",) if "encoder/layers_0/mlp/wi/kernel" in shapes else ("gelu", "linear")
     return config_of(
-        where,
+        file,
         vocab_size=vocab_size,
         emb_dim=emb_dim,
         num_heads=heads,
@@ -199,9 +198,10 @@ def _told_by_shapes(shapes: Shapes, network: dict[str, Any], where: Path) -> T5C
     )
 
 
-def _shape_of(path: str, shapes: Shapes, where: Path) -> tuple[int, int]:
+def _shape_of(path: str, shapes: Shapes, file: Path) -> tuple[int, int]:
     if path not in shapes:
-        raise InputError(f"{where} lacks the parameter {path}")
+        raise InputError(f"{file} lacks the parameter {path}")
     if len(shapes[path]) != 2:
-        raise InputError(f"{where}: {path} must have two axes, found shape {shapes[path]}")
-    return shapes[path]  # type: ignore[return-value]
+        raise InputError(f"{file}: {path} must have two axes, found shape {shapes[path]}")
+    num_rows, num_columns = shapes[path]
+    return num_rows, num_columns

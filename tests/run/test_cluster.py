@@ -1,4 +1,4 @@
-"""cluster.yaml with each of its accelerators passes Ray's checks and ours; what Ray's miss is one line each."""
+"""cluster.yaml passes Ray's checks and ours with each of its accelerators; each mistake is one line."""
 
 import json
 import re
@@ -21,7 +21,7 @@ LINES = [line for line in FILE.read_text().splitlines() if re.match(r"  (# )?tpu
 
 
 def filled(accelerator_line=LINES[0]):
-    """The text of cluster.yaml as a researcher has it in the end, with one of its accelerator lines."""
+    """The text of cluster.yaml with its placeholders filled in and one of its accelerator lines."""
     text = FILE.read_text()
     for line in LINES:
         text = text.replace(f"{line}\n", "")
@@ -34,7 +34,7 @@ def config():
     return yaml.safe_load(filled())
 
 
-def test_the_file_as_it_stands_asks_for_project_and_bucket(capsys):
+def test_the_file_in_the_repository_lacks_project_and_bucket(capsys):
     assert main(["cluster", "check", str(FILE)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
@@ -42,7 +42,7 @@ def test_the_file_as_it_stands_asks_for_project_and_bucket(capsys):
     assert "RAYSYNTH_STORE=gs://YOUR-BUCKET/raysynth is still to be filled in" in lines[1]
 
 
-def test_the_file_names_the_accelerators_of_the_issue():
+def test_the_file_lists_four_accelerators():
     kinds = [re.search(r"acceleratorType: ([^,]+)", line)[1] for line in LINES]
     assert kinds == ["v3-8", "v4-8", "v5litepod-8", "v6e-8"]
     assert [line.startswith("  # ") for line in LINES] == [False, True, True, True]
@@ -176,10 +176,10 @@ CASES = {
 def test_a_mistake_is_one_line(case, config):
     change, line = CASES[case]
     change(config)
-    found = cluster.problems(config)
-    assert [told for told in found if line in told], found
-    assert len(found) <= 2, found  # nothing drowns it
-    assert not [told for told in found if "\n" in told]
+    lines = cluster.problems(config)
+    assert any(line in problem for problem in lines), lines
+    assert len(lines) <= 2, lines
+    assert not any("\n" in problem for problem in lines)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_mistake_is_one_line(case, config):
         (None, "No such file or directory"),
     ],
 )
-def test_what_is_no_description_is_one_line(text, line, tmp_path, capsys):
+def test_a_file_without_a_description_is_one_line(text, line, tmp_path, capsys):
     file = tmp_path / "cluster.yaml"
     if text is not None:
         file.write_text(text)
@@ -204,7 +204,7 @@ def test_what_is_no_description_is_one_line(text, line, tmp_path, capsys):
 
 
 def node(name, state, cluster_name="raysynth"):
-    """A node as the Cloud TPU API tells of it."""
+    """A node in the form of the Cloud TPU API's answers."""
     return {
         "name": f"projects/my-project/locations/us-central1-a/nodes/{name}",
         "acceleratorType": "v3-8",
@@ -230,7 +230,7 @@ PAGES = [
 
 
 def service(*answers):
-    """The API client of the real package over recorded answers, and the requests that it sent."""
+    """A client from Google's package that receives the answers [(status, body)], and the requests that it sends."""
     from googleapiclient import discovery
     from googleapiclient.http import HttpMockSequence
 
@@ -238,7 +238,7 @@ def service(*answers):
     return discovery.build("tpu", "v2alpha1", http=http, static_discovery=True), http.request_sequence
 
 
-def test_leftovers_are_those_that_ray_forgot(config, capsys):
+def test_leftovers_are_the_machines_that_ray_does_not_delete(config, capsys):
     client, requests = service(*((200, page) for page in PAGES))
     list_leftovers(config, client)
     lines = capsys.readouterr().out.splitlines()
@@ -249,7 +249,7 @@ def test_leftovers_are_those_that_ray_forgot(config, capsys):
     assert "pageToken=2" in requests[1][0]
 
 
-def test_deletion_asks_for_each_of_them(config, capsys):
+def test_every_leftover_is_deleted(config, capsys):
     operation = {"name": "projects/my-project/locations/us-central1-a/operations/1", "done": False}
     client, requests = service(*((200, page) for page in PAGES), (200, operation), (200, operation))
     delete_leftovers(config, client)
@@ -258,14 +258,14 @@ def test_deletion_asks_for_each_of_them(config, capsys):
     assert capsys.readouterr().out.count("deleting ") == 2
 
 
-def test_nothing_left_behind_is_said(config, capsys):
+def test_a_line_says_that_nothing_is_left(config, capsys):
     list_leftovers(config, service((200, {}))[0])
     assert capsys.readouterr().out == "nothing left behind by cluster 'raysynth'\n"
 
 
-def test_a_refusal_is_one_line(config):
+def test_a_rejected_request_is_one_line(config):
     body = {"error": {"code": 403, "message": "Cloud TPU API has not been used", "status": "PERMISSION_DENIED"}}
-    with pytest.raises(InputError, match="the Cloud TPU API refuses: 403 Cloud TPU API has not been used"):
+    with pytest.raises(InputError, match="the Cloud TPU API rejects the request: 403 Cloud TPU API has not been used"):
         list_leftovers(config, service((403, body))[0])
 
 
@@ -277,7 +277,7 @@ def test_leftovers_need_a_project(capsys):
         )
 
 
-def test_a_local_cluster_has_ray_s_checks_only(config):
+def test_a_local_cluster_gets_only_rays_checks(config):
     config["provider"] = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}
     del config["available_node_types"], config["head_node_type"]
     assert cluster.problems(config) == []
@@ -286,7 +286,7 @@ def test_a_local_cluster_has_ray_s_checks_only(config):
 # -------------------------------------------------------------------------------- on the head
 
 
-def test_a_trial_asks_for_the_chips_of_a_worker_that_is_not_there_yet(config, tmp_path):
+def test_a_trial_requests_the_chips_of_a_worker_that_does_not_run_yet(config, tmp_path):
     from ray.autoscaler._private.util import prepare_config
 
     idle = [{"Alive": True, "Resources": {"CPU": 8.0}}]

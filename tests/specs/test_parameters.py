@@ -53,14 +53,14 @@ def test_t5_small_has_appendix_k_and_the_embedding():
     assert sorted(paths(T5_SMALL)) == sorted([*listed, EMBEDDING])
 
 
-def test_golden_shapes(shared):
-    golden = json.loads((shared / "golden/init/init_schemes.json").read_text())["t5_small_parameters"]
+def test_golden_shapes(golden_folder):
+    golden = json.loads((golden_folder / "init/init_schemes.json").read_text())["t5_small_parameters"]
     assert {path: list(shape) for path, shape in paths(T5_SMALL).items()} == golden
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_groups_are_those_of_the_papers_code(shared, name):
-    golden = json.loads((shared / "golden/init/init_schemes.json").read_text())["schemes"][name]
+def test_groups_are_those_of_the_papers_code(golden_folder, name):
+    golden = json.loads((golden_folder / "init/init_schemes.json").read_text())["schemes"][name]
     group_by, statistic, where = SCHEMES[name]
     expected = sorted(tuple(sorted(group["params"])) for group in golden["groups"])
     assert sorted(groups(T5_SMALL, group_by, where).values()) == expected
@@ -69,8 +69,8 @@ def test_groups_are_those_of_the_papers_code(shared, name):
     assert sorted(set(paths(T5_SMALL)) - set(touched(scheme))) == sorted(golden["stays_random_init"])
 
 
-def test_touched_by_the_other_schemes(shared):
-    golden = json.loads((shared / "golden/init/init_schemes.json").read_text())
+def test_touched_by_the_other_schemes(golden_folder):
+    golden = json.loads((golden_folder / "init/init_schemes.json").read_text())
     constant = ConstantInit(T5_SMALL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2)
     expected = golden["schemes"]["custom_pre_attention_layer_norm_value"]["set_to_constant_value"]
     assert sorted(touched(constant)) == sorted(expected)

@@ -14,8 +14,8 @@ from raysynth.synthetic.lime import LIME, Mode
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import token_space
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} with the pairs of the paper's code is absent")
+GOLDEN = Path(__file__).parents[1] / "golden" / "tasks"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")
 
 COLON, SEPARATOR, RULE, OPEN, LOWER, MATH, CLOSE = range(32_000, 32_007)
 AS_CODE = LIME(max_target=100)
@@ -269,10 +269,9 @@ def golden(arrays, mode):
     ]
 
 
-@needs_golden
 @pytest.mark.parametrize("mode", Mode)
-def test_pairs_of_the_papers_code(mode):
-    with np.load(GOLDEN / "task_pairs.npz") as arrays:
+def test_pairs_of_the_papers_code(golden_folder, mode):
+    with np.load(golden_folder / "tasks/task_pairs.npz") as arrays:
         sources, targets = golden(arrays, mode)
     assert {mode_of(source.tolist()) for source in sources} == {mode}
     assert AS_CODE.fits(sources, targets).all()

@@ -15,8 +15,8 @@ from raysynth.synthetic.simple import LongestWordAnswer, simple_tasks
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import T5_TOKENS, TokenSpace
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} with the pairs of the paper's code is absent")
+GOLDEN = Path(__file__).parents[1] / "golden" / "tasks"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's pairs and is absent")
 
 NAMES = list(simple_tasks)
 SET_PAIRS = ("union", "intersect", "set1_minus_set2", "set2_minus_set1")
@@ -515,11 +515,10 @@ def golden_rows(arrays, key):
     return Ragged(arrays[f"{key}/values"].astype(np.uint16), arrays[f"{key}/offsets"])
 
 
-@needs_golden
-def test_pairs_of_the_papers_code_have_its_answers():
+def test_pairs_of_the_papers_code_have_its_answers(golden_folder):
     names = golden_names()
     assert set(names.values()) == set(NAMES)
-    with np.load(GOLDEN / "task_pairs.npz") as arrays:
+    with np.load(golden_folder / "tasks/task_pairs.npz") as arrays:
         for code_name, name in names.items():
             task = build(name, answer="tokens") if name == "longest_word" else build(name)
             sources = golden_rows(arrays, f"{code_name}/seq1")
@@ -530,7 +529,7 @@ def test_pairs_of_the_papers_code_have_its_answers():
                 )
             expected = golden_rows(arrays, f"{code_name}/output")
             answers = task.solve(sources)
-            assert len(answers) == 200
+            assert len(answers) == len(sources) >= 5
             for answer, target in zip(answers, expected, strict=True):
                 if name in SET_PAIRS:  # the code lists them in the order of CPython's hash table
                     answer, target = np.sort(answer), np.sort(target)

@@ -13,8 +13,8 @@ from raysynth.errors import InputError
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.span_corruption import SpanCorruption, corrupted
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "tasks"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} with the masks of the paper's code is absent")
+GOLDEN = Path(__file__).parents[1] / "golden" / "tasks"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} holds the paper's masks and is absent")
 T5 = SpanCorruption()
 
 

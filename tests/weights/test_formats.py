@@ -1,4 +1,4 @@
-"""Weights in and out: the logits and tokens of transformers, T5X's files, and what damaged files say."""
+"""Reading and writing weights: transformers' logits and tokens, T5X's files, and the errors of damaged files."""
 
 import contextlib
 import dataclasses
@@ -34,7 +34,7 @@ from raysynth.store.store import State, Store
 from raysynth.weights.formats import Format, detect, read
 from raysynth.weights.hugging_face import write_hugging_face
 from raysynth.weights.t5x import write_t5x
-from tests.model.test_train import MODEL, TASK
+from tests.tiny import MODEL, TASK
 
 ORIGINAL = T5Config(
     vocab_size=90,
@@ -63,7 +63,7 @@ WRITE = {Format.T5X: write_t5x, Format.HUGGING_FACE: write_hugging_face}
 
 
 def arrays(model, seed=0):
-    """Parameters around those of a model that works: norms near one, kernels that keep the scale."""
+    """Random parameters of a realistic size: norms near one, kernels that keep the scale of their inputs."""
     rng = np.random.default_rng(seed)
     flat = {
         path: rng.normal(len(shape) == 1, 0.1 if len(shape) == 1 else shape[0] ** -0.5, shape).astype(np.float32)
@@ -72,12 +72,12 @@ def arrays(model, seed=0):
     return unflatten_dict(flat, sep="/")
 
 
-def assert_same_bits(one, other):
-    one, other = flatten_dict(one, sep="/"), flatten_dict(other, sep="/")
-    assert one.keys() == other.keys()
-    for path, leaf in one.items():
-        assert (leaf.dtype, leaf.shape) == (other[path].dtype, other[path].shape), path
-        assert leaf.tobytes() == np.asarray(other[path]).tobytes(), path
+def assert_same_bits(params, expected):
+    params, expected = flatten_dict(params, sep="/"), flatten_dict(expected, sep="/")
+    assert params.keys() == expected.keys()
+    for path, leaf in params.items():
+        assert (leaf.dtype, leaf.shape) == (expected[path].dtype, expected[path].shape), path
+        assert leaf.tobytes() == np.asarray(expected[path]).tobytes(), path
 
 
 def tokens(model, seed=0):
@@ -101,11 +101,11 @@ def test_a_round_trip_keeps_every_bit(form, model, tmp_path):
     config, again = read(tmp_path / "out")
     assert config == model
     assert_same_bits(again, params)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("form", Format)
-def test_what_is_there_is_not_overwritten(form, tmp_path):
+def test_an_existing_directory_is_not_overwritten(form, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="out exists already"):
         WRITE[form](tmp_path / "out", ORIGINAL, arrays(ORIGINAL))
@@ -170,13 +170,13 @@ def save_sharded(theirs, directory, torch):
 
 
 def save_as_version_4(theirs, directory, torch):
-    """The files that releases up to transformers 4 have: a pickle with every alias, and fewer options."""
+    """Write the files that releases up to transformers 4 have: a pickle with every alias, and fewer options."""
     theirs.save_pretrained(directory)
     (directory / "model.safetensors").unlink()
     options = json.loads((directory / "config.json").read_text())
     options["tie_word_embeddings"] = options.pop("scale_decoder_outputs")
-    for later in ("dense_act_fn", "is_gated_act", "is_decoder"):
-        del options[later]
+    for option in ("dense_act_fn", "is_gated_act", "is_decoder"):
+        del options[option]
     (directory / "config.json").write_text(json.dumps(options))
     tensors = theirs.state_dict()
     assert {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"} <= tensors.keys()
@@ -196,7 +196,7 @@ def save_as_version_4(theirs, directory, torch):
     ],
     ids=["1.0", "1.1", "1.1 as transformers 5 makes it", "gated, tied", "relu, untied"],
 )
-def test_an_imported_model_gives_their_logits(model, output, save, transformers, torch, tmp_path):
+def test_an_imported_model_gives_transformers_logits(model, output, save, transformers, torch, tmp_path):
     theirs = their_model(transformers, torch, model, output=output)
     save(theirs, tmp_path, torch)
     config, params = read(tmp_path)
@@ -220,8 +220,10 @@ def test_an_imported_model_gives_their_logits(model, output, save, transformers,
 def test_an_exported_model_generates_the_same_tokens(model, transformers, torch, tmp_path):
     params = arrays(model, seed=5)
     write_hugging_face(tmp_path / "out", model, params)
-    theirs, told = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not any(told[problem] for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    theirs, loading = transformers.T5ForConditionalGeneration.from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    assert not any(loading[problem] for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.config.scale_decoder_outputs == model.logits_via_embedding
     assert theirs.dtype == torch.float32
 
@@ -232,7 +234,7 @@ def test_an_exported_model_generates_the_same_tokens(model, transformers, torch,
         max_new_tokens=16,
         do_sample=False,
         num_beams=1,
-        use_cache=False,  # theirs has as many places as the encoder has layers
+        use_cache=False,  # its cache has a place for each layer of the encoder
     ).numpy()[:, 1:]  # without the start token
     float32 = dataclasses.replace(model, dtype=Dtype.FLOAT32)
     ours = np.asarray(generate(T5(float32), params, jnp.asarray(source), decode_length=16)[0])
@@ -240,7 +242,7 @@ def test_an_exported_model_generates_the_same_tokens(model, transformers, torch,
     np.testing.assert_array_equal(ours, np.pad(expected, ((0, 0), (0, 16 - expected.shape[1]))))
 
 
-def test_a_pickle_that_would_run_something_is_refused(transformers, torch, tmp_path):
+def test_a_pickle_that_would_run_code_is_rejected(transformers, torch, tmp_path):
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "was_here"), "w"))
@@ -275,9 +277,9 @@ def inline(array):
 
 
 def public_release(directory, model, params):
-    """A T5X directory as the public releases have it, made from the description of the format and none of our code.
+    """Write a T5X directory like the public releases, from the description of the format and without our code.
 
-    The releases were written to a bucket, so references tell of one; arrays that no device shared lie in the file.
+    The releases were written to a bucket, so references name one; small arrays are in the file itself.
     """
     directory.mkdir()
     target = {}
@@ -320,13 +322,13 @@ def test_a_public_release_is_read(model, tmp_path):
         if "mlp" in path:
             params[path] = params[path].astype(ml_dtypes.bfloat16).astype(np.float32)
     public_release(tmp_path / "checkpoint_1000000", model, unflatten_dict(params, sep="/"))
-    config, found = read(tmp_path / "checkpoint_1000000")
-    assert config == dataclasses.replace(model, max_distance=128)  # of which such a directory says nothing
-    assert_same_bits(found, unflatten_dict(params, sep="/"))
+    config, again = read(tmp_path / "checkpoint_1000000")
+    assert config == dataclasses.replace(model, max_distance=128)  # such a directory does not hold it
+    assert_same_bits(again, unflatten_dict(params, sep="/"))
 
 
 def test_what_we_write_has_the_names_and_references_that_t5x_reads(tmp_path):
-    """T5X opens each reference with the checkpoint's directory put before its path, and asks for these fields."""
+    """T5X opens each reference with the checkpoint's directory before its path, and needs these fields."""
     params = arrays(GATED)
     write_t5x(tmp_path / "out", GATED, params, step=700)
     tree = msgpack.unpackb((tmp_path / "out/checkpoint").read_bytes(), ext_hook=lambda code, data: (code, data))
@@ -350,7 +352,7 @@ def test_what_we_write_has_the_names_and_references_that_t5x_reads(tmp_path):
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """One sound directory of each format, of the same model."""
+    """A sound directory of each format, with the same model."""
     root = tmp_path_factory.mktemp("sound")
     for form, write in WRITE.items():
         write(root / form, ORIGINAL, arrays(ORIGINAL))
@@ -362,18 +364,18 @@ KERNEL = "target.encoder.layers_1.mlp.wi.kernel"
 
 def options(**changes):
     def damage(directory):
-        told = json.loads((directory / "config.json").read_text()) | changes
-        told = {option: value for option, value in told.items() if value is not None}
-        (directory / "config.json").write_text(json.dumps(told))
+        changed = json.loads((directory / "config.json").read_text()) | changes
+        changed = {option: value for option, value in changed.items() if value is not None}
+        (directory / "config.json").write_text(json.dumps(changed))
 
     return damage
 
 
 def tensors(change):
     def damage(directory):
-        held = load_file(directory / "model.safetensors")
-        change(held)
-        save_file(held, directory / "model.safetensors")
+        stored = load_file(directory / "model.safetensors")
+        change(stored)
+        save_file(stored, directory / "model.safetensors")
 
     return damage
 
@@ -381,9 +383,9 @@ def tensors(change):
 def tree(change):
     def damage(directory):
         file = directory / "checkpoint"
-        held = msgpack.unpackb(file.read_bytes(), ext_hook=msgpack.ExtType)
-        change(held)
-        file.write_bytes(msgpack.packb(held))
+        stored = msgpack.unpackb(file.read_bytes(), ext_hook=msgpack.ExtType)
+        change(stored)
+        file.write_bytes(msgpack.packb(stored))
 
     return damage
 
@@ -392,7 +394,7 @@ def content(name, new):
     return lambda directory: (directory / name).write_bytes(new)
 
 
-def gone(name):
+def removed(name):
     def damage(directory):
         path = directory / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -401,11 +403,11 @@ def gone(name):
 
 
 def put(key, array):
-    return lambda held: held.update({key: array})
+    return lambda stored: stored.update({key: array})
 
 
-def dense(held):
-    return held["optimizer"]["target"]["encoder"]["layers_1"]["mlp"]["wi"]
+def dense(stored):
+    return stored["optimizer"]["target"]["encoder"]["layers_1"]["mlp"]["wi"]
 
 
 HUGGING_FACE_DAMAGE = [
@@ -421,50 +423,59 @@ HUGGING_FACE_DAMAGE = [
     (options(d_kv="five"), r"config\.json: T5Config\.head_dim must be an integer of at least 1, got 'five'"),
     (options(vocab_size=91), r"shared\.weight must have shape \(91, 12\), found \(90, 12\)"),
     (options(d_kv=6), r"Attention\.\w\.weight must have shape \(18, 12\), found \(15, 12\)"),
-    (options(num_layers=10**9), r"model\.safetensors has 2 encoder layers, expected 1000000000"),
-    (options(num_decoder_layers=2), r"model\.safetensors has 3 decoder layers, expected 2"),
+    (options(num_layers=10**9), r"model\.safetensors has 2 encoder layers, but config\.json has 1000000000"),
+    (options(num_decoder_layers=2), r"model\.safetensors has 3 decoder layers, but config\.json has 2"),
     (options(feed_forward_proj="gated-gelu"), r"lacks parameter .*DenseReluDense\.wi_0\.weight and 9 more"),
     (options(tie_word_embeddings=False), r"lacks parameter lm_head\.weight$"),
     (content("config.json", b'{"model_type": "t5", '), r"config\.json is not JSON"),
     (content("config.json", b"\xff\xfe"), r"config\.json is not JSON"),
     (content("config.json", b"[]"), r"config\.json must be a JSON object, found list"),
-    (tensors(lambda held: held.pop("shared.weight")), r"lacks parameter shared\.weight$"),
+    (tensors(lambda stored: stored.pop("shared.weight")), r"lacks parameter shared\.weight$"),
     (tensors(put("classifier.weight", np.zeros(2, np.float32))), r"has unknown parameter classifier\.weight$"),
     (tensors(put("shared.weight", np.zeros((90, 13), np.float32))), r"shape \(90, 12\), found \(90, 13\)"),
     (tensors(put("shared.weight", np.zeros((90, 12), np.int8))), r"shared\.weight must be float32.*found int8"),
     (tensors(put("shared.weight", np.full((90, 12), np.nan, np.float32))), r"shared\.weight holds values that are not"),
     (tensors(put("lm_head.weight", np.ones((90, 12), np.float32))), r"lm_head\.weight differs from shared\.weight"),
-    (gone("model.safetensors"), r"has none of model\.safetensors, .* and pytorch_model\.bin"),
+    (removed("model.safetensors"), r"has none of model\.safetensors, .* and pytorch_model\.bin"),
     (content("model.safetensors", b""), r"model\.safetensors is damaged"),
 ]
 
 T5X_DAMAGE = [
-    (gone("checkpoint"), r"has neither config\.json \(Hugging Face\) nor checkpoint \(T5X\)"),
+    (removed("checkpoint"), r"has neither config\.json \(Hugging Face\) nor checkpoint \(T5X\)"),
     (content("checkpoint", b""), r"checkpoint is damaged"),
     (content("checkpoint", b'model_checkpoint_path: "model.ckpt-1"'), r"checkpoint belongs to a TensorFlow checkpoint"),
     (content("checkpoint", msgpack.packb([1])), r"must be a T5X checkpoint of version 2 or 3, found version None"),
     (tree(put("version", 1)), r"must be a T5X checkpoint of version 2 or 3, found version 1"),
     (tree(put("optimizer", {})), r"has no parameters under optimizer/target"),
-    (tree(lambda held: held["optimizer"]["target"].pop("token_embedder")), r"lacks the parameter token_embedder/emb"),
     (
-        tree(lambda held: held["optimizer"]["target"]["encoder"].pop("layers_0")),
+        tree(lambda stored: stored["optimizer"]["target"].pop("token_embedder")),
+        r"lacks the parameter token_embedder/emb",
+    ),
+    (
+        tree(lambda stored: stored["optimizer"]["target"]["encoder"].pop("layers_0")),
         r"lacks the parameter encoder/layers_0",
     ),
-    (tree(lambda held: held["optimizer"]["target"]["encoder"].pop("encoder_norm")), r"encoder/encoder_norm/scale$"),
-    (tree(lambda held: dense(held).update(bias=inline(np.zeros(20)))), r"unknown parameter .*mlp/wi/bias$"),
-    (tree(lambda held: dense(held).update(kernel=inline(np.zeros((2, 3))))), r"shape \(12, 20\), found \(2, 3\)"),
+    (tree(lambda stored: stored["optimizer"]["target"]["encoder"].pop("encoder_norm")), r"encoder/encoder_norm/scale$"),
+    (tree(lambda stored: dense(stored).update(bias=inline(np.zeros(20)))), r"unknown parameter .*mlp/wi/bias$"),
+    (tree(lambda stored: dense(stored).update(kernel=inline(np.zeros((2, 3))))), r"shape \(12, 20\), found \(2, 3\)"),
     (
-        tree(lambda held: dense(held).update(kernel=inline(np.zeros((12, 20))))),
+        tree(lambda stored: dense(stored).update(kernel=inline(np.zeros((12, 20))))),
         r"mlp/wi/kernel must be float32.*float64",
     ),
-    (tree(lambda held: dense(held).update(kernel=7)), r"mlp/wi/kernel is neither an array nor the name of a zarr"),
-    (tree(lambda held: dense(held).update(kernel={"kvstore": {"path": "x/.."}})), r"mlp/wi/kernel is neither an array"),
-    (tree(lambda held: dense(held).update(kernel={"kvstore": {"path": "nowhere"}})), r"nowhere/\.zarray is missing"),
+    (tree(lambda stored: dense(stored).update(kernel=7)), r"mlp/wi/kernel is neither an array nor the name of a zarr"),
+    (
+        tree(lambda stored: dense(stored).update(kernel={"kvstore": {"path": "x/.."}})),
+        r"mlp/wi/kernel is neither an array",
+    ),
+    (
+        tree(lambda stored: dense(stored).update(kernel={"kvstore": {"path": "nowhere"}})),
+        r"nowhere/\.zarray is missing",
+    ),
     (tree(put("raysynth_network", 3)), r"raysynth_network must hold max_distance and mlp_activations, found 3"),
     (tree(put("raysynth_network", {"max_distance": -1})), r"T5Config\.max_distance must be an integer"),
-    (gone(KERNEL), rf"{KERNEL}/\.zarray is missing"),
-    (gone(f"{KERNEL}/.zarray"), rf"{KERNEL}/\.zarray is missing"),
-    (gone(f"{KERNEL}/0.0"), rf"is damaged: .*{KERNEL}/0\.0.* is missing"),
+    (removed(KERNEL), rf"{KERNEL}/\.zarray is missing"),
+    (removed(f"{KERNEL}/.zarray"), rf"{KERNEL}/\.zarray is missing"),
+    (removed(f"{KERNEL}/0.0"), rf"is damaged: .*{KERNEL}/0\.0.* is missing"),
     (content(f"{KERNEL}/.zarray", b"{"), rf"{KERNEL} is damaged"),
     (content(f"{KERNEL}/0.0", b"\x1f\x8b"), rf"is damaged: .*{KERNEL}/0\.0"),
 ]
@@ -498,7 +509,7 @@ def test_a_damaged_directory_is_one_line_that_names_the_file(form, damage, line,
         (Format.T5X, f"{KERNEL}/0.0", np.linspace(0, 0.98, 10)),
     ],
 )
-def test_every_truncation_is_told(form, file, shares, sound, tmp_path):
+def test_every_truncation_is_an_error(form, file, shares, sound, tmp_path):
     shutil.copytree(sound / form, tmp_path / "cut")
     whole = (sound / form / file).read_bytes()
     for share in shares:
@@ -533,7 +544,7 @@ def test_a_directory_above_the_checkpoints_names_them(tmp_path):
 # -------------------------------------------------------------------------------- as a source
 
 
-def test_embeddings_come_from_a_natural_source_unless_told_otherwise():
+def test_embeddings_come_from_a_natural_source_by_default():
     source = pretrained("t5-small")
     assert FullInit(source) == FullInit(source, embeddings="source") != FullInit(source, embeddings="random")
     assert identity.describe(FullInit(source)) != identity.describe(FullInit(source, embeddings="random"))
@@ -568,23 +579,23 @@ def sweep_of(*inits):
     return sweep
 
 
-def told(sweep, *arguments):
+def exit_code(sweep, *arguments):
     with pytest.raises(SystemExit) as ended:
         sweep.main(list(map(str, arguments)))
     return ended.value.code
 
 
-def test_a_sweep_says_how_to_import_what_it_lacks_and_the_command_works(tmp_path, capsys):
+def test_the_import_command_that_a_sweep_prints_works(tmp_path, capsys):
     source = pretrained("my-own", model=dataclasses.replace(MODEL, dtype="float32"))
     sweep = sweep_of(FullInit(source))
     store = Store(str(tmp_path / "store"))
-    assert told(sweep, "run", "--store", store.uri) == 2
+    assert exit_code(sweep, "run", "--store", store.uri) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {name(source)} is not in {store.uri}; import it: raysynth import DIR ")
     assert error.count("\n") == 1
     assert not ray.is_initialized()
 
-    assert told(sweep, "plan", "--store", store.uri) == 0
+    assert exit_code(sweep, "plan", "--store", store.uri) == 0
     (line,) = (
         line for line in capsys.readouterr().out.splitlines() if "pretrained/my-own" in line and "import" in line
     )
@@ -597,20 +608,20 @@ def test_a_sweep_says_how_to_import_what_it_lacks_and_the_command_works(tmp_path
     assert main(arguments) == 0
     assert store.status(source).state is State.DONE
     assert eval(capsys.readouterr().out.splitlines()[-1].partition(": ")[2]) == source
-    assert told(sweep, "plan", "--store", store.uri) == 0
+    assert exit_code(sweep, "plan", "--store", store.uri) == 0
     assert f"{State.DONE:11} {name(source)}" in capsys.readouterr().out
     assert main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_a_pretrained_model_that_nothing_waits_for_is_not_asked_for(tmp_path, capsys):
+def test_a_finished_sweep_needs_no_pretrained_model(tmp_path, capsys):
     run = Finetune(task=TASK, init=FullInit(pretrained("my-own", model=MODEL)))
     store = Store(str(tmp_path))
     evaluation = {"token_accuracy": 0.5, "loss": 1.0}
     result = {"selected_step": 3, "validation": evaluation, "evaluations": {"3": evaluation}, "test": evaluation}
     store.record(run.task.data, result={}, provenance={})
     store.record(run, result=result, provenance={})
-    assert told(sweep_of(run.init), "run", "--store", tmp_path) == 0
+    assert exit_code(sweep_of(run.init), "run", "--store", tmp_path) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -656,11 +667,11 @@ def imported(tmp_path_factory):
 BARELY = dataclasses.replace(
     TASK, learning_rate=1e-30, num_steps=1, eval_every=1, input_length=8, target_length=8, decode_length=8
 )
-"""Fine-tuning whose one step is too small to change a float32."""
+"""Fine-tuning with a single step that is too small to change a float32."""
 
 
 def finetuned(store, init, cache):
-    """The parameters that a fine-tuning ends with, and its name."""
+    """The parameters at the end of a fine-tuning, and its name."""
     run = Finetune(task=BARELY, init=init)
     make(run, store=store, cache=cache, tell=lambda result: None, node="here")
     record = store.status(run).record
@@ -669,21 +680,21 @@ def finetuned(store, init, cache):
 
 def test_full_init_starts_from_the_imported_weights(imported, tmp_path):
     store, source, params = imported
-    found, where = finetuned(store, FullInit(source), tmp_path)
-    assert_same_bits(found, params)
+    final, where = finetuned(store, FullInit(source), tmp_path)
+    assert_same_bits(final, params)
     assert list((store.local_root / where).glob("events.*"))
 
 
 def test_statistic_init_draws_from_the_imported_weights(imported, tmp_path):
     store, source, params = imported
     init = StatisticInit(source, group_by="parameter", statistic="scale")
-    found, params = (flatten_dict(tree, sep="/") for tree in (finetuned(store, init, tmp_path)[0], params))
+    final, params = (flatten_dict(tree, sep="/") for tree in (finetuned(store, init, tmp_path)[0], params))
     for path, leaf in params.items():
         if parse(path).kind is Kind.LAYER_NORM:
-            np.testing.assert_allclose(found[path], leaf.mean(), rtol=1e-6)
+            np.testing.assert_allclose(final[path], leaf.mean(), rtol=1e-6)
         elif parse(path).kind is Kind.KERNEL:
-            assert not np.array_equal(found[path], leaf)
-            assert mean_and_sd([found[path]])[1] == pytest.approx(mean_and_sd([leaf])[1], rel=0.3)
+            assert not np.array_equal(final[path], leaf)
+            assert mean_and_sd([final[path]])[1] == pytest.approx(mean_and_sd([leaf])[1], rel=0.3)
 
 
 @pytest.mark.parametrize("form", Format)

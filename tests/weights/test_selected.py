@@ -1,4 +1,4 @@
-"""`raysynth stats` and `raysynth figure6`: from checkpoints in a store, near or far, to numbers and pictures."""
+"""`raysynth stats` and `raysynth figure6` on checkpoints in a local or remote store."""
 
 import csv
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from raysynth import T5Config, pretrained, synthetic_tasks
+from raysynth import pretrained, synthetic_tasks
 from raysynth.cli import main
 from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.datasets import Dataset
@@ -20,13 +20,12 @@ from raysynth.specs.parameters import paths
 from raysynth.store.store import Store
 from raysynth.weights.selected import selected
 from raysynth.weights.statistics import attention_norm_means
+from tests.tiny import MODEL
 
-SHALLOW = T5Config(
-    vocab_size=40, emb_dim=8, num_heads=2, head_dim=4, mlp_dim=16, num_encoder_layers=1, num_decoder_layers=2
-)
-DEEP = dataclasses.replace(SHALLOW, num_encoder_layers=3, num_decoder_layers=1)
+SHALLOW = dataclasses.replace(MODEL, num_decoder_layers=2)
+DEEP = dataclasses.replace(MODEL, num_encoder_layers=3)
 ARTIFACTS = [pretrained("shallow", model=SHALLOW), pretrained("deep", model=DEEP)]
-ONE, OTHER = map(name, ARTIFACTS)
+FIRST, SECOND = map(name, ARTIFACTS)
 DATA = Dataset(task=synthetic_tasks["set"], num_examples=10)
 
 
@@ -54,27 +53,27 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def copy(store, tmp_path):
-    """A store of one's own to damage."""
+    """A copy of the store to damage."""
     shutil.copytree(store.root, tmp_path / "copy")
     return Store(str(tmp_path / "copy"))
 
 
 def read_csv(text):
-    return {row[0]: [float(cell) for cell in row[1:]] for row in list(csv.reader(io.StringIO(text)))[1:]}
+    return {row[0]: [float(entry) for entry in row[1:]] for row in list(csv.reader(io.StringIO(text)))[1:]}
 
 
 def test_statistics_of_an_artifact(store, capsys):
-    assert main(["stats", ONE, "--store", store.uri, "--by", "parameter", "--format", "csv"]) == 0
-    found = read_csv(capsys.readouterr().out)
-    assert list(found) == sorted(paths(SHALLOW))
+    assert main(["stats", FIRST, "--store", store.uri, "--by", "parameter", "--format", "csv"]) == 0
+    rows = read_csv(capsys.readouterr().out)
+    assert list(rows) == sorted(paths(SHALLOW))
     for path, array in params_of(SHALLOW).items():
         values = array.astype(np.float64)
-        assert found[path] == [values.size, values.mean(), values.std(), values.min(), values.max()]
+        assert rows[path] == [values.size, values.mean(), values.std(), values.min(), values.max()]
 
-    assert main(["stats", f"{ONE}/", "--store", store.uri]) == 0
-    title, empty, header, *rows = capsys.readouterr().out.splitlines()
-    assert (title, empty, header.split()) == (f"{ONE}, step 7", "", ["type", "values", "mean", "SD", "min", "max"])
-    assert [row.split()[0] for row in rows] == [
+    assert main(["stats", f"{FIRST}/", "--store", store.uri]) == 0
+    title, empty, header, *lines = capsys.readouterr().out.splitlines()
+    assert (title, empty, header.split()) == (f"{FIRST}, step 7", "", ["type", "values", "mean", "SD", "min", "max"])
+    assert [line.split()[0] for line in lines] == [
         *("final_layer_norm", "key", "mlp", "out", "pre_attention_layer_norm", "pre_mlp_layer_norm"),
         *("query", "relative_biases", "token_embedder", "value"),
     ]
@@ -82,29 +81,29 @@ def test_statistics_of_an_artifact(store, capsys):
 
 def test_figure_6_of_two_depths(store, tmp_path, capsys):
     out = tmp_path / "new" / "norms"
-    assert main(["figure6", f"A=b={ONE}", OTHER, "--store", store.uri, "--out", str(out)]) == 0
+    assert main(["figure6", f"A=b={FIRST}", SECOND, "--store", store.uri, "--out", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}.png\n{out}.svg\n"
     svg = (tmp_path / "new/norms.svg").read_bytes()
     for label in (b"random init", b"A=b", b"deep"):
         assert svg.count(b"<!-- %s -->" % label) == 1
-    assert main(["figure6", f"A=b={ONE}", OTHER, "--store", store.uri, "--out", str(tmp_path / "again.svg")]) == 0
+    assert main(["figure6", f"A=b={FIRST}", SECOND, "--store", store.uri, "--out", str(tmp_path / "again.svg")]) == 0
     assert (tmp_path / "again.svg").read_bytes() == svg
     assert not (tmp_path / "again.png").exists()
 
 
-def test_a_far_store_gives_the_same(store, bucket, tmp_path, capsys):
-    far = Store(bucket("weights"))
-    fill(far)
-    for artifact in (ONE, OTHER):
-        one, other = (attention_norm_means(selected(artifact, where).flat) for where in (store, far))
-        assert one == other
-    assert main(["figure6", ONE, "--store", far.uri, "--out", str(tmp_path / "far.svg")]) == 0
-    far.write_json(f"{ONE}/files.json", {"files": []})
+def test_a_remote_store_gives_the_same(store, bucket, tmp_path, capsys):
+    remote = Store(bucket("weights"))
+    fill(remote)
+    for artifact in (FIRST, SECOND):
+        means = [attention_norm_means(selected(artifact, place).flat) for place in (store, remote)]
+        assert means[0] == means[1]
+    assert main(["figure6", FIRST, "--store", remote.uri, "--out", str(tmp_path / "remote.svg")]) == 0
+    remote.write_json(f"{FIRST}/files.json", {"files": []})
     capsys.readouterr()
-    assert main(["stats", ONE, "--store", far.uri]) == 2
+    assert main(["stats", FIRST, "--store", remote.uri]) == 2
     error = capsys.readouterr().err
     assert error == (
-        f"error: {far.place}/{ONE}/checkpoints/7/params is missing: the checkpoint of step 7 is not there\n"
+        f"error: {remote.place}/{FIRST}/checkpoints/7/params is missing: the checkpoint of step 7 is not there\n"
     )
 
 
@@ -112,12 +111,12 @@ def test_a_far_store_gives_the_same(store, bucket, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("artifact", "line"),
     [
-        (ONE[:-1], f"unknown artifact of {{store}} {ONE[:-1]!r} (did you mean {ONE!r}?); allowed: "),
+        (FIRST[:-1], f"unknown artifact of {{store}} {FIRST[:-1]!r} (did you mean {FIRST!r}?); allowed: "),
         (name(DATA), f"{{store}}: {name(DATA)} is a data set and has no weights"),
         ("pretrain/begun-12345678", "{store}: pretrain/begun-12345678 is not finished and has no selected checkpoint"),
     ],
 )
-def test_what_has_no_weights_is_one_line(command, artifact, line, copy, capsys):
+def test_an_artifact_without_weights_is_one_line(command, artifact, line, copy, capsys):
     copy.write_json("pretrain/begun-12345678/running.json", {})
     assert main([*command, artifact, "--store", copy.uri]) == 2
     error = capsys.readouterr().err
@@ -126,7 +125,7 @@ def test_what_has_no_weights_is_one_line(command, artifact, line, copy, capsys):
 
 
 def test_an_empty_store_is_one_line(tmp_path, capsys):
-    assert main(["stats", ONE, "--store", str(tmp_path / "none")]) == 2
+    assert main(["stats", FIRST, "--store", str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
     assert error == f"error: {tmp_path}/none holds no trained or imported artifacts\n"
 
@@ -138,16 +137,16 @@ def test_an_empty_store_is_one_line(tmp_path, capsys):
         (lambda params: (params / "manifest.ocdbt").write_bytes(b"x"), "{where}/checkpoints/7/params is damaged: "),
         (
             lambda params: write_params(params.parents[1], 7, unflatten_dict(params_of(DEEP), sep="/")),
-            f"{{store}}: the weights of {ONE} are not those that its record tells of",
+            f"{{store}}: the weights of {FIRST} do not match the digest in its record",
         ),
     ],
 )
 def test_a_damaged_checkpoint_is_one_line(damage, line, copy, tmp_path, capsys):
-    damage(copy.local_root / ONE / "checkpoints/7/params")
+    damage(copy.local_root / FIRST / "checkpoints/7/params")
     for command in (["stats"], ["figure6", "--out", str(tmp_path / "never")]):
-        assert main([*command, ONE, "--store", copy.uri]) == 2
+        assert main([*command, FIRST, "--store", copy.uri]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {line.format(store=copy.uri, where=f'{copy.uri}/{ONE}')}")
+        assert error.startswith(f"error: {line.format(store=copy.uri, where=f'{copy.uri}/{FIRST}')}")
         assert error.count("\n") == 1
     assert not list(tmp_path.glob("never*"))
 
@@ -155,10 +154,10 @@ def test_a_damaged_checkpoint_is_one_line(damage, line, copy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("artifacts", "out", "line"),
     [
-        ([ONE], "figure.pdf", "a figure's file must end in .png or .svg, or in neither for both, got 'figure.pdf'"),
-        ([f"a={ONE}", f"a={OTHER}"], "x.png", "two lines would be called 'a'; write LABEL=ARTIFACT for one of them"),
-        ([f"random init={ONE}"], "x.png", "two lines would be called 'random init'; "),
-        ([ONE], "/proc/nowhere/x.png", "/proc/nowhere/x.png cannot be written: "),
+        ([FIRST], "figure.pdf", "a figure's file must end in .png or .svg, or in neither for both, got 'figure.pdf'"),
+        ([f"a={FIRST}", f"a={SECOND}"], "x.png", "two lines would be called 'a'; write LABEL=ARTIFACT for one of them"),
+        ([f"random init={FIRST}"], "x.png", "two lines would be called 'random init'; "),
+        ([FIRST], "/proc/nowhere/x.png", "/proc/nowhere/x.png cannot be written: "),
     ],
 )
 def test_a_figure_that_cannot_be_drawn_is_one_line(artifacts, out, line, store, capsys):
@@ -168,10 +167,10 @@ def test_a_figure_that_cannot_be_drawn_is_one_line(artifacts, out, line, store, 
     assert error.count("\n") == 1
 
 
-def test_a_shell_sees_one_line_of_a_damaged_checkpoint(copy):
-    (copy.local_root / ONE / "checkpoints/7/params/manifest.ocdbt").write_bytes(b"x")
-    command = [sys.executable, "-m", "raysynth.cli", "stats", ONE, "--store", copy.uri]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert told.returncode == 2
-    assert told.stderr.startswith(f"error: {copy.uri}/{ONE}/checkpoints/7/params is damaged: ")
-    assert told.stderr.count("\n") == 1
+def test_a_shell_prints_one_line_for_a_damaged_checkpoint(copy):
+    (copy.local_root / FIRST / "checkpoints/7/params/manifest.ocdbt").write_bytes(b"x")
+    command = [sys.executable, "-m", "raysynth.cli", "stats", FIRST, "--store", copy.uri]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"error: {copy.uri}/{FIRST}/checkpoints/7/params is damaged: ")
+    assert process.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Statistics of parameters: exact numbers by hand, and the groups and numbers that the init schemes take over."""
+"""Statistics of parameters: numbers worked out by hand, and the groups of the init schemes."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ BY_HAND = {
 }
 
 
-def told(group_by):
+def numbers(group_by):
     return {
         group.group: (group.num_values, group.mean, group.sd, group.lowest, group.highest)
         for group in moments(BY_HAND, group_by)
@@ -29,43 +29,43 @@ def told(group_by):
 
 
 def test_numbers_by_hand():
-    assert told(GroupBy.TYPE) == {
+    assert numbers(GroupBy.TYPE) == {
         "mlp": (1, 2, 0, 2, 2),
         "pre_attention_layer_norm": (2, 1, 0.5, 0.5, 1.5),
         "query": (6, 2, pytest.approx((76 / 6) ** 0.5), -4, 7),
         "token_embedder": (2, 15, 5, 10, 20),
     }
-    assert told(GroupBy.LAYER) == {
+    assert numbers(GroupBy.LAYER) == {
         "decoder/layers_0/kernels": (3, pytest.approx(-2 / 3), pytest.approx((56 / 9) ** 0.5), -4, 2),
         "encoder/layers_0/kernels": (4, 4, pytest.approx(5**0.5), 1, 7),
         "encoder/layers_0/layer_norms": (2, 1, 0.5, 0.5, 1.5),
         "token_embedder/vocabulary": (2, 15, 5, 10, 20),
     }
-    assert told(GroupBy.PARAMETER)["encoder/layers_0/attention/query/kernel"] == (4, 4, pytest.approx(5**0.5), 1, 7)
-    assert told(GroupBy.PARAMETER).keys() == BY_HAND.keys()
-    assert told(GroupBy.MODEL).keys() == {"kernels", "layer_norms", "vocabulary"}
+    assert numbers(GroupBy.PARAMETER)["encoder/layers_0/attention/query/kernel"] == (4, 4, pytest.approx(5**0.5), 1, 7)
+    assert numbers(GroupBy.PARAMETER).keys() == BY_HAND.keys()
+    assert numbers(GroupBy.MODEL).keys() == {"kernels", "layer_norms", "vocabulary"}
 
 
 @pytest.mark.parametrize("model", [T5_SMALL, T5_BASE, T5_V1_1_SMALL], ids=["small", "base", "v1.1"])
 @pytest.mark.parametrize("group_by", GroupBy)
 def test_groups_are_those_of_the_schemes_and_the_vocabulary(model, group_by):
     params = {path: np.zeros((1, len(shape)), np.float32) for path, shape in paths(model).items()}
-    found = [group.group for group in moments(params, group_by)]
-    beside = set(found) - groups(model, group_by, Family.ALL).keys()
-    assert len(found) == len(set(found)) == len(groups(model, group_by, Family.ALL)) + len(beside)
+    names = [group.group for group in moments(params, group_by)]
+    extra = set(names) - groups(model, group_by, Family.ALL).keys()
+    assert len(names) == len(set(names)) == len(groups(model, group_by, Family.ALL)) + len(extra)
     vocabulary = ["token_embedder"] if model.logits_via_embedding else ["token_embedder", "logits_dense"]
-    assert len(beside) == (1 if group_by is GroupBy.MODEL else len(vocabulary))
-    assert all("vocabulary" in group or any(name in group for name in vocabulary) for group in beside)
+    assert len(extra) == (1 if group_by is GroupBy.MODEL else len(vocabulary))
+    assert all("vocabulary" in group or any(module in group for module in vocabulary) for group in extra)
 
 
-def test_layers_come_in_order():
+def test_layers_are_in_order():
     model = T5Config(vocab_size=8, emb_dim=2, num_heads=1, head_dim=2, mlp_dim=2, num_encoder_layers=12)
     params = {path: np.zeros(shape, np.float32) for path, shape in paths(model).items()}
     kernels = [group.group for group in moments(params, GroupBy.LAYER) if "kernels" in group.group]
     assert kernels[-12:] == [f"encoder/layers_{layer}/kernels" for layer in range(12)]
 
 
-def test_a_table_reads_like_this():
+def test_a_table_has_headings():
     assert table(moments(BY_HAND, GroupBy.LAYER), GroupBy.LAYER).splitlines() == [
         "layer                      values   mean   SD min max",
         "decoder",
@@ -118,6 +118,6 @@ def test_norm_means_by_layer():
     }
 
 
-def test_paths_that_are_no_t5s_are_one_line():
+def test_a_path_that_is_not_a_t5s_is_one_line():
     with pytest.raises(InputError, match="unknown module of parameter path"):
         moments({"encoder/layers_0/router/kernel": np.zeros(2)}, GroupBy.TYPE)

@@ -1,0 +1,57 @@
+"""Reading files of weights, and writing a directory of them as a whole."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from raysynth.errors import InputError
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises `InputError` if it cannot be read or holds anything else."""
+    text = read_bytes(file)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not JSON: {first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file} must be a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_bytes(file: Path) -> bytes:
+    """The content of a file; raises `InputError` if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `directory`, and rename it to `directory` when the block ends.
+
+    An error in the block removes it, so `directory` is either complete or absent. Raises `InputError` if `directory`
+    exists or cannot be written.
+    """
+    if directory.exists():
+        raise InputError(f"{directory} exists already")
+    aside = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.aside")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        aside.rename(directory)
+    except OSError as error:
+        raise InputError(f"{directory} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type if the message is empty."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
