@@ -1,6 +1,5 @@
 """Sweeps as a user runs them: real Ray, real files, one process per command."""
 
-import contextlib
 import csv
 import dataclasses
 import json
