@@ -19,7 +19,8 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_verb(verbs: Verbs, name: str, run: Callable[..., int], summary: str) -> argparse.ArgumentParser:
     """Add a verb and return its parser, which takes the verb's own options; `parse` leaves `run` in the options."""
-    parser = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    description = f"{summary[0].upper()}{summary[1:]}."
+    parser = verbs.add_parser(name, help=summary, description=description, allow_abbrev=False)
     parser.set_defaults(run=run, parser=parser)
     return parser
 

@@ -1,4 +1,4 @@
-"""The `raysynth` command: examples read as the appendix prints them, data sets lie where they were asked for."""
+"""The `raysynth` command: examples print as in the appendix, data sets are written where the command says."""
 
 import dataclasses
 import re
@@ -9,25 +9,12 @@ import time
 import pytest
 import ray
 
-from raysynth import (
-    T5_BASE,
-    T5_SMALL,
-    ComposedInit,
-    ConstantInit,
-    Dataset,
-    Finetune,
-    FullInit,
-    Pretrain,
-    RandomInit,
-    StatisticInit,
-    downstream_tasks,
-    synthetic_tasks,
-)
-from raysynth.cli import _model, main
+from raysynth import Dataset, downstream_tasks, synthetic_tasks
+from raysynth.cli import main
 from raysynth.data import batches
+from raysynth.data.shard_files import MANIFEST
 from raysynth.data.show import of_task
-from raysynth.run import generate as generate_module
-from raysynth.specs.identity import describe, name
+from raysynth.specs.identity import name
 from raysynth.store.store import State, Store
 from raysynth.synthetic.simple import simple_tasks
 
@@ -76,8 +63,8 @@ def test_numbers_answers_and_separators_are_words():
 
 
 def test_the_same_seed_shows_the_same():
-    one, other = (of_task(synthetic_tasks["sort"], num_examples=2, seed=seed) for seed in (5, 5))
-    assert one == other != of_task(synthetic_tasks["sort"], num_examples=2, seed=6)
+    first, second = (of_task(synthetic_tasks["sort"], num_examples=2, seed=seed) for seed in (5, 5))
+    assert first == second != of_task(synthetic_tasks["sort"], num_examples=2, seed=6)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +100,17 @@ def test_generate_writes_the_data_set_once(tmp_path, capsys):
 def test_a_disk_that_is_full_once_ray_has_ended_is_one_line(tmp_path, capsys, monkeypatch):
     arguments = ["generate", "count", "--num-examples", "300", "--num-validation", "50", "--store", str(tmp_path)]
 
-    def full(*arguments):
-        while ray.is_initialized():
-            time.sleep(0.1)
-        raise OSError("No space left on device")
+    write_bytes = Store.write_bytes
+
+    def write_all_but_the_manifest(store, path, content):
+        if path.endswith(MANIFEST):
+            while ray.is_initialized():
+                time.sleep(0.1)
+            raise OSError("No space left on device")
+        write_bytes(store, path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate_module, "_rewrite", full)
+        patch.setattr(Store, "write_bytes", write_all_but_the_manifest)
         assert main(arguments) == 1
     assert "OSError: No space left on device" in capsys.readouterr().err
     dataset = Dataset(task=synthetic_tasks["count"], num_examples=300, num_validation=50)
@@ -139,9 +130,9 @@ def test_generate_takes_a_downstream_task_and_skips_bad_rows_on_request(tmp_path
         f"error: {tmp_path}/train.tsv, line 3: has 1 tab-separated columns, must have 2 (source, target)\n"
     )
     assert main([*arguments, "--skip-bad-rows"]) == 0
-    told = capsys.readouterr()
-    assert "2 train, 2 validation, 2 test" in told.out
-    assert f"3 bad rows skipped, the first: {tmp_path}/train.tsv, line 3: has 1" in told.err
+    printed = capsys.readouterr()
+    assert "2 train, 2 validation, 2 test" in printed.out
+    assert f"3 bad rows skipped, the first: {tmp_path}/train.tsv, line 3: has 1" in printed.err
     record = Store(store).status(downstream_tasks["retrosynthesis"].data).record
     assert record["result"]["skipped_rows"] == 3
     assert main(arguments) == 0
@@ -150,27 +141,26 @@ def test_generate_takes_a_downstream_task_and_skips_bad_rows_on_request(tmp_path
 
 def test_why_names_the_fields_that_differ(tmp_path, capsys):
     store = Store(str(tmp_path))
-    one = Dataset(task=synthetic_tasks["set"], num_examples=100)
-    other = dataclasses.replace(one, seed=3, task=dataclasses.replace(one.task, max_length=50))
-    for artifact, version in ((one, "1.0"), (other, "1.1")):
+    first = Dataset(task=synthetic_tasks["set"], num_examples=100)
+    second = dataclasses.replace(first, seed=3, task=dataclasses.replace(first.task, max_length=50))
+    for artifact, version in ((first, "1.0"), (second, "1.1")):
         store.record(artifact, result={}, provenance={"versions": {"numpy": version}})
-    assert main(["why", name(one), name(other), "--store", str(tmp_path)]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    assert main(["why", name(first), name(second), "--store", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
         "seed (None against 3)",
         "task.max_length (None against 50)",
         "versions.numpy ('1.0' against '1.1')",
     ]
-    assert main(["why", name(one), "dataset/nothing", "--store", str(tmp_path)]) == 2
+    assert main(["why", name(first), "dataset/nothing", "--store", str(tmp_path)]) == 2
     assert "unknown finished artifact" in capsys.readouterr().err
 
 
-def test_show_tells_examples_of_a_downstream_task(capsys):
+def test_show_prints_examples_of_a_downstream_task(capsys):
     assert main(["show", "python_ast", "-n", "2", "--seed", "1"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split(" (")[0] for line in told] == ["Source", "Target", "", "Source", "Target"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in lines] == ["Source", "Target", "", "Source", "Target"]
     assert main(["show", "python_ast", "-n", "2", "--seed", "1"]) == 0
-    assert capsys.readouterr().out.splitlines() == told
+    assert capsys.readouterr().out.splitlines() == lines
     assert main(["show", "mtop", "--data", "/nowhere"]) == 2
     assert "/nowhere" in capsys.readouterr().err
 
@@ -191,9 +181,9 @@ def test_show_tells_examples_of_a_downstream_task(capsys):
 )
 def test_an_option_of_another_kind_of_task_is_one_line(arguments, capsys):
     assert main(arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {arguments[2]} does not apply to {arguments[1]}, a ")
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {arguments[2]} does not apply to {arguments[1]}, a ")
+    assert error.count("\n") == 1
 
 
 def test_a_reader_that_goes_away_is_no_error():
@@ -204,10 +194,70 @@ def test_a_reader_that_goes_away_is_no_error():
     assert not shown.stderr
 
 
-def test_the_model_of_a_described_fine_tuning_is_the_one_that_was_trained():
-    source = Pretrain(data=Dataset(task=synthetic_tasks["set"]), model=T5_SMALL)
-    across = StatisticInit(source, group_by="type", statistic="scale", onto=T5_BASE)
-    norms = ConstantInit(T5_BASE, where="pre_attention_layer_norm", value=0.2)
-    for init in (RandomInit(T5_BASE), FullInit(source), across, ComposedInit(schemes=(across, norms))):
-        run = Finetune(task=downstream_tasks["code_translation"], init=init)
-        assert _model(describe(run)) == run.model
+def printed_error(arguments, capsys):
+    """What the command prints as it refuses a command line."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "raysynth: error: the following arguments are required: VERB"),
+        (["shwo"], "raysynth: error: argument VERB: invalid choice: 'shwo' (choose from "),
+        (["show", "set", "--store", "x"], "raysynth show: error: unrecognized arguments: --store x"),
+        (["show", "set", "--num-exam", "3"], "raysynth show: error: unrecognized arguments: --num-exam 3"),
+        (
+            ["show", "set", "--seed", "-1"],
+            "raysynth show: error: argument --seed: must be a whole number of at least 0",
+        ),
+        (["cluster", "check", "x", "--all"], "raysynth cluster check: error: unrecognized arguments: --all"),
+        (["cluster", "x.yaml"], "raysynth cluster: error: argument VERB: invalid choice: 'x.yaml'"),
+        (["--store", "x", "stats"], "raysynth: error: the verb comes first, then its options; got --store"),
+    ],
+)
+def test_a_wrong_command_line_prints_the_usage_of_its_verb_and_one_line(arguments, line, capsys):
+    usage, *_, error = printed_error(arguments, capsys).splitlines()
+    assert error.startswith(line)
+    assert usage.startswith(f"usage: {line.partition(': ')[0]} ")
+
+
+VERBS = {
+    "show": {"--num-examples", "--seed", "--data", "--min-length", "--max-length", "--num-letters"},
+    "generate": {
+        *("--num-examples", "--num-validation", "--min-length", "--max-length", "--seed", "--store", "--address"),
+        *("--data", "--skip-bad-rows"),
+    },
+    "fetch": {"--into"},
+    "predictions": {"--store", "--num-examples", "--only"},
+    "why": {"--store"},
+    "import": {"--name", "--store", "--model", "--dtype"},
+    "export": {"--store", "--format"},
+    "stats": {"--store", "--by", "--format"},
+    "figure6": {"--store", "--out"},
+    "cluster check": set(),
+    "cluster leftovers": set(),
+    "cluster delete-leftovers": set(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_has_its_options_only(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*verb.split(), "--help"])
+    assert not ended.value.code
+    assert set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)) == VERBS[verb] | {"--help"}
+
+
+def test_light_verbs_import_neither_jax_nor_ray():
+    script = (
+        "import sys\n"
+        "from raysynth.cli import main\n"
+        "assert main(['show', 'set']) == 0\n"
+        "heavy = {'jax', 'ray', 'flax', 'orbax', 'tensorstore', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr

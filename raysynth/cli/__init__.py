@@ -12,7 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="raysynth",
         description="Synthetic pre-training: tasks, data, weights.",
-        epilog="VERB --help describes a verb's options.",
+        epilog="`%(prog)s VERB --help` describes the options of a verb.",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for module in (tasks, artifacts, clusters):

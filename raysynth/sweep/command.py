@@ -39,7 +39,8 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
 
 def _parser(sweep: Sweep) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=f"The sweep {sweep.name!r}: {sweep.claim}.", epilog="VERB --help describes a verb's options."
+        description=f"The sweep {sweep.name!r}: {sweep.claim}.",
+        epilog="`%(prog)s VERB --help` describes the options of a verb.",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for add in (_add_plan, _add_run, _add_status, _add_report):
@@ -92,7 +93,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         help="a directory, or a URI that pyarrow's file systems accept "
         f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORE}/full, with --tiny ./{DEFAULT_STORE}/tiny)",
     )
-    parser.add_argument("--tiny", action="store_true", help="run the same grid with a tiny model and few steps")
+    parser.add_argument("--tiny", action="store_true", help="use a tiny model and few steps for the same grid")
 
 
 # -------------------------------------------------------------------------------- verbs

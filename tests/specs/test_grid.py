@@ -1,10 +1,13 @@
 """Grids: cells and their keys, axes, and errors that name the axis or the cell in one line."""
 
+import dataclasses
+import inspect
 import re
 
 import pytest
 
 from raysynth import T5_SMALL, Finetune, InputError, RandomInit, Sweep, downstream_tasks
+from raysynth.report.tables import Table
 from raysynth.specs.grid import Cell, finetuning_at, labelled_points, select_points
 
 
@@ -74,9 +77,36 @@ def test_an_axis_may_be_a_generator():
     assert len(sweep.cells()) == len(sweep.cells()) == 3
 
 
-def test_an_unknown_table_argument_is_one_line():
-    with pytest.raises(InputError, match=r"unknown table argument 'ceilin' \(did you mean 'ceiling'\?\); allowed: "):
+def test_the_arguments_of_a_table_are_its_fields():
+    arguments = dict(inspect.signature(Sweep.table).parameters)
+    del arguments["self"]
+    fields = {field.name: field for field in dataclasses.fields(Table)}
+    assert list(arguments) == list(fields)
+    for name, argument in arguments.items():
+        assert argument.kind is inspect.Parameter.KEYWORD_ONLY
+        if name != "where":  # a mapping, whose default is an empty one
+            required = fields[name].default is dataclasses.MISSING
+            assert argument.default == (inspect.Parameter.empty if required else fields[name].default)
+    layout = dict.fromkeys(fields, ("a",))
+    sweep = Sweep(name="s", claim="c")
+    sweep.table(**layout)
+    sweep.table(title="t", rows=("a",))
+    assert sweep.tables == [Table(**layout), Table(title="t", rows=("a",))]
+
+
+def test_an_unknown_table_argument_is_named():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'ceilin'"):
         Sweep(name="s", claim="c").table(title="t", rows=("seed",), ceilin=("a",))
+
+
+def test_labels_need_not_be_hashable():
+    def trial(steps, seed):
+        return Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed)
+
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(trial, steps=[[1], [2]], seed=[0])
+    sweep.add(trial, seed=[0], steps=[[2], [3]])
+    assert [cell.fields["steps"] for cell in sweep.cells()] == [[1], [2], [3]]
 
 
 def test_a_point_of_two_grids_counts_once_and_cannot_be_two_fine_tunings():
@@ -95,8 +125,7 @@ def test_a_point_of_two_grids_counts_once_and_cannot_be_two_fine_tunings():
         sweep.cells()
 
 
-@pytest.mark.parametrize("verb", ["plan", "run", "status", "report"])
-def test_a_data_folder_that_does_not_exist_is_one_line_with_every_verb(verb, tmp_path, capsys):
+def test_a_data_folder_that_does_not_exist_is_one_line(tmp_path, capsys):
     sweep = Sweep(name="s", claim="c")
     sweep.add(finetuning, seed=[0])
     nowhere = tmp_path / "nowhere"
@@ -106,7 +135,7 @@ def test_a_data_folder_that_does_not_exist_is_one_line_with_every_verb(verb, tmp
         f"mtpo={tmp_path}": "unknown task of --data 'mtpo' (did you mean 'mtop'?)",
     }.items():
         with pytest.raises(SystemExit) as ended:
-            sweep.main([verb, "--store", str(tmp_path / "store"), "--data", option])
+            sweep.main(["run", "--store", str(tmp_path / "store"), "--data", option])
         assert ended.value.code == 2
         error = capsys.readouterr().err
         assert line in error

@@ -1,0 +1,77 @@
+"""An uncaught `InputError` of a script is one line with its place in the script, and importing changes nothing."""
+
+import subprocess
+import sys
+
+import pytest
+
+from raysynth import Sweep
+
+
+def run_script(text, folder, *flags):
+    file = folder / "sweep.py"
+    file.write_text(text)
+    return subprocess.run([sys.executable, *flags, str(file)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", ["raysynth", "raysynth.cli", "raysynth.sweep.command", "raysynth.paper"])
+def test_importing_leaves_the_process_as_it_was(module):
+    script = (
+        "import os, sys\n"
+        "before = sys.excepthook, dict(os.environ)\n"
+        f"import {module}\n"
+        "assert (sys.excepthook, dict(os.environ)) == before\n"
+        "assert sys.excepthook is sys.__excepthook__\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+SWEEP = "import dataclasses\nfrom raysynth import *\nsweep = Sweep(name='s', claim='c')\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("synthetic_tasks['identty']", "unknown synthetic task 'identty' (did you mean 'identity'?)"),
+        ("T5Config(num_heads=0)", "T5Config.num_heads must be an integer of at least 1, got 0"),
+        ("dataclasses.replace(T5_SMALL, num_heads=0)", "T5Config.num_heads must be an integer of at least 1, got 0"),
+        ("sweep.add(lambda seed: None, sead=[1])", "<lambda> takes seed, got the axes sead: "),
+    ],
+)
+def test_a_typo_below_a_sweep_is_one_line_with_its_place(line, error, tmp_path):
+    done = run_script(f"{SWEEP}{line}\n", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path}/sweep.py:4: error: {error}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_typo_in_a_module_of_the_user_s_has_its_place(tmp_path):
+    (tmp_path / "tasks.py").write_text("from raysynth import synthetic_tasks\n\n\nsynthetic_tasks['identty']\n")
+    done = run_script(f"{SWEEP}import tasks\n", tmp_path)
+    assert done.stderr.startswith(f"{tmp_path}/tasks.py:4: error: unknown synthetic task 'identty'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_other_errors_below_a_sweep_are_python_s(tmp_path):
+    done = run_script(f"{SWEEP}sweep.table(title='t', rows=('a',), ceilin=1)\n", tmp_path)
+    assert done.stderr.startswith("Traceback")
+    assert "unexpected keyword argument 'ceilin'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import sys\nsys.ps1 = '>>> '\n",  # an interactive session
+        "import sys\nsys.excepthook = lambda *error: print('mine', file=sys.stderr)\n",
+    ],
+)
+def test_a_session_and_a_hook_of_the_user_s_are_left_alone(before, tmp_path):
+    done = run_script(f"{before}hook = sys.excepthook\n{SWEEP}assert sys.excepthook is hook\n", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_outside_a_script_leaves_the_hook_alone():
+    hook = sys.excepthook
+    Sweep(name="s", claim="c")
+    assert sys.excepthook is hook
