@@ -87,7 +87,9 @@ def _update(
         return counts["loss"], counts
 
     def gradients_and_counts(index: int) -> tuple[Params, Counts]:
-        return jax.grad(loss, has_aux=True)(params, blocks[index], jax.random.fold_in(key, np.uint32(index)))
+        block_key = jax.random.fold_in(key, np.uint32(index))
+        gradients, counts = jax.grad(loss, has_aux=True)(params, blocks[index], block_key)
+        return gradients, counts
 
     gradients, counts = gradients_and_counts(0)
     for index in range(1, len(blocks)):
