@@ -33,7 +33,10 @@ class TrainState:
 
     @staticmethod
     def start(params: Params) -> "TrainState":
-        """The state before the first update, with a copy of the parameters on each of this host's devices."""
+        """The state before the first update, with the parameters on each of this host's devices.
+
+        Its arrays may share memory with `params`, which `train_step` will reuse.
+        """
         params = jax.device_put(params, replicated())
         return TrainState(params=params, optimizer=jax.device_put(optimizer.init(params), replicated()), step=0)
 
