@@ -160,21 +160,22 @@ def test_records_hold_the_digest_of_the_checkpoint(quickstart):
 WITHOUT_RAY = """
 import pathlib, runpy, sys
 from raysynth.model import train
+from raysynth.observer import Silent
 from raysynth.specs.identity import name
 from raysynth.specs.tiny import tiny
 store, scratch = map(pathlib.Path, sys.argv[1:])
 sweep = runpy.run_path("sweeps/quickstart.py")["sweep"]
 runs = {type(cell.artifact.init).__name__: cell.artifact for cell in sweep.cells(size=tiny)}
 source = runs["FullInit"].init.source
-outcome = train.pretrain(source, data=store / name(source.data), directory=scratch / "p", report=lambda progress: None)
-print(name(source), outcome.result["params_sha256"])
-taken = (scratch / "p", outcome.result["selected_step"])
+training = train.pretrain(source, data=store / name(source.data), directory=scratch / "p", observer=Silent())
+print(name(source), training.result["params_sha256"])
+checkpoint = (scratch / "p", training.result["selected_step"])
 for run in runs.values():
-    outcome = train.finetune(
-        run, data=store / name(run.task.data), sources=dict.fromkeys(run.init.sources, taken),
-        directory=scratch / name(run), report=lambda progress: None,
+    training = train.finetune(
+        run, data=store / name(run.task.data), sources=dict.fromkeys(run.init.sources, checkpoint),
+        directory=scratch / name(run), observer=Silent(),
     )
-    print(name(run), outcome.result["params_sha256"])
+    print(name(run), training.result["params_sha256"])
 assert "ray" not in sys.modules
 """
 

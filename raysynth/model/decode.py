@@ -24,12 +24,16 @@ def generate(
     num_beams: int = 1,
     length_penalty: float = 0.6,
 ) -> tuple[jax.Array, jax.Array]:
-    """The best hypothesis of each row, [batch, decode_length] int32, 0 after end of sequence, and its score [batch].
+    """The best hypothesis of each row and its score.
 
-    One beam means greedy search, more mean beam search. Compiled once per model and shape.
+    Hypotheses are [batch, decode_length] int32 with 0 after end of sequence, scores [batch] float32. One beam means
+    greedy search, more mean beam search. Compiled once per model and shape.
     """
     penalty = jnp.asarray(length_penalty, jnp.float32)
-    return _generate(model, decode_length, num_beams, params, encoder_input_tokens, penalty)
+    best: tuple[jax.Array, jax.Array] = _generate(
+        model, decode_length, num_beams, params, encoder_input_tokens, penalty
+    )
+    return best
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -33,7 +33,10 @@ class TrainState:
 
     @staticmethod
     def start(params: Params) -> "TrainState":
-        """The state before the first update, with a copy of the parameters on each of this host's devices."""
+        """The state before the first update, with the parameters on each of this host's devices.
+
+        Its arrays may share memory with `params`, which `train_step` will reuse.
+        """
         params = jax.device_put(params, replicated())
         return TrainState(params=params, optimizer=jax.device_put(optimizer.init(params), replicated()), step=0)
 
@@ -87,7 +90,9 @@ def _update(
         return counts["loss"], counts
 
     def gradients_and_counts(index: int) -> tuple[Params, Counts]:
-        return jax.grad(loss, has_aux=True)(params, blocks[index], jax.random.fold_in(key, np.uint32(index)))
+        block_key = jax.random.fold_in(key, np.uint32(index))
+        gradients, counts = jax.grad(loss, has_aux=True)(params, blocks[index], block_key)
+        return gradients, counts
 
     gradients, counts = gradients_and_counts(0)
     for index in range(1, len(blocks)):

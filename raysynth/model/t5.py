@@ -201,14 +201,18 @@ class LayerNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout if `apply` gets a "dropout" key, else the identity; one mask serves all of the `shared` axes."""
+    """Dropout if `apply` gets a "dropout" key, else the identity.
+
+    The mask is the same at all positions of the `shared` axes, by default the length.
+    """
 
     rate: float
     shared: tuple[int, ...] = (-2,)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Dropout(self.rate, broadcast_dims=self.shared)(x, deterministic=not self.has_rng("dropout"))
+        dropout = nn.Dropout(self.rate, broadcast_dims=self.shared)
+        return cast(jax.Array, dropout(x, deterministic=not self.has_rng("dropout")))
 
 
 class RelativeBias(nn.Module):
@@ -262,7 +266,7 @@ class Attention(nn.Module):
         self.value_dropout = Dropout(self.dropout_rate, shared=(-1,))
 
     def __call__(self, x: jax.Array, memory: jax.Array, bias: jax.Array) -> jax.Array:
-        """Attend from x [batch, queries, emb_dim] to memory [batch, keys, emb_dim]; returns the shape of x.
+        """Attend from x [batch, queries, emb_dim] to memory [batch, keys, emb_dim]; returns x's shape.
 
         The bias is [batch, heads, queries, keys].
         """

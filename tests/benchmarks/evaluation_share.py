@@ -1,15 +1,15 @@
-"""How much of a fine-tuning's time goes into evaluation at the paper's settings; run on request, asserts nothing.
+"""How much of a fine-tuning's time goes into evaluation at the paper's settings. Run by hand; asserts nothing.
 
     python tests/benchmarks/evaluation_share.py --data ../shared/data
 
-Measures a training step, a teacher-forced evaluation and a beam search of T5-small at a size that the device at hand
-can take, turns them into rates (FLOPs a second), and computes each task's share from its recipe, its published number
-of examples and the lengths to which its files at hand are padded. Decoding is taken to last as long as the longest
-target of its batch, where a trained model stops. Without `--data` every length is the recipe's limit.
+Measures a training step, a teacher-forced evaluation and a beam search of T5-small at a size that fits the device,
+converts them to rates (FLOPs per second), and computes each task's share from its recipe, its published number of
+examples and the lengths to which the available files are padded. Decoding is assumed to run to the longest target of
+its batch, where a trained model stops. Without `--data` every length is the recipe's limit.
 
-The rates carry over between sizes and devices only roughly. Decoding waits for memory where training waits for
-arithmetic, so an accelerator speeds training up more: `slack` is how much slower than measured here decoding may be,
-relative to training, until the share reaches 10 %.
+Rates transfer only roughly between sizes and devices. Decoding is limited by memory and training by arithmetic, so an
+accelerator speeds training up more: `slack` is the factor by which decoding may be slower than measured here, relative
+to training, before the share reaches 10 %.
 """
 
 import argparse
@@ -20,9 +20,6 @@ import sys
 import time
 from pathlib import Path
 
-from raysynth.model.devices import place
-from raysynth.model.evaluate import eval_step
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import jax
@@ -32,8 +29,10 @@ from raysynth.data.batches import Examples
 from raysynth.data.layout import Block, PadToLongest, evaluation_batches
 from raysynth.data.text_pairs import encode
 from raysynth.downstream.rows import Split
-from raysynth.model import optimizer, train
 from raysynth.model.decode import generate
+from raysynth.model.devices import place
+from raysynth.model.evaluate import eval_step
+from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.catalog import paper_tasks
 from raysynth.specs.finetuning import DownstreamTask
@@ -73,7 +72,7 @@ def main() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """FLOPs a second."""
+    """FLOPs per second."""
 
     train: float
     score: float
@@ -81,7 +80,7 @@ class Rates:
 
 
 def measured(config: T5Config, batch: int, input_length: int, target_length: int) -> Rates:
-    """Time a step of each kind, without its compilation."""
+    """Time a step of each kind, without compilation."""
     network, params = T5(config), init_params(config, jax.random.key(0))
     rng = np.random.default_rng(0)
     block = place(
@@ -89,12 +88,12 @@ def measured(config: T5Config, batch: int, input_length: int, target_length: int
     )[0]
     task = paper_tasks[0]
 
-    def step(held):
-        params, state = held
+    def step(state):
         trained = T5(config, dropout_rate=task.dropout_rate)
         key, rate = jax.random.key(0), np.float32(1e-3)
-        params, state, _ = train.train_step(trained, task.z_loss, 0.0, params, state, (block,), rate, key, np.uint32(0))
-        return params, state
+        state, counts = train_step(trained, state, (block,), rate, key, z_loss=task.z_loss, label_smoothing=0.0)
+        jax.block_until_ready((state.params, counts))
+        return state
 
     def beam_search(_):
         return generate(
@@ -105,9 +104,9 @@ def measured(config: T5Config, batch: int, input_length: int, target_length: int
     searched = (
         flops(config, input_length, 0) + task.num_beams * decoder_flops(config, input_length, target_length)
     ) * batch
-    held = jax.tree.map(np.array, (params, optimizer.init(params)))  # a step gives its arguments' memory away
+    state = TrainState.start(jax.tree.map(np.array, params))  # a copy, because a step reuses the memory of its state
     seconds = {
-        "train": timed(step, jax.device_put(held)),
+        "train": timed(step, state),
         "score": timed(lambda _: eval_step(network, task.z_loss, 0.0, params, block), None),
         "decode": timed(beam_search, None),
     }
@@ -120,17 +119,17 @@ def measured(config: T5Config, batch: int, input_length: int, target_length: int
     return Rates(**{kind: work[kind] / seconds[kind] for kind in seconds})
 
 
-def timed(work, held, repeats: int = 3) -> float:
-    """Seconds of one call; each call gets what the one before gave."""
-    held = jax.block_until_ready(work(held))
+def timed(work, argument, repeats: int = 3) -> float:
+    """Seconds of one call; the result of each call is the argument of the next."""
+    argument = jax.block_until_ready(work(argument))
     started = time.perf_counter()
     for _ in range(repeats):
-        held = jax.block_until_ready(work(held))
+        argument = jax.block_until_ready(work(argument))
     return (time.perf_counter() - started) / repeats
 
 
 def flops(config: T5Config, input_length: float, target_length: float) -> float:
-    """Of one example forward: two for each product's multiplication and addition."""
+    """FLOPs of one example's forward pass, counting a multiplication and an addition as two."""
     inner, products = config.num_heads * config.head_dim, 1 + len(config.mlp_activations)
     layer = 2 * (4 * config.emb_dim * inner + products * config.emb_dim * config.mlp_dim)
     encoder = config.num_encoder_layers * input_length * (layer + 4 * input_length * inner)
@@ -138,7 +137,7 @@ def flops(config: T5Config, input_length: float, target_length: float) -> float:
 
 
 def decoder_flops(config: T5Config, input_length: float, target_length: float) -> float:
-    """Of one target, or of one beam, with the inputs' keys and values made once."""
+    """FLOPs of one target, or of one beam, with the keys and values of the inputs computed once."""
     inner, products = config.num_heads * config.head_dim, 1 + len(config.mlp_activations)
     layer = 2 * (6 * config.emb_dim * inner + products * config.emb_dim * config.mlp_dim)
     attention = 2 * target_length * inner + 4 * input_length * inner  # half of the targets before a token, all inputs
@@ -159,15 +158,15 @@ class Lengths:
 
 
 def lengths(task: DownstreamTask, data: Path | None) -> Lengths:
-    """As the layout pads the files at hand, else the recipe's limits."""
+    """The lengths to which the layout pads the files in `data`, or the recipe's limits without them."""
     limits = (task.input_length, task.target_length)
     if data is None:
         return Lengths(limits, limits)
     os.environ["RAYSYNTH_T5_VOCABULARY"] = str(data / "t5_vocab" / "spiece.model")
-    found = dataclasses.replace(task.data, num_train=None)
-    if task.name == "cnndm_10k":  # the files at hand have no test split
-        found = dataclasses.replace(found, scored=Split.VALIDATION)
-    _, ids, _ = encode(found, str(data / FOLDERS.get(task.name, task.name)))
+    dataset = dataclasses.replace(task.data, num_train=None)
+    if task.name == "cnndm_10k":  # the available files have no test split
+        dataset = dataclasses.replace(dataset, scored=Split.VALIDATION)
+    _, ids, _ = encode(dataset, str(data / FOLDERS.get(task.name, task.name)))
     layout = PadToLongest(input_length=task.input_length, target_length=task.target_length)
     rng = np.random.default_rng(0)
     train_examples = Examples(sources=ids["train"][0], targets=ids["train"][1])

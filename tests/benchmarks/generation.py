@@ -1,12 +1,12 @@
-"""How fast every synthetic task is generated, per core and end to end; run on request, asserts nothing.
+"""How fast every synthetic task is generated, per core and end to end. Run by hand; asserts nothing.
 
     python tests/benchmarks/generation.py
 
-Per core: sampling, solving, hashing and compressed Parquet on disk in one thread by the process's CPU clock, which
-other jobs disturb least, beside a plain-Python generator of the same task measured in the same run, which like the
-paper's draws row by row, writes lists as text and drops repeated texts. `paper` is the speed of the paper's own
-generator on the developers' machine, where it was measured. Then one million examples of Set through
-`raysynth generate`, Ray's start included, with the largest memory of any of its processes.
+Per core: sampling, solving, hashing and writing compressed Parquet in one thread, by the process's CPU clock, which
+other jobs disturb least. For comparison the same run measures a plain-Python generator of the same task, which like
+the paper's draws row by row, writes lists as text and drops repeated texts. `paper` is the speed of the paper's own
+generator, measured on the developers' machine. End to end: one million examples of Set through `raysynth generate`,
+including Ray's start, and the largest memory of any of its processes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from raysynth import InputError, synthetic_tasks
 from raysynth.data.duplicates import row_hashes
@@ -69,7 +69,7 @@ def shuffled(rng, row):
 
 
 def plain(task, rng):
-    """One input of a task of Appendix G, drawn as a script would."""
+    """One input of a task of Appendix G, drawn as a simple script would draw it."""
     cut = task.tokens.separator
     length = rng.randint(task.min_length, task.max_length)
     match task.name:
@@ -114,7 +114,7 @@ def plain(task, rng):
 def plain_speed(task, count, file):
     """Examples per CPU second of the plain generator, and its bytes per example."""
     rng, seen, lines = random.Random(0), set(), []
-    began = time.process_time()
+    started = time.process_time()
     for _ in range(count):
         row = plain(task, rng)
         source = str(row)
@@ -122,7 +122,7 @@ def plain_speed(task, count, file):
             seen.add(source)
             lines.append(f"{source}\t{list(map(int, brute(task, row)))}\n")
     file.write_text("".join(lines))
-    return count / (time.process_time() - began), file.stat().st_size / count
+    return count / (time.process_time() - started), file.stat().st_size / count
 
 
 # ------------------------------------------------------------------------------------------------ raysynth
@@ -133,12 +133,12 @@ def speed(task, count, seconds, file):
     examples = tokens = size = shard = 0
     spent = 0.0
     while spent < seconds:
-        began = time.process_time()
+        started = time.process_time()
         sources, targets = task.draw(np.random.default_rng([0, shard]), count)
         hashes = row_hashes(sources)
         np.unique(hashes, return_index=True)
         file.write_bytes(parquet(sources, targets))
-        spent += time.process_time() - began
+        spent += time.process_time() - started
         shard, examples = shard + 1, examples + count
         tokens += len(sources.values) + len(targets.values)
         size += file.stat().st_size
@@ -149,26 +149,26 @@ def end_to_end(count):
     """Wall seconds of `raysynth generate set`, and the largest memory of one of its processes in MiB."""
     with tempfile.TemporaryDirectory() as store:
         command = ["generate", "set", "--num-examples", str(count), "--store", store]
-        began, largest = time.monotonic(), 0
+        started, largest = time.monotonic(), 0
         process = subprocess.Popen([sys.executable, "-m", "raysynth.cli", *command], stdout=subprocess.DEVNULL)
         while True:
-            for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+            for running in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
                 try:
-                    largest = max(largest, one.memory_info().rss - one.memory_info().shared)
+                    largest = max(largest, running.memory_info().rss - running.memory_info().shared)
                 except psutil.NoSuchProcess:
                     continue
             try:
-                process.wait(0.5)  # looking ten times a second would cost a tenth of a core
+                process.wait(0.5)  # polling ten times a second would take a tenth of a core
                 break
             except subprocess.TimeoutExpired:
                 continue
-        return time.monotonic() - began, largest / 2**20
+        return time.monotonic() - started, largest / 2**20
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="CPU seconds for each task")
-    parser.add_argument("--end-to-end", type=int, default=1_000_000, metavar="N", help="0 leaves it out")
+    parser.add_argument("--end-to-end", type=int, default=1_000_000, metavar="N", help="0 skips it")
     options = parser.parse_args()
     pa.set_cpu_count(1)
     table = Table(title="per core, end to end")
@@ -181,17 +181,17 @@ def main():
             try:
                 speed(task, 100, 0.1, file)  # compiles
             except InputError as error:
-                print(f"{name} is left out: {error}")
+                print(f"{name} is skipped: {error}")
                 continue
             ours, tokens, size = speed(task, 10_000, options.seconds, file)
             row = [name, f"{ours:,.0f}", f"{tokens / 1e6:.0f}", f"{size:.0f}"]
             if name not in simple_tasks:
                 row += ["", "", ""]
             else:
-                other, text = plain_speed(task, 2_000, file)
-                row += [f"{other:,.0f}", f"{ours / other:.1f}", f"{text / size:.2f}"]
+                reference, text_size = plain_speed(task, 2_000, file)
+                row += [f"{reference:,.0f}", f"{ours / reference:.1f}", f"{text_size / size:.2f}"]
                 simple.append(ours)
-                ratios.append(ours / other)
+                ratios.append(ours / reference)
             row += [f"{PAPER[name]:,}", f"{ours / PAPER[name]:.1f}"] if name in PAPER else ["", ""]
             table.add_row(*row)
     Console(width=110).print(table)

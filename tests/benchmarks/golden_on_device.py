@@ -23,7 +23,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from raysynth.model.devices import named_key, place, replicated
+from raysynth.model.devices import named_key, place
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -33,8 +33,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth.data.layout import Block
-from raysynth.model import optimizer, train
+from raysynth.model import optimizer
 from raysynth.model.decode import generate
+from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params, loss_and_counts
 from raysynth.specs.models import T5_SMALL, Dtype, T5Config
 
@@ -246,21 +247,18 @@ def measure(
     """Seconds per step, seconds to compile, and the loss per target before and after."""
     network, key = T5(config, dropout_rate=0.1), named_key(0, "dropout")
     blocks = place((random_block(config, batch, input_length, target_length),))
-    params = jax.device_put(init_params(config, jax.random.key(0)), replicated())
-    state = jax.device_put(optimizer.init(params), replicated())
+    state = TrainState.start(init_params(config, jax.random.key(0)))
     losses, started = [], time.perf_counter()
     compiling = 0.0
     for step in range(WARM_UP + TIMED):
         if step == WARM_UP:
-            jax.block_until_ready(params)
+            jax.block_until_ready(state.params)
             started = time.perf_counter()
-        params, state, counts = train.train_step(
-            network, 1e-4, 0.0, params, state, blocks, np.float32(0.01), key, np.uint32(step)
-        )
+        state, counts = train_step(network, state, blocks, np.float32(0.01), key, z_loss=1e-4, label_smoothing=0.0)
         if step == 0:
             losses.append(float(counts["loss"] / counts["weight"]))
             compiling = time.perf_counter() - started
-    jax.block_until_ready(params)
+    jax.block_until_ready(state.params)
     seconds = (time.perf_counter() - started) / TIMED
     return seconds, compiling, (losses[0], float(counts["loss"] / counts["weight"]))
 

@@ -1,4 +1,4 @@
-"""Checkpoints are written while training goes on, and hold what was given whatever becomes of it."""
+"""Checkpoints are written while training continues, and hold their step's values even if its arrays are donated."""
 
 import threading
 from functools import partial
@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from raysynth.model.checkpoints import Checkpoints
+from raysynth.model.step import TrainState
 from raysynth.specs.recipes import Best
 
 
@@ -18,16 +19,20 @@ def doubled(arrays):
     return jax.tree.map(lambda array: 2 * array, arrays)
 
 
-def nothing():
-    """Take no notice."""
+def do_nothing():
+    pass
 
 
-def checkpoints(directory, *, evaluations, saved=nothing):
+def state_of(step, params, count=0):
+    return TrainState(params=params, optimizer={"count": jnp.asarray(count)}, step=step)
+
+
+def checkpoints(directory, *, evaluations, saved=do_nothing):
     return Checkpoints(directory, selection=Best("token_accuracy"), evaluations=evaluations, saved=saved)
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])
-def test_a_step_holds_its_own_values_though_its_arrays_are_given_away_at_once(tmp_path, num_devices):
+def test_a_checkpoint_holds_its_steps_values_although_the_arrays_are_donated_at_once(tmp_path, num_devices):
     placement = NamedSharding(Mesh(np.array(jax.devices()[:num_devices]), ("data",)), PartitionSpec())
     first = {"large": np.ones((512, 1024), np.float32), "small": np.arange(3, dtype=np.float32)}
     arrays = jax.device_put(first, placement)
@@ -35,46 +40,44 @@ def test_a_step_holds_its_own_values_though_its_arrays_are_given_away_at_once(tm
     with checkpoints(tmp_path, evaluations=evaluations) as kept:
         for step in range(1, 6):
             evaluations[step] = {"token_accuracy": step / 10}
-            kept.save(step, params=arrays, optimizer={"count": jnp.asarray(step)})
+            kept.save(state_of(step, arrays, count=step))
             for _ in range(3):
                 arrays = doubled(arrays)
         kept.wait()
         assert kept.latest == 5
-        params, state = kept.restore(5, params=arrays, optimizer={"count": jnp.asarray(0)})
-    assert state["count"] == 5
-    np.testing.assert_array_equal(params["large"], first["large"] * 2**12)
-    np.testing.assert_array_equal(params["small"], first["small"] * 2**12)
+        state = kept.restore(5, like=state_of(0, arrays))
+    assert state.step == state.optimizer["count"] == 5
+    np.testing.assert_array_equal(state.params["large"], first["large"] * 2**12)
+    np.testing.assert_array_equal(state.params["small"], first["small"] * 2**12)
 
 
-def test_training_goes_on_until_the_next_save_and_no_further(tmp_path):
-    go, begun = threading.Event(), []
+def test_training_continues_until_the_next_save_and_no_further(tmp_path):
+    go, listings = threading.Event(), []
 
     def saved():
-        begun.append(sorted(path.name for path in tmp_path.iterdir()))
+        listings.append(sorted(path.name for path in tmp_path.iterdir()))
         go.wait(30)
 
     evaluations = {1: {"token_accuracy": 0.5}}
     with checkpoints(tmp_path, evaluations=evaluations, saved=saved) as kept:
-        kept.save(1, params={"a": jnp.ones(3)}, optimizer={"b": jnp.ones(3)})
+        kept.save(state_of(1, {"a": jnp.ones(3)}))
         evaluations[2] = {"token_accuracy": 0.4}
-        second = threading.Thread(
-            target=kept.save, args=(2,), kwargs={"params": {"a": jnp.zeros(3)}, "optimizer": {"b": jnp.ones(3)}}
-        )
+        second = threading.Thread(target=kept.save, args=(state_of(2, {"a": jnp.zeros(3)}),))
         second.start()
         second.join(0.5)
         assert second.is_alive()
         go.set()
         second.join(30)
         kept.wait()
-    assert begun == [["1"], ["1", "2"]]
+    assert listings == [["1"], ["1", "2"]]
 
 
-def test_what_the_listener_raises_reaches_the_training(tmp_path):
+def test_an_error_in_saved_reaches_the_training(tmp_path):
     def saved():
         raise OSError("the bucket is gone")
 
     evaluations = {1: {"token_accuracy": 0.5}}
     with checkpoints(tmp_path, evaluations=evaluations, saved=saved) as kept:
-        kept.save(1, params={"a": jnp.ones(3)}, optimizer={"b": jnp.ones(3)})
+        kept.save(state_of(1, {"a": jnp.ones(3)}))
         with pytest.raises(OSError, match="the bucket is gone"):
             kept.wait()

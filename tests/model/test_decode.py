@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from raysynth.model import decode
 from raysynth.model.decode import beam_search, brevity, generate, greedy_search
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5Config
@@ -30,7 +29,7 @@ LENGTH = 9
 
 @pytest.fixture(scope="module")
 def params():
-    """Random parameters with a likely end of sequence, so that rows end at different places, and no padding."""
+    """Random parameters that make end of sequence likely, so that rows end at different positions, and padding not."""
     params = init_params(TINY, jax.random.key(5))
     kernel = params["decoder"]["logits_dense"]["kernel"]
     params["decoder"]["logits_dense"]["kernel"] = kernel.at[:, EOS].multiply(2.0).at[:, PAD].set(0.0)
@@ -63,7 +62,7 @@ def test_beams_of_logit_tables_are_t5x(golden_folder, name):
     case = json.loads((golden_folder / "decoding/beam_search.json").read_text())["cases"][name]
     with np.load(golden_folder / "decoding/beam_search.npz") as file:
         table, sequences, scores = (file[f"{name}/{part}"] for part in ("logit_table", "sequences", "scores"))
-    found, found_scores = beam_search(
+    beams, beam_scores = beam_search(
         table_step(jnp.asarray(table)),
         (),
         batch_size=len(table),
@@ -72,9 +71,9 @@ def test_beams_of_logit_tables_are_t5x(golden_folder, name):
         length_penalty=case["alpha"],
     )
     filled = scores[:, ::-1] > -1e6  # T5X has the best last
-    np.testing.assert_array_equal(np.asarray(found)[filled], sequences[:, ::-1][filled])
-    np.testing.assert_allclose(np.asarray(found_scores)[filled], scores[:, ::-1][filled], atol=1e-5)
-    assert (np.asarray(found_scores)[~filled] == -np.inf).all()
+    np.testing.assert_array_equal(np.asarray(beams)[filled], sequences[:, ::-1][filled])
+    np.testing.assert_allclose(np.asarray(beam_scores)[filled], scores[:, ::-1][filled], atol=1e-5)
+    assert (np.asarray(beam_scores)[~filled] == -np.inf).all()
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def searched(golden_folder, reference):
 
 @pytest.mark.parametrize(("num_beams", "length"), [(4, 16), (4, 10), (1, 16)])
 def test_the_best_hypothesis_of_a_model_is_t5x(reference, searched, num_beams, length):
-    """With one beam T5X's search is greedy wherever end of sequence is not among the two likeliest before the end."""
+    """With one beam T5X's search is greedy unless end of sequence is among the two likeliest tokens before the end."""
     params, golden = searched
     sequences, scores = generate(
         T5(reference.config),
@@ -138,22 +137,23 @@ def test_all_beams_of_a_model_are_t5x(reference, searched, num_beams, length):
     assert (scores[~filled] == -np.inf).all()
 
 
-def test_one_compilation_serves_all_parameters_inputs_and_penalties(params, sources):
+def test_one_compilation_serves_all_parameters_inputs_and_penalties(params, sources, compilations):
     generate(MODEL, params, sources, decode_length=5, num_beams=2)
-    before = decode._generate._cache_size()
-    other = init_params(TINY, jax.random.key(6))
-    for penalty in (0.0, 1.0):
-        generate(MODEL, other, sources[::-1], decode_length=5, num_beams=2, length_penalty=penalty)
-    assert decode._generate._cache_size() == before
-    generate(MODEL, params, sources, decode_length=6, num_beams=2)
-    assert decode._generate._cache_size() == before + 1
+    different_params = init_params(TINY, jax.random.key(6))
+    with compilations() as compiled:
+        for penalty in (0.0, 1.0):
+            generate(MODEL, different_params, sources[::-1], decode_length=5, num_beams=2, length_penalty=penalty)
+    assert not compiled
+    with compilations() as compiled:
+        generate(MODEL, params, sources, decode_length=6, num_beams=2)
+    assert len(compiled) == 1
 
 
 def test_greedy_is_the_uncached_argmax(params, sources):
     expected = np.zeros((len(sources), LENGTH), np.int32)
     log_probs, ended = np.zeros(len(sources)), np.zeros(len(sources), bool)
     for place in range(LENGTH):
-        # A target must not be padding for its logits to mean anything; what it is does not reach its own place.
+        # The logits of padding have no meaning, so later targets are 2; a target does not affect its own logits.
         following = teacher_forced(params, sources, np.where(np.arange(LENGTH)[None] < place, expected, 2))[:, place]
         chosen = np.argmax(following, axis=-1)
         log_probs += np.where(ended, 0, np.max(following, axis=-1))
@@ -172,8 +172,8 @@ def test_scores_are_those_of_the_returned_sequences(params, sources, num_beams):
     sequences, scores = generate(MODEL, params, sources, decode_length=LENGTH, num_beams=num_beams, length_penalty=1.0)
     sequences = np.asarray(sequences)
     lengths = np.count_nonzero(sequences, axis=1)
-    told = teacher_forced(params, sources, sequences)
-    log_probs = np.take_along_axis(np.asarray(told), sequences[..., None], axis=-1)[..., 0]
+    log_softmax = np.asarray(teacher_forced(params, sources, sequences))
+    log_probs = np.take_along_axis(log_softmax, sequences[..., None], axis=-1)[..., 0]
     expected = np.sum(log_probs * (np.arange(LENGTH)[None] < lengths[:, None]), axis=1)
     ended = (sequences == EOS).any(axis=1)
     np.testing.assert_allclose(scores, np.where(ended, expected / ((5 + lengths) / 6), expected), atol=1e-4)
@@ -192,7 +192,7 @@ def test_padding_and_neighbours_change_nothing(params, sources, num_beams):
 
 
 def test_a_wide_beam_is_an_exhaustive_search():
-    """With as many beams as there are prefixes, the best of all hypotheses is found."""
+    """With as many beams as there are prefixes, beam search returns the best of all hypotheses."""
     rng = np.random.default_rng(1)
     vocab, length = 4, 4
     table = rng.normal(size=(2, length, vocab, vocab)).astype(np.float32)
@@ -205,12 +205,12 @@ def test_a_wide_beam_is_an_exhaustive_search():
 
         def visit(prefix, log_prob, row=row, hypotheses=hypotheses):
             for token in range(vocab):
-                grown = (*prefix, token)
+                hypothesis = (*prefix, token)
                 total = log_prob + table[row, len(prefix), prefix[-1] if prefix else 0, token]
                 if token == EOS:
-                    hypotheses[grown] = total / ((5 + len(grown)) / 6) ** 0.6
-                elif len(grown) < length:
-                    visit(grown, total)
+                    hypotheses[hypothesis] = total / ((5 + len(hypothesis)) / 6) ** 0.6
+                elif len(hypothesis) < length:
+                    visit(hypothesis, total)
 
         visit((), 0.0)
         best = max(hypotheses, key=hypotheses.get)
@@ -218,24 +218,24 @@ def test_a_wide_beam_is_an_exhaustive_search():
         np.testing.assert_array_equal(sequences[row, 0], np.pad(best, (0, length - len(best))))
 
 
-def test_both_searches_stop_when_nothing_is_left_to_find():
-    """Every row ends at its second place, so most of the fifty places are never asked for."""
+def test_both_searches_stop_once_no_better_hypothesis_is_possible():
+    """Every row ends at its second position, so most of the fifty positions are never computed."""
     logits = np.full((2, 5), -20.0, np.float32)
     logits[0, 3] = logits[1, EOS] = 20.0
-    asked = []
+    visited = []
 
     def step(tokens, position, cache):
-        jax.debug.callback(lambda position: asked.append(int(position)), position)
+        jax.debug.callback(lambda position: visited.append(int(position)), position)
         return jnp.broadcast_to(jnp.asarray(logits)[jnp.minimum(position, 1)], (*tokens.shape, 5)), cache
 
     search = {"batch_size": 3, "decode_length": 50, "length_penalty": 0.6}
     sequences, _ = greedy_search(step, (), **search)
     jax.effects_barrier()
-    assert sorted(asked) == [0, 1]
+    assert sorted(visited) == [0, 1]
     np.testing.assert_array_equal(sequences[:, :3], [[3, EOS, 0]] * 3)
 
-    asked.clear()
+    visited.clear()
     beams, _ = beam_search(step, (), num_beams=2, **search)
     jax.effects_barrier()
-    assert len(asked) < 10
+    assert len(visited) < 10
     np.testing.assert_array_equal(beams[:, 0, :3], [[3, EOS, 0]] * 3)

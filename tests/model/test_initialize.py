@@ -27,10 +27,10 @@ from raysynth.specs.parameters import Kind, groups, parse, paths, touched
 from raysynth.specs.pretraining import Pretrain
 from raysynth.synthetic.catalog import synthetic_tasks
 from raysynth.tokens.token_space import token_space
-from tests.specs.test_parameters import SCHEMES
+from tests.statistic_schemes import SCHEMES
 
 KEY = jax.random.key(3)
-# The toy checkpoint's shape, with a vocabulary large enough for a description.
+# The shape of the toy checkpoint, with a vocabulary large enough for a description.
 MODEL = T5Config(vocab_size=64, emb_dim=16, num_heads=2, head_dim=6, mlp_dim=24)
 SOURCE = Pretrain(
     data=Dataset(
@@ -85,7 +85,7 @@ def test_statistics_are_those_of_the_papers_code(golden_folder, name):
         mean, sd = mean_and_sd([toy[path] for path in group["params"]])
         np.testing.assert_allclose([mean, sd], [group["mean"], group["sd"]], rtol=1e-5, atol=1e-7)
 
-    # The values that the scheme sets: constant where the paper's code sets a constant, else with the group's moments.
+    # The scheme's values are constant if the paper's code sets a constant; else they have the group's moments.
     toy_params = {path: value for path, value in toy.items() if path != "token_embedder/embedding"}
     toy_params["token_embedder/embedding"] = flat(RANDOM)["token_embedder/embedding"]
     params = flat(initialize(scheme_of(name), RANDOM, {SOURCE: unflatten_dict(toy_params, sep="/")}, KEY))
@@ -162,7 +162,7 @@ def test_draws_depend_on_key_and_path_only():
 
 
 @pytest.mark.parametrize("scheme", [FullInit(SOURCE), scheme_of("per_param_grouping___init_scale")])
-def test_a_source_that_does_not_fit_is_told_in_one_line(scheme):
+def test_a_source_that_does_not_fit_is_a_one_line_error(scheme):
     path = "decoder/layers_2/mlp/wi/kernel"
     missing = flat(TRAINED)
     del missing[path]
@@ -173,7 +173,7 @@ def test_a_source_that_does_not_fit_is_told_in_one_line(scheme):
         initialize(scheme, RANDOM, {SOURCE: unflatten_dict(wrong, sep="/")}, KEY)
 
 
-# -------------------------------------------------------------------------------- schemes together
+# -------------------------------------------------------------------------------- composed schemes
 
 LAYER_NORMS = ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2)
 OTHER, OTHER_TRAINED = dataclasses.replace(SOURCE, seed=1), arrays(MODEL, 2)
@@ -183,7 +183,7 @@ def of(source, where=Family.ALL, **fields):
     return StatisticInit(source, group_by=GroupBy.PARAMETER, statistic=Statistic.MEAN_SD, where=where, **fields)
 
 
-def test_schemes_together_set_what_each_sets_alone_and_the_later_one_counts():
+def test_composed_schemes_set_what_each_sets_alone_and_the_later_one_wins():
     sources = {SOURCE: TRAINED, OTHER: OTHER_TRAINED}
     schemes = (FullInit(SOURCE), of(OTHER, Family.MLP), LAYER_NORMS)
     expected = flat(RANDOM)
@@ -203,11 +203,11 @@ def test_schemes_together_set_what_each_sets_alone_and_the_later_one_counts():
         np.testing.assert_array_equal(backwards[path], leaf)
 
 
-def test_schemes_on_disjoint_families_have_no_order():
-    one, other = of(SOURCE, Family.ATTENTION), LAYER_NORMS
+def test_the_order_of_schemes_on_disjoint_families_does_not_matter():
+    attention = of(SOURCE, Family.ATTENTION)
     forth, back = (
         flat(initialize(ComposedInit(schemes=schemes), RANDOM, {SOURCE: TRAINED}, KEY))
-        for schemes in ((one, other), (other, one))
+        for schemes in ((attention, LAYER_NORMS), (LAYER_NORMS, attention))
     )
     for path, leaf in forth.items():
         np.testing.assert_array_equal(leaf, back[path])
@@ -218,7 +218,7 @@ def test_schemes_on_disjoint_families_have_no_order():
 DEEPER = dataclasses.replace(MODEL, emb_dim=20, num_heads=5, mlp_dim=40, num_encoder_layers=12, num_decoder_layers=4)
 DEEPER_RANDOM = arrays(DEEPER, 3)
 NEAREST = {"encoder": [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], "decoder": [0, 2, 3, 5]}
-"""Of twelve and of four layers, the nearest of six: by hand."""
+"""For each of twelve and of four layers the nearest of six, worked out by hand."""
 
 
 def named_in_the_source(group):
@@ -266,7 +266,7 @@ def test_a_smaller_model_gets_first_and_last_layers():
             np.testing.assert_allclose(params[path], mean, rtol=1e-5)
 
 
-def test_schemes_together_on_another_size():
+def test_composed_schemes_on_a_model_of_another_size():
     norms = ConstantInit(DEEPER, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2)
     composed = ComposedInit(schemes=(of(SOURCE, onto=DEEPER), norms))
     params = flat(initialize(composed, DEEPER_RANDOM, {SOURCE: TRAINED}, KEY))

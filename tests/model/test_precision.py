@@ -1,4 +1,4 @@
-"""Precision: parameters, softmax, norms, sums and the loss stay float32 whatever the activations are."""
+"""Precision: parameters, softmax, norms, sums and the loss stay float32 whatever the type of activations."""
 
 import dataclasses
 from functools import partial
@@ -11,8 +11,9 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth.data.layout import Block
-from raysynth.model import optimizer, train
 from raysynth.model.decode import generate
+from raysynth.model.devices import place
+from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, activation_dtype, init_params, loss_and_counts
 from raysynth.specs.models import Dtype, T5Config
 
@@ -64,18 +65,21 @@ def traced(function, config):
     return list(equations(jax.make_jaxpr(called)(params, places, places, jax.random.key(0)).jaxpr))
 
 
-def float_types(found, *names):
+def float_types(operations, *names):
     """The floating types that the operations of these names read."""
     types = {
-        variable.aval.dtype for equation in found if equation.primitive.name in names for variable in equation.invars
+        variable.aval.dtype
+        for equation in operations
+        if equation.primitive.name in names
+        for variable in equation.invars
     }
     return {str(dtype) for dtype in types if jnp.issubdtype(dtype, jnp.floating)}
 
 
-def products(found):
-    """How many matrix products have which types of left, right and result."""
+def products(operations):
+    """The number of matrix products by the types of left operand, right operand and result."""
     counts = {}
-    for equation in found:
+    for equation in operations:
         if equation.primitive.name == "dot_general":
             types = tuple(str(variable.aval.dtype) for variable in (*equation.invars, *equation.outvars))
             counts[types] = counts.get(types, 0) + 1
@@ -90,31 +94,32 @@ def gradient(config, *arguments):
 @pytest.mark.parametrize("config", [TINY, GATED])
 def test_softmax_norms_and_loss_are_float32(config, function):
     """No exponential, logarithm, root, maximum or sum reads a bfloat16, in the model, its loss or their gradients."""
-    found = traced(function, half(config))
+    operations = traced(function, half(config))
     for name in ("exp", "log", "rsqrt", "reduce_max", "reduce_sum"):
-        assert float_types(found, name) == {"float32"}, name
-    assert sum(equation.primitive.name == "exp" for equation in found) >= 7  # six attentions and the loss
-    assert sum(equation.primitive.name == "rsqrt" for equation in found) >= 12  # five norms a pair of layers, two more
+        assert float_types(operations, name) == {"float32"}, name
+    names = [equation.primitive.name for equation in operations]
+    assert names.count("exp") >= 7  # six attentions and the loss
+    assert names.count("rsqrt") >= 12  # five norms for each of two pairs of layers, and two more
 
 
 def test_matrix_products_are_bfloat16_but_for_attention_logits_and_the_output_layer():
     forward = products(traced(loss, half(TINY)))
     low, wide, full = ("bfloat16",) * 3, ("bfloat16", "bfloat16", "float32"), ("float32",) * 3
-    # Two layers a stack: six attentions of four kernels and four MLPs of two; two products in each attention.
+    # Two layers per stack: six attentions of four kernels and four MLPs of two; two products in each attention.
     assert forward == {low: 6 * 4 + 4 * 2, wide: 6 * 2, full: 1}
-    # Gradients read operands of one type, or no matrix unit could compute them.
+    # Gradients multiply operands of one type, as matrix units require.
     assert set(products(traced(gradient, half(TINY)))) == {low, wide, full}
 
 
 @pytest.mark.parametrize("function", [loss, gradient])
-def test_float32_activations_know_no_bfloat16(function):
-    found = traced(function, dataclasses.replace(TINY, dtype=Dtype.FLOAT32))
-    types = {str(variable.aval.dtype) for equation in found for variable in (*equation.invars, *equation.outvars)}
+def test_float32_activations_use_no_bfloat16(function):
+    operations = traced(function, dataclasses.replace(TINY, dtype=Dtype.FLOAT32))
+    types = {str(variable.aval.dtype) for equation in operations for variable in (*equation.invars, *equation.outvars)}
     assert "float32" in types
     assert not types & {"bfloat16", "float16", "float64"}
 
 
-def test_layers_hand_on_activations_in_the_described_type():
+def test_layers_return_activations_in_the_described_type():
     sources, targets = tokens(0, 2, 6, 40), tokens(1, 2, 6, 40)
     params = init_params(TINY, jax.random.key(0))
     for dtype in (Dtype.BFLOAT16, Dtype.FLOAT32):
@@ -142,15 +147,15 @@ def test_the_type_of_activations_follows_the_device(monkeypatch):
         assert activation_dtype(Dtype.BFLOAT16) == jnp.bfloat16
 
 
-# -------------------------------------------------------------------------------- how near bfloat16 is
+# -------------------------------------------------------------------------------- how close bfloat16 is
 
 
 def distance(config, params, sources, targets):
     """Relative distance of the bfloat16 loss from the float32 one, and the least cosine of a parameter's gradients."""
     run = jax.jit(jax.value_and_grad(lambda params, config: loss(config, params, sources, targets)), static_argnums=1)
-    (full, expected), (low, found) = (run(params, chosen) for chosen in (config, half(config)))
+    (full, full_gradients), (low, low_gradients) = (run(params, chosen) for chosen in (config, half(config)))
     cosines = []
-    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+    for a, b in zip(jax.tree.leaves(full_gradients), jax.tree.leaves(low_gradients), strict=True):
         a, b = np.ravel(a).astype(np.float64), np.ravel(b).astype(np.float64)
         cosines.append(a @ b / np.sqrt((a @ a) * (b @ b)))
     return abs(float(low / full) - 1), min(cosines)
@@ -178,31 +183,28 @@ def test_the_bfloat16_loss_and_gradients_are_near_on_a_larger_model(config):
 
 def test_training_in_bfloat16_keeps_parameters_and_optimizer_in_float32_and_follows_float32():
     config = dataclasses.replace(LARGER, num_encoder_layers=1, num_decoder_layers=1)
-    block = Block(tokens(2, 8, 24, 512), tokens(3, 8, 16, 512))
-    told = {}
+    blocks = place((Block(tokens(2, 8, 24, 512), tokens(3, 8, 16, 512)),))
+    losses = {}
     for dtype in (Dtype.FLOAT32, Dtype.BFLOAT16):
-        params = init_params(config, jax.random.key(0))
-        state = optimizer.init(params)
-        losses = []
-        for step in range(10):
-            params, state, counts = train.train_step(
-                T5(dataclasses.replace(config, dtype=dtype)),
-                1e-4,
-                0.0,
-                params,
+        network = T5(dataclasses.replace(config, dtype=dtype))
+        state = TrainState.start(init_params(config, jax.random.key(0)))
+        losses[dtype] = []
+        for _ in range(10):
+            state, counts = train_step(
+                network,
                 state,
-                (block,),
+                blocks,
                 np.float32(0.01),
                 jax.random.key(0),
-                np.uint32(step),
+                z_loss=1e-4,
+                label_smoothing=0.0,
             )
-            losses.append(float(counts["loss"]))
-        kept = {leaf.dtype for leaf in jax.tree.leaves((params, state)) if jnp.issubdtype(leaf.dtype, jnp.floating)}
-        assert kept == {jnp.dtype("float32")}
+            losses[dtype].append(float(counts["loss"]))
+        leaves = jax.tree.leaves((state.params, state.optimizer))
+        assert {leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)} == {jnp.dtype("float32")}
         assert {value.dtype for value in counts.values()} == {jnp.dtype("float32")}
-        told[dtype] = losses
-    assert told[Dtype.FLOAT32][-1] < 0.9 * told[Dtype.FLOAT32][0]
-    np.testing.assert_allclose(told[Dtype.BFLOAT16], told[Dtype.FLOAT32], rtol=5e-3)
+    assert losses[Dtype.FLOAT32][-1] < 0.9 * losses[Dtype.FLOAT32][0]
+    np.testing.assert_allclose(losses[Dtype.BFLOAT16], losses[Dtype.FLOAT32], rtol=5e-3)
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])

@@ -1,4 +1,4 @@
-"""Selection: rules on made-up curves, by metrics of decoded text, and the predictions that a run leaves."""
+"""Selection: rules on invented curves and by metrics of decoded text; and the predictions that a run writes."""
 
 import dataclasses
 import json
@@ -7,18 +7,19 @@ import jax
 import numpy as np
 import pytest
 
-from raysynth import Finetune, RandomInit, T5Config
+from raysynth import Finetune, RandomInit
 from raysynth.cli import main
 from raysynth.data import batches
 from raysynth.data.layout import PadToLongest
 from raysynth.data.text_pairs import generate_text
 from raysynth.downstream import metrics
 from raysynth.errors import InputError
-from raysynth.model import train
 from raysynth.model.decode import generate
 from raysynth.model.devices import place, replicated
-from raysynth.model.evaluate import decode_texts
+from raysynth.model.evaluate import TextEvaluator
 from raysynth.model.t5 import T5, init_params
+from raysynth.model.train import finetune
+from raysynth.observer import Silent
 from raysynth.report.write import evaluation_share
 from raysynth.run.trial import make
 from raysynth.specs.catalog import downstream_tasks
@@ -26,14 +27,15 @@ from raysynth.specs.datasets import TrainedVocabulary
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best, FirstAbove
 from raysynth.store.store import Store
+from tests.model.tiny import MODEL, Killed, KillsAtEvaluation, KillsAtProgress
 
-# --------------------------------------------------------------------------------------------------- made-up curves
+# --------------------------------------------------------------------------------------------------- invented curves
 
 CURVE = {40: 0.5, 10: 0.2, 20: 0.9, 70: 0.9, 60: 0.1, 100: 0.7}
-"""With gaps, out of order, and its best value twice."""
+"""With gaps, out of order, and with its best value twice."""
 
 
-def told(curve):
+def evaluations(curve):
     return {step: {"token_accuracy": value, "squad_f1": 1 - value, "loss": 3.0} for step, value in curve.items()}
 
 
@@ -51,8 +53,8 @@ def told(curve):
     ],
 )
 def test_a_rule_on_a_curve_with_gaps_and_ties(rule, step, settled):
-    assert rule.choose(told(CURVE)) == step
-    assert rule.settled(told(CURVE)) == settled
+    assert rule.choose(evaluations(CURVE)) == step
+    assert rule.settled(evaluations(CURVE)) == settled
     assert rule.choose({}) is None
     assert not rule.settled({})
 
@@ -63,7 +65,7 @@ def test_the_best_step_is_the_first_of_the_highest_on_any_curve():
         steps = rng.choice(50, size=rng.integers(1, 20), replace=False)
         curve = {int(step): float(rng.integers(4)) / 4 for step in steps}
         highest = [step for step in curve if curve[step] == max(curve.values())]
-        assert Best("token_accuracy").choose(told(curve)) == min(highest)
+        assert Best("token_accuracy").choose(evaluations(curve)) == min(highest)
 
 
 # --------------------------------------------------------------------------------------------------- decoded metrics
@@ -73,7 +75,7 @@ WORDS = ["red", "blue", "green", "white", "black", "the gold", "grey", "pink"]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A store with questions whose answer is the one word that they name, each with a second right answer."""
+    """A store with questions whose answer is the word that they name, each with more right answers."""
     folder, store = tmp_path_factory.mktemp("squad"), Store(str(tmp_path_factory.mktemp("store")))
     rng = np.random.default_rng(0)
     for file, count in (("train-v1.1.json", 300), ("dev-v1.1.json", 24)):
@@ -98,18 +100,13 @@ def task(**changes):
     )
 
 
-MODEL = T5Config(
-    vocab_size=256, emb_dim=16, num_heads=2, head_dim=8, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=32
-)
-
-
 def finetuning(**changes):
     return Finetune(task=task(**changes), init=RandomInit(MODEL))
 
 
-def fit(spec, store, directory, report=lambda progress: None):
+def fit(spec, store, directory, observer=None):
     data = store.local_root / name(spec.task.data)
-    return train.finetune(spec, data=data, sources={}, directory=directory, report=report)
+    return finetune(spec, data=data, sources={}, directory=directory, observer=observer or Silent())
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +116,13 @@ def whole(store, tmp_path_factory):
 
 
 def test_the_validation_split_is_decoded_and_selects(whole):
-    directory, outcome = whole
-    result = outcome.result
+    directory, training = whole
+    result = training.result
     curve = {int(step): value["squad_exact_match"] for step, value in result.evaluations.items()}
     assert sorted(curve) == [2, 4, 6]
     assert result.selected_step == min(step for step in curve if curve[step] == max(curve.values()))
     assert set(result.validation) == {"token_accuracy", "loss", "squad_exact_match", "squad_f1"}
-    # What is scored is the validation split, so both say the same of the selected checkpoint.
+    # This task is scored on its validation split, so both scores of the selected checkpoint agree.
     assert {metric: result.validation[metric] for metric in result.test} == result.test
     rows = [json.loads(line) for line in (directory / "predictions.jsonl").open()]
     assert result.num_test == len(rows) == 24
@@ -137,50 +134,42 @@ def test_the_validation_split_is_decoded_and_selects(whole):
         assert scores == [row["scores"][metric] for row in rows]
 
 
-class Killed(Exception):
-    """Stands for the power cut."""
-
-
-@pytest.mark.parametrize("after_evaluation", [False, True])
-def test_a_run_that_decodes_ends_with_the_same_bits_after_a_kill(store, whole, tmp_path, after_evaluation):
-    def report(progress):
-        evaluated = any(tag.startswith("validation/") for tag in progress.scalars)
-        if progress.step == 4 and evaluated == after_evaluation:
-            raise Killed
-
+@pytest.mark.parametrize("kills", [KillsAtProgress, KillsAtEvaluation])
+def test_a_run_that_decodes_ends_with_the_same_bits_after_a_kill(store, whole, tmp_path, kills):
     with pytest.raises(Killed):
-        fit(finetuning(), store, tmp_path, report)
-    outcome = fit(finetuning(), store, tmp_path)
-    assert outcome.result == whole[1].result
+        fit(finetuning(), store, tmp_path, kills(4))
+    assert fit(finetuning(), store, tmp_path).result == whole[1].result
     assert (tmp_path / "predictions.jsonl").read_text() == (whole[0] / "predictions.jsonl").read_text()
 
 
-def test_an_evaluation_that_was_deleted_is_made_again(store, whole, tmp_path):
-    def report(progress):
-        if progress.step == 4 and any(tag.startswith("validation/") for tag in progress.scalars):
-            raise Killed
-
+def test_a_deleted_evaluation_is_repeated(store, whole, tmp_path):
     with pytest.raises(Killed):
-        fit(finetuning(), store, tmp_path, report)
+        fit(finetuning(), store, tmp_path, KillsAtProgress(6))
+    assert (tmp_path / "checkpoints/4").exists()
     (tmp_path / "evaluations/4.json").unlink()
     assert fit(finetuning(), store, tmp_path).result == whole[1].result
 
 
 def test_a_fixed_step_ends_training_and_decodes_nothing_on_the_way(store, tmp_path):
-    outcome = fit(finetuning(selection=AtStep(4)), store, tmp_path)
-    assert (outcome.result.selected_step, outcome.result.last_step) == (4, 4)
-    assert all(set(told) == {"token_accuracy", "loss"} for told in outcome.result.evaluations.values())
+    result = fit(finetuning(selection=AtStep(4)), store, tmp_path).result
+    assert (result.selected_step, result.last_step) == (4, 4)
+    assert all(set(scores) == {"token_accuracy", "loss"} for scores in result.evaluations.values())
 
 
 def test_fewer_validation_examples_may_be_decoded(store, tmp_path, monkeypatch):
-    decoded = []
-    decode = decode_texts
-    monkeypatch.setattr(train, "decode_texts", lambda *given: decoded.append(decode(*given)) or decoded[-1])
+    counts, decode = [], TextEvaluator.predictions
+
+    def predictions(evaluator, params):
+        texts = decode(evaluator, params)
+        counts.append(len(texts))
+        return texts
+
+    monkeypatch.setattr(TextEvaluator, "predictions", predictions)
     fit(finetuning(num_eval_examples=10), store, tmp_path)
-    assert [len(texts) for texts in decoded] == [10, 10, 10, 24]
+    assert counts == [10, 10, 10, 24]
 
 
-def test_decoding_is_shared_out_among_the_devices(store):
+def test_decoding_is_divided_among_the_devices(store):
     test = batches.read(store.local_root / name(task().data), "test")
     block = PadToLongest(input_length=24, target_length=12).lay(test.take(np.arange(16)))[0]
     placed = place((block,))[0].encoder_input_tokens
@@ -202,11 +191,11 @@ def run(store):
     return name(spec)
 
 
-def test_predictions_show_source_target_and_what_was_said(store, run, capsys):
+def test_predictions_show_source_target_prediction_and_references(store, run, capsys):
     assert main(["predictions", run, "--store", store.uri]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     rows = [json.loads(line) for line in (store.local_root / run / "predictions.jsonl").open()]
-    starts = [place for place, line in enumerate(lines) if line.startswith("[")]
+    starts = [index for index, line in enumerate(lines) if line.startswith("[")]
     assert len(starts) == 24
     for number, (position, row) in enumerate(zip(starts, rows, strict=True), start=1):
         assert lines[position : position + 6] == [
@@ -221,7 +210,7 @@ def test_predictions_show_source_target_and_what_was_said(store, run, capsys):
     assert last == f"{sum(row['right'] for row in rows)} of 24 right"
 
 
-def test_the_share_of_evaluation_is_told(store, run):
+def test_the_report_states_the_share_of_evaluation(store, run):
     spec = finetuning(num_steps=400, eval_every=200)
     times = store.status(spec).record.provenance
     evaluation = times["evaluation_seconds"] + times["test_seconds"]
@@ -236,22 +225,22 @@ def test_predictions_of_one_kind(store, run, kind, capsys):
     lines = capsys.readouterr().out.splitlines()
     heads = [line for line in lines if line.startswith("[")]
     rows = [json.loads(line) for line in (store.local_root / run / "predictions.jsonl").open()]
-    wanted = [number for number, row in enumerate(rows, start=1) if row["right"] == (kind == "right")][:3]
-    assert heads == [f"[{number}] {kind}" for number in wanted]
+    expected = [number for number, row in enumerate(rows, start=1) if row["right"] == (kind == "right")][:3]
+    assert heads == [f"[{number}] {kind}" for number in expected]
 
 
-def test_predictions_of_what_is_not_there_are_one_line(store, run, capsys):
-    for given, line in (
+def test_predictions_of_an_unknown_run_are_a_one_line_error(store, run, capsys):
+    for arguments, line in (
         ([run[:-1]], f"error: unknown finished run of {store.uri} '{run[:-1]}' (did you mean '{run}'?)"),
         ([run, "-n", "0"], "error: num_examples must be at least 1, got 0"),
         ([name(task().data)], f"error: unknown finished run of {store.uri}"),
     ):
-        assert main(["predictions", *given, "--store", store.uri]) == 2
+        assert main(["predictions", *arguments, "--store", store.uri]) == 2
         error = capsys.readouterr().err
         assert error.startswith(line)
         assert error.count("\n") == 1
 
 
-def test_a_rule_needs_a_metric_that_is_there():
+def test_a_selection_rule_needs_one_of_the_tasks_metrics():
     with pytest.raises(InputError, match="unknown selection metric 'rouge1'"):
         task(selection=Best("rouge1"))

@@ -63,5 +63,5 @@ def test_a_tiny_fine_tuning_on_the_real_files(task, shared, tmp_path, monkeypatc
             )
     if task.selection == Best("squad_exact_match"):  # the validation split was decoded and is what is scored
         assert result.validation["squad_f1"] == result.test["squad_f1"]
-        assert all("squad_exact_match" in told for told in result.evaluations.values())
+        assert all("squad_exact_match" in scores for scores in result.evaluations.values())
         assert all(row["references"] for row in rows)

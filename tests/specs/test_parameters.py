@@ -14,33 +14,16 @@ from raysynth.specs.init_schemes import (
     FullInit,
     GroupBy,
     RandomInit,
-    Statistic,
     StatisticInit,
 )
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL
 from raysynth.specs.parameters import Kind, groups, parse, paths, touched
 from raysynth.specs.pretraining import Pretrain
 from raysynth.synthetic.catalog import synthetic_tasks
+from tests.statistic_schemes import SCHEMES
 
 EMBEDDING = "token_embedder/embedding"
 OUTPUT = "decoder/logits_dense/kernel"
-
-# The nine statistic schemes of Table 5, by their names in the paper's code.
-SCHEMES = {
-    "per_param_grouping___init_mean_std": (GroupBy.PARAMETER, Statistic.MEAN_SD, Family.ALL),
-    "per_param_grouping___init_scale": (GroupBy.PARAMETER, Statistic.SCALE, Family.ALL),
-    "across_ALL_layer_grouping___init_scale": (GroupBy.TYPE, Statistic.SCALE, Family.ALL),
-    "per_layer_grouping___init_scale": (GroupBy.LAYER, Statistic.SCALE, Family.ALL),
-    "across_ALL_layer_AND_per_layer_grouping___init_scale": (GroupBy.MODEL, Statistic.SCALE, Family.ALL),
-    "preattnln_per_param_grouping___init_scale": (
-        GroupBy.PARAMETER,
-        Statistic.SCALE,
-        Family.PRE_ATTENTION_LAYER_NORM,
-    ),
-    "premlpln_per_param_grouping___init_scale": (GroupBy.PARAMETER, Statistic.SCALE, Family.PRE_MLP_LAYER_NORM),
-    "qkvo_per_param_grouping___init_scale": (GroupBy.PARAMETER, Statistic.SCALE, Family.ATTENTION),
-    "mlp_per_param_grouping___init_scale": (GroupBy.PARAMETER, Statistic.SCALE, Family.MLP),
-}
 
 
 def source(model):
