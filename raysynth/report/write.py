@@ -93,13 +93,9 @@ def evaluation_share(statuses: Mapping[Artifact, Status]) -> str:
         for artifact, status in statuses.items()
         if isinstance(artifact, Finetune) and status.record is not None
     ]
-    evaluation_seconds = sum(
-        each.get("evaluation_seconds", 0.0) + each.get("test_seconds", 0.0) for each in provenances
-    )
-    seconds = evaluation_seconds + sum(each.get("train_seconds", 0.0) for each in provenances)
-    return (
-        f"evaluation: {100 * evaluation_seconds / seconds:.1f} % of {seconds:,.0f} s of fine-tuning" if seconds else ""
-    )
+    evaluation = sum(each.get("evaluation_seconds", 0.0) + each.get("test_seconds", 0.0) for each in provenances)
+    whole = evaluation + sum(each.get("train_seconds", 0.0) for each in provenances)
+    return f"evaluation: {100 * evaluation / whole:.1f} % of {whole:,.0f} s of fine-tuning" if whole else ""
 
 
 # -------------------------------------------------------------------------------- helpers
