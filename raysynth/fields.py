@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TypeVar, dataclass_transform
 
@@ -12,7 +12,7 @@ from raysynth.errors import InputError, unknown
 Class = TypeVar("Class", bound=type)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def spec(cls: Class) -> Class:
     """Make `cls` a frozen keyword-only dataclass; unknown and missing fields raise `InputError`."""
     cls = dataclass(frozen=True, kw_only=True)(cls)  # type: ignore[assignment]  # mypy loses that it is the same class

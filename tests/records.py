@@ -1,15 +1,26 @@
-"""Records and statuses that tests of reports make up."""
+"""Made-up results, records and statuses for tests of the store and of reports."""
 
 from typing import Any
 
-from raysynth.store.records import Provenance, Record, WeightsResult
+from raysynth.store.records import DataResult, Provenance, Record, WeightsResult
 from raysynth.store.store import State, Status
 
-PROVENANCE = Provenance(host="here", platform="Linux", python="3.11", versions={"jax": "0.9"}, started=0.0, seconds=1.0)
+
+def weights_result(**fields: Any) -> WeightsResult:
+    """The result of a training with these fields; the others are made up."""
+    return WeightsResult(**{"selected_step": 1, "params_sha256": "0" * 64, **fields})
 
 
-def done(**result: Any) -> Status:
-    """The status of a finished training with these fields of its result."""
-    fields = {"selected_step": 1, "params_sha256": "0" * 64, **result}
-    record = Record(artifact="finetune/some", description={}, result=WeightsResult(**fields), provenance=PROVENANCE)
+DATA_RESULT = DataResult(rows={"train": 1, "validation": 1}, sha256="0" * 64)
+
+
+def provenance(**fields: Any) -> Provenance:
+    """A provenance with these fields; the others are made up."""
+    made_up = {"host": "here", "platform": "Linux", "python": "3.11", "versions": {"jax": "0.9"}, "started": 0.0}
+    return Provenance(**{**made_up, "seconds": 1.0, **fields})
+
+
+def done(**fields: Any) -> Status:
+    """The status of a finished training whose result has these fields."""
+    record = Record(artifact="finetune/some", description={}, result=weights_result(**fields), provenance=provenance())
     return Status(state=State.DONE, record=record)

@@ -1,1 +1,1 @@
-"""Records to tables, pictures and pages."""
+"""Reports of a sweep, read from the records in its store: tables, plots, pages, plan and status."""

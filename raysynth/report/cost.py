@@ -1,6 +1,6 @@
 """What remains of a sweep: training steps left, and the hours that they take at known speeds.
 
-Reads the store alone, so any machine can tell.
+Reads only the store, so it works from any machine.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Cost:
         days = f", {self.hours / 24 / num_workers:.2f} days on {num_workers} workers" if num_workers > 1 else ""
         money = f", {self.hours * price:,.2f} at {price:g} an hour" if price is not None else ""
         if self.unknown and not self.hours:
-            return f"{self.steps:,} training steps, device-hours unknown (plan --measure tells)"
+            return f"{self.steps:,} training steps, device-hours unknown (plan --measure times them)"
         rest = f" and {self.unknown} artifacts whose speed is unknown (plan --measure)" if self.unknown else ""
         return f"{self.steps:,} training steps, {self.hours:.2f} device-hours{days}{money}{rest}"
 
@@ -51,7 +51,7 @@ def cost(
     statuses: Mapping[Artifact, Status],
     seconds_per_step: Mapping[Artifact, float | None],
 ) -> Cost:
-    """The cost of those artifacts that are neither done nor diverged, at speeds as `speeds` returns them."""
+    """The cost of the artifacts that are neither done nor diverged, at the speeds that `speeds` returns."""
     left = {
         artifact: steps_left(artifact, statuses[artifact])
         for artifact in artifacts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from raysynth.errors import InputError
 
-if TYPE_CHECKING:  # Matplotlib is imported where something is drawn because plan and status must start in a second
+if TYPE_CHECKING:  # imported inside functions, because plan and status must start in a second
     from matplotlib.figure import Figure
 
 _MARKERS = "os^Dvx*"

@@ -126,7 +126,7 @@ class _Prices:
         self._seconds_per_step = speeds(self._statuses, store)
 
     def cost_of(self, finetunes: Iterable[Finetune]) -> Cost:
-        """The cost of what is not done; only of fine-tunings that were passed at the start."""
+        """The cost of what is not done of these fine-tunings, which must be among those that `__init__` got."""
         return cost(in_order(iter(finetunes)), self._statuses, self._seconds_per_step)
 
 
@@ -163,9 +163,9 @@ class _Supply:
 
 
 def _choice(comparison: Comparison, costs: list[Cost]) -> tuple[int, int] | None:
-    """Number of seeds to add to each side, given the cost of one; counts steps unless all speeds are known.
+    """Number of seeds to add to each side, or None; `costs` holds the cost of one seed of each side.
 
-    A side without any SD gets one seed, before anything else.
+    A side without an SD gets one seed first. Costs are hours, or steps if a speed is unknown.
     """
     first, second = comparison.samples
     if first is None or second is None:

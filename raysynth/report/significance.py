@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from raysynth.errors import InputError
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
-from raysynth.report.tables import Entry, Place, Table
+from raysynth.report.tables import Entry, Key, Place, Table
 from raysynth.specs.datasets import TextDataset
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact
@@ -213,9 +213,10 @@ def _pairs(table: Table, entries: Mapping[Place, Entry]) -> list[tuple[Place, Pl
             if row != anchor and (row, anchor) != (table.baseline, table.ceiling)
         ]
         return [(first, second) for first, second in pairs if first in entries and second in entries]
-    if all(
-        len({_measured(table, entries[place]) for place in entries if place[1] == column}) == 1 for column in columns
-    ):
+    measured: dict[Key, set[tuple[TextDataset, str]]] = {}
+    for (_, column), entry in entries.items():
+        measured.setdefault(column, set()).add(_measured(table, entry))
+    if all(len(each) == 1 for each in measured.values()):
         lanes = [[(row, column) for row in rows if (row, column) in entries] for column in columns]
     else:
         lanes = [[(row, column) for column in columns if (row, column) in entries] for row in rows]

@@ -51,7 +51,7 @@ class Table:
     fold: str = "seed"
     """Mean and sample SD are taken over this field."""
     best_of: str | None = None
-    """Each entry shows the value of this field with the highest mean validation token accuracy (Appendix D.3)."""
+    """Entries show results at one value of this field, that of the best mean validation accuracy (Appendix D.3)."""
     baseline: Key | None = None
     """The row at 0 % of the gap."""
     ceiling: Key | None = None
@@ -201,6 +201,7 @@ HEADINGS = {
     "squad_f1": "F1",
     "rouge1": "ROUGE-1",
 }
+"""Headings of metrics in the paper's tables; everything else calls `heading`."""
 
 
 def heading(metric: str) -> str:

@@ -1,4 +1,4 @@
-"""Figure 6: what is drawn, what lines are called, and that equal sources give equal bytes."""
+"""Plots: what is drawn, what lines are called, and that equal data give equal bytes."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raysynth import InputError
-from raysynth.report.figures import dots, files, learning_curves, legends, norms_by_layer
+from raysynth.report.figures import dots, learning_curves, legends, norms_by_layer, output_files
 
 MODULES = ("pre_attention_layer_norm", "pre_self_attention_layer_norm", "pre_cross_attention_layer_norm")
 SOURCES = {
@@ -15,16 +15,16 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("form", ["png", "svg"])
-def test_equal_sources_give_equal_bytes(form):
-    one, other = (norms_by_layer(SOURCES, form=form) for _ in range(2))
-    assert one == other
-    assert one.startswith(b"\x89PNG" if form == "png" else b"<?xml")
-    assert one != norms_by_layer({"Set $": SOURCES["Set $"]}, form=form)
+@pytest.mark.parametrize("file_format", ["png", "svg"])
+def test_equal_sources_give_equal_bytes(file_format):
+    first, second = (norms_by_layer(SOURCES, file_format=file_format) for _ in range(2))
+    assert first == second
+    assert first.startswith(b"\x89PNG" if file_format == "png" else b"<?xml")
+    assert first != norms_by_layer({"Set $": SOURCES["Set $"]}, file_format=file_format)
 
 
-def test_every_source_and_random_init_stand_in_each_plot():
-    svg = norms_by_layer(SOURCES, form="svg").decode()
+def test_every_source_and_random_init_are_drawn_in_each_plot():
+    svg = norms_by_layer(SOURCES, file_format="svg").decode()
     for text in ("Encoder pre-attention", "Decoder pre-self-attention", "Decoder pre-cross-attention"):
         assert svg.count(f"<!-- {text} -->") == 1
     for label in ("random init", *SOURCES):
@@ -59,16 +59,16 @@ COLORS = ("#1f77b4", "#ff7f0e")
         ),
     ],
 )
-def test_legends_are_as_short_as_tells_artifacts_apart(artifacts, names):
+def test_legends_are_as_short_as_they_can_be_and_unique(artifacts, names):
     assert legends(artifacts) == names
 
 
-def test_the_suffix_says_the_format():
-    assert files(Path("a/b.svg")) == (Path("a/b.svg"),)
-    assert files(Path("a/b")) == (Path("a/b.png"), Path("a/b.svg"))
+def test_the_suffix_chooses_the_format():
+    assert output_files(Path("a/b.svg")) == (Path("a/b.svg"),)
+    assert output_files(Path("a/b")) == (Path("a/b.png"), Path("a/b.svg"))
     for wrong in ("b.pdf", "."):
-        with pytest.raises(InputError, match=r"must end in \.png or \.svg, or in neither"):
-            files(Path(wrong))
+        with pytest.raises(InputError, match=r"must end in \.png or \.svg, or have no suffix"):
+            output_files(Path(wrong))
 
 
 PANELS = {
@@ -78,9 +78,9 @@ PANELS = {
 
 
 def test_dots_have_ours_and_the_printed_ones_in_every_panel():
-    one, other = (dots(["Set", "_random"], PANELS) for _ in range(2))
-    assert one == other
-    svg = one.decode()
+    first, second = (dots(["Set", "_random"], PANELS) for _ in range(2))
+    assert first == second
+    svg = first.decode()
     for label in ("MTOP $ EM", "SQuAD", "Set", "_random", "ours", "printed"):
         assert f"<!-- {label} -->" in svg
     # A marker is a `use` of its shape: one per value, and one in the legend.
@@ -90,8 +90,8 @@ def test_dots_have_ours_and_the_printed_ones_in_every_panel():
 
 def test_a_name_has_one_color_and_one_place_in_the_legend_over_all_panels():
     curves = {"a": {"Set": [{1: 0.1, 2: 0.2}]}, "b": {"$x": [{1: 0.3, 2: 0.4}], "Set": [{1: 0.1, 2: 0.2}] * 2}}
-    svg = learning_curves("t", curves, ylabel="y", form="svg").decode()
+    svg = learning_curves("t", curves, ylabel="y", file_format="svg").decode()
     assert (svg.count("<!-- Set -->"), svg.count("<!-- $x -->")) == (1, 1)
     markers = {color: len(re.findall(rf"<use [^>]*fill: {color}; stroke: {color}", svg)) for color in COLORS}
     assert list(markers.values()) == [2 + 2 + 1, 2 + 1]
-    assert learning_curves("t", curves, ylabel="y", form="png").startswith(b"\x89PNG")
+    assert learning_curves("t", curves, ylabel="y", file_format="png").startswith(b"\x89PNG")

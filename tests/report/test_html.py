@@ -1,4 +1,4 @@
-"""The page of a report: well-formed, needing nothing beside it, with every number and record of the sweep."""
+"""The page of a report: well-formed, without external files, with every number and record of the sweep."""
 
 import re
 from html.parser import HTMLParser
@@ -8,8 +8,8 @@ import pytest
 
 from raysynth.specs.identity import in_order, name
 from raysynth.store.store import Outcome, State, Store
-from raysynth.sweep.command import main
-from tests.report.test_next_seeds import VALUES, grid, record, trial
+from raysynth.sweep import main
+from tests.report.grids import VALUES, grid, record, trial
 
 VOID = {"meta", "img", "br"}
 
@@ -38,9 +38,8 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture
-def store(tmp_path):
-    """Records of two inits, and of a third that diverged; its first seed is that of full."""
-    store = Store(str(tmp_path))
+def store(store):
+    """Records of two inits, and of a third that diverged; the first seed of the third is that of full."""
     for init in ("random", "full"):
         for seed, value in enumerate(VALUES[init]):
             record(store, trial(init, seed), value)
@@ -49,28 +48,30 @@ def store(tmp_path):
 
 
 def sweep():
-    made = grid(random=3, full=3, shared=2)
-    made.name, made.claim = "s", "a < b & c"
-    return made
+    sweep = grid(random=3, full=3, shared=2)
+    sweep.name, sweep.claim = "s", "a < b & c"
+    return sweep
 
 
 def page(store):
+    """The page of the sweep, as text and read."""
     assert main(sweep(), ["report", "--store", store.uri]) == 0
     text = store.read_bytes("reports/s/report.html").decode()
     return text, Reader(text)
 
 
-def test_the_page_needs_nothing_beside_it_but_links_to_records(store):
+def test_the_page_refers_to_nothing_but_records(store):
     text, read = page(store)
     assert not re.search(r"https?://(?!www\.w3\.org)|url\(|@import|<script|<link", text)
     links = [reference for reference in read.references if not reference.startswith("data:image/svg+xml;base64,")]
     assert len(read.references) - len(links) == read.tags.count("img") == 2  # dots and learning curves
     assert all(store.exists(f"reports/s/{unquote(link)}") for link in links)
-    done = [a for a in in_order([cell.artifact for cell in sweep().cells()]) if store.status(a).state is State.DONE]
+    artifacts = in_order([cell.artifact for cell in sweep().cells()])
+    done = [artifact for artifact in artifacts if store.status(artifact).state is State.DONE]
     assert {f"../../{name(artifact)}/record.json" for artifact in done} < set(links)
 
 
-def test_text_is_text(store):
+def test_text_is_escaped(store):
     text, read = page(store)
     assert {"the loss is <b>nan</b> & so on", "a < b & c"} <= set(read.texts)
     assert "b" in read.tags  # the page's own
@@ -79,8 +80,7 @@ def test_text_is_text(store):
 
 def test_the_page_tells_how_much_is_done_and_the_numbers_of_the_table(store):
     _, read = page(store)
-    told = "".join(read.texts)
-    assert "6 of 7 fine-tunings are done" in told
+    assert "6 of 7 fine-tunings are done" in "".join(read.texts)
     assert {"34.0", "(4.0)", "40.0"} <= set(map(str.strip, read.texts))  # the mean of each row and its SD
     assert name(trial("shared", 1)) in read.texts
     assert store.uri in read.texts
@@ -104,9 +104,9 @@ def test_a_page_of_nothing_is_a_page(tmp_path):
     assert "img" not in read.tags
 
 
-def test_a_layout_that_cannot_tell_the_next_seeds_still_has_its_report(store):
-    made = sweep()
-    made.tables.clear()
-    made.table(title="all in one", rows=(), fold="seed")
-    assert main(made, ["report", "--store", store.uri]) == 0
+def test_a_layout_without_next_seeds_still_has_its_report(store):
+    all_in_one = sweep()
+    all_in_one.tables.clear()
+    all_in_one.table(title="all in one", rows=(), fold="seed")
+    assert main(all_in_one, ["report", "--store", store.uri]) == 0
     assert "folds init besides seed" in store.read_bytes("reports/s/report.html").decode()

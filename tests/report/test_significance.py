@@ -1,4 +1,4 @@
-"""Welch's test against SciPy's, and that the seeds asked for are those that settle a difference, at the least cost."""
+"""Welch's test against SciPy's, and that the seeds proposed are the cheapest that settle a difference."""
 
 import itertools
 import math
@@ -11,13 +11,14 @@ from raysynth.report.significance import LEVEL, MOST_SEEDS, Sample, cheapest, di
 
 
 def sample(mean, spread, size):
+    """A sample with an SD of its own."""
     return Sample(mean=mean, size=size, spread=spread, freedom=size - 1)
 
 
-def welch(one, other, sizes):
+def welch(first, second, sizes):
     """The p of SciPy's test at other numbers of seeds."""
     return stats.ttest_ind_from_stats(
-        one.mean, one.spread, sizes[0], other.mean, other.spread, sizes[1], equal_var=False
+        first.mean, first.spread, sizes[0], second.mean, second.spread, sizes[1], equal_var=False
     ).pvalue
 
 
@@ -29,17 +30,17 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), CASES)
-def test_a_difference_has_the_p_and_the_freedom_of_welchs_test(one, other):
-    found = difference(one, other)
+@pytest.mark.parametrize(("first", "second"), CASES)
+def test_a_difference_has_the_p_and_the_freedom_of_welchs_test(first, second):
+    ours = difference(first, second)
     theirs = stats.ttest_ind_from_stats(
-        one.mean, one.spread, one.size, other.mean, other.spread, other.size, equal_var=False
+        first.mean, first.spread, first.size, second.mean, second.spread, second.size, equal_var=False
     )
-    assert found.p == pytest.approx(theirs.pvalue)
-    assert found.value / found.error == pytest.approx(theirs.statistic)
-    interval = stats.t.interval(0.95, found.freedom, found.value, found.error)
-    assert (interval[0] > 0 or interval[1] < 0) == found.settled
-    assert difference(other, one).p == found.p
+    assert ours.p == pytest.approx(theirs.pvalue)
+    assert ours.value / ours.error == pytest.approx(theirs.statistic)
+    interval = stats.t.interval(0.95, ours.freedom, ours.value, ours.error)
+    assert (interval[0] > 0 or interval[1] < 0) == ours.settled
+    assert difference(second, first).p == ours.p
 
 
 def test_without_any_spread_only_equal_means_are_not_settled():
@@ -49,67 +50,67 @@ def test_without_any_spread_only_equal_means_are_not_settled():
 
 
 @pytest.mark.parametrize("costs", [(1.0, 1.0), (1.0, 7.0), (3.0, 0.5)])
-@pytest.mark.parametrize(("one", "other"), CASES)
-def test_no_cheaper_seeds_settle_a_difference_by_scipys_test(one, other, costs):
+@pytest.mark.parametrize(("first", "second"), CASES)
+def test_no_cheaper_seeds_settle_a_difference_by_scipys_test(first, second, costs):
     def price(more):
         return more[0] * costs[0] + more[1] * costs[1]
 
     settling = [
         more
-        for more in itertools.product(range(MOST_SEEDS - one.size + 1), range(MOST_SEEDS - other.size + 1))
-        if welch(one, other, (one.size + more[0], other.size + more[1])) < LEVEL
+        for more in itertools.product(range(MOST_SEEDS - first.size + 1), range(MOST_SEEDS - second.size + 1))
+        if welch(first, second, (first.size + more[0], second.size + more[1])) < LEVEL
     ]
-    found = cheapest(one, other, costs)
-    assert (found is None) == (not settling)
-    if found is not None:
-        assert found in settling
-        assert price(found) == min(map(price, settling))
+    proposed = cheapest(first, second, costs)
+    assert (proposed is None) == (not settling)
+    if proposed is not None:
+        assert proposed in settling
+        assert price(proposed) == min(map(price, settling))
 
 
 def test_new_seeds_with_the_same_means_and_sds_settle_it_and_one_fewer_do_not():
-    """On drawn values, which are shifted and scaled to have exactly the means and SDs of the cells."""
+    """On drawn values, which are shifted and scaled to have exactly the means and SDs of the samples."""
     rng = np.random.default_rng(0)
 
-    def drawn(cell, size):
+    def drawn(sample, size):
         values = rng.normal(size=size)
-        return cell.mean + cell.spread * (values - values.mean()) / values.std(ddof=1)
+        return sample.mean + sample.spread * (values - values.mean()) / values.std(ddof=1)
 
     tried = 0
     for _ in range(200):
-        one, other = (sample(rng.normal(0.5, 0.02), rng.uniform(0.005, 0.03), rng.integers(2, 6)) for _ in range(2))
-        more = cheapest(one, other, (1.0, 1.0))
-        if difference(one, other).settled or more is None:
+        first, second = (sample(rng.normal(0.5, 0.02), rng.uniform(0.005, 0.03), rng.integers(2, 6)) for _ in range(2))
+        more = cheapest(first, second, (1.0, 1.0))
+        if difference(first, second).settled or more is None:
             continue
-        sizes = one.size + more[0], other.size + more[1]
-        assert stats.ttest_ind(drawn(one, sizes[0]), drawn(other, sizes[1]), equal_var=False).pvalue < LEVEL
+        sizes = first.size + more[0], second.size + more[1]
+        assert stats.ttest_ind(drawn(first, sizes[0]), drawn(second, sizes[1]), equal_var=False).pvalue < LEVEL
         for side in (0, 1):
             if more[side]:
                 fewer = [size - (index == side) for index, size in enumerate(sizes)]
-                p = stats.ttest_ind(drawn(one, fewer[0]), drawn(other, fewer[1]), equal_var=False).pvalue
+                p = stats.ttest_ind(drawn(first, fewer[0]), drawn(second, fewer[1]), equal_var=False).pvalue
                 assert p >= LEVEL
         tried += 1
     assert tried > 50
 
 
 def test_seeds_go_to_the_side_where_they_are_cheap():
-    one, other = sample(0.50, 0.02, 3), sample(0.47, 0.02, 3)
-    dear, cheap = cheapest(one, other, (10.0, 1.0))
+    first, second = sample(0.50, 0.02, 3), sample(0.47, 0.02, 3)
+    dear, cheap = cheapest(first, second, (10.0, 1.0))
     assert cheap > dear
-    assert cheapest(one, other, (1.0, 10.0)) == (cheap, dear)
-    even = cheapest(one, other, (1.0, 1.0))
+    assert cheapest(first, second, (1.0, 10.0)) == (cheap, dear)
+    even = cheapest(first, second, (1.0, 1.0))
     assert abs(even[0] - even[1]) <= 1
 
 
-def test_a_cell_of_one_seed_gets_a_second_for_an_sd_of_its_own():
-    one = Sample(mean=0.5, size=1, spread=0.02, freedom=8)
-    other = sample(0.47, 0.02, 5)
-    assert cheapest(one, other, (1e6, 1.0))[0] >= 1
+def test_an_entry_of_one_seed_gets_a_second_for_an_sd_of_its_own():
+    first = Sample(mean=0.5, size=1, spread=0.02, freedom=8)
+    second = sample(0.47, 0.02, 5)
+    assert cheapest(first, second, (1e6, 1.0))[0] >= 1
 
 
 def test_a_difference_too_small_for_any_number_of_seeds_has_none():
-    one, other = sample(0.500, 0.02, 3), sample(0.495, 0.02, 3)
-    assert welch(one, other, (MOST_SEEDS, MOST_SEEDS)) > LEVEL
-    assert cheapest(one, other, (1.0, 1.0)) is None
+    first, second = sample(0.500, 0.02, 3), sample(0.495, 0.02, 3)
+    assert welch(first, second, (MOST_SEEDS, MOST_SEEDS)) > LEVEL
+    assert cheapest(first, second, (1.0, 1.0)) is None
 
 
 def test_the_pooled_sd_is_that_of_the_values_around_their_own_means():

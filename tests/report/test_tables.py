@@ -1,4 +1,4 @@
-"""Reports: means and spreads over seeds, the best of a swept field, the share of the gap, and holes that show."""
+"""Tables: means and spreads over seeds, the best of a swept field, the share of the gap, and missing results."""
 
 import statistics
 from types import SimpleNamespace
@@ -6,35 +6,34 @@ from types import SimpleNamespace
 import pytest
 
 from raysynth import InputError
-from raysynth.report.tables import Table, comma_separated, gap_closed, markdown, mean_and_spread, rendered
+from raysynth.report.tables import Table, as_csv, as_markdown, gap_closed, heading, mean_and_spread, render
 from raysynth.store.store import State, Status
-from tests.records import done
+from tests.report.grids import done
 
 TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",))
 
 
-def grid(results):
-    """Points and statuses from {(init, learning_rate, seed): (validation accuracy, test exact match) or None}."""
-    points, statuses = [], {}
-    for (init, rate, seed), told in results.items():
-        artifact = SimpleNamespace(task=SimpleNamespace(metrics=("exact_match",)))
-        artifact = _Artifact(metrics=("exact_match",), key=(init, rate, seed))
-        points.append(SimpleNamespace(fields={"init": init, "learning_rate": rate, "seed": seed}, artifact=artifact))
-        if told is None:
-            statuses[artifact] = Status(state=State.NEW)
-        else:
-            result = {"validation": {"token_accuracy": told[0]}, "test": {"exact_match": told[1]}}
-            statuses[artifact] = done(**result)
-    return points, statuses
+class Artifact:
+    """A fine-tuning as far as tables look at it."""
 
-
-class _Artifact:
-    def __init__(self, *, metrics, key):
-        self.task = SimpleNamespace(metrics=metrics)
-        self.key = key
+    task = SimpleNamespace(metrics=("exact_match",))
 
     def inputs(self):
         return ()
+
+
+def grid(results):
+    """Cells and statuses from {(init, learning_rate, seed): (validation accuracy, test exact match) or None}."""
+    cells, statuses = [], {}
+    for (init, rate, seed), scores in results.items():
+        artifact = Artifact()
+        cells.append(SimpleNamespace(fields={"init": init, "learning_rate": rate, "seed": seed}, artifact=artifact))
+        if scores is None:
+            statuses[artifact] = Status(state=State.NEW)
+        else:
+            validation, exact_match = scores
+            statuses[artifact] = done(validation=validation, exact_match=exact_match)
+    return cells, statuses
 
 
 RESULTS = {
@@ -54,7 +53,7 @@ RESULTS = {
 
 
 def test_the_table_shows_mean_sd_best_rate_and_gap():
-    header, rows = rendered(TABLE, *grid(RESULTS))
+    header, rows = render(TABLE, *grid(RESULTS))
     assert header == ["init", "exact_match", "learning_rate", "gap closed", "seeds"]
     assert rows == [
         ["random", "15.0 (7.1)", "0.01", "0 %", "2"],
@@ -64,14 +63,14 @@ def test_the_table_shows_mean_sd_best_rate_and_gap():
 
 
 def test_the_best_rate_is_chosen_on_validation_not_on_the_test_split():
-    _, rows = rendered(TABLE, *grid(RESULTS))
+    _, rows = render(TABLE, *grid(RESULTS))
     assert rows[0][2] == "0.01"  # 0.1 has the better test metric and the worse validation accuracy
 
 
-def test_missing_results_show_as_holes():
-    results = {key: told for key, told in RESULTS.items() if key[1] == 0.01}
+def test_missing_results_show():
+    results = {key: scores for key, scores in RESULTS.items() if key[1] == 0.01}
     results["full", 0.01, 0] = results["full", 0.01, 1] = results["half", 0.01, 1] = None
-    _, rows = rendered(TABLE, *grid(results))
+    _, rows = render(TABLE, *grid(results))
     assert rows[1] == ["half", "30.0", "0.01", "-", "1 of 2"]
     assert rows[2] == ["full", "-", "0.01", "-", "0 of 2"]
 
@@ -90,9 +89,9 @@ def test_gap_closed_can_be_negative_above_one_and_undefined():
     assert undefined != undefined
 
 
-def test_paste_forms():
-    assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
-    assert comma_separated(["a", "b"], [["1,5", "2"]]) == 'a,b\n"1,5",2\n'
+def test_tables_as_markdown_and_csv():
+    assert as_markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    assert as_csv(["a", "b"], [["1,5", "2"]]) == 'a,b\n"1,5",2\n'
 
 
 @pytest.mark.parametrize(
@@ -102,8 +101,16 @@ def test_paste_forms():
         ({"rows": ("init",), "baseline": ("randm",)}, "table baseline ('randm',) is not a row"),
     ],
 )
-def test_a_layout_that_names_what_is_not_there_is_one_line(layout, line):
-    points, _ = grid(RESULTS)
+def test_a_wrong_name_in_a_layout_is_an_error_of_one_line(layout, line):
+    cells, _ = grid(RESULTS)
     with pytest.raises(InputError) as caught:
-        Table(title="t", **layout).check(points)
+        Table(title="t", **layout).check(cells)
     assert str(caught.value).startswith(line)
+
+
+def test_headings_are_the_papers_or_words():
+    assert [heading(metric) for metric in ("squad_f1", "rouge1", "token_accuracy")] == [
+        "F1",
+        "ROUGE-1",
+        "token accuracy",
+    ]
