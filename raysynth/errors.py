@@ -16,7 +16,7 @@ class InputError(ValueError):
 class WorkerError(RuntimeError):
     """Raised in the driver for an error in a worker; its message is one line, and `log` holds the worker's traceback.
 
-    It survives pickling, unlike some of the errors that it stands for.
+    It survives pickling, unlike some of the errors that it replaces.
     """
 
     def __init__(self, line: str, log: str):

@@ -28,7 +28,7 @@ class Vocabulary:
     num_sentinels: int
 
     def __init__(self, model_bytes: bytes, num_sentinels: int):
-        """Same as `load`."""
+        """See `load`."""
         self.model_bytes = model_bytes
         self.num_sentinels = num_sentinels
         self.num_pieces = _processor(model_bytes).get_piece_size()
