@@ -373,9 +373,9 @@ def options(**changes):
 
 def tensors(change):
     def damage(directory):
-        stored = load_file(directory / "model.safetensors")
-        change(stored)
-        save_file(stored, directory / "model.safetensors")
+        data = load_file(directory / "model.safetensors")
+        change(data)
+        save_file(data, directory / "model.safetensors")
 
     return damage
 
@@ -383,9 +383,9 @@ def tensors(change):
 def tree(change):
     def damage(directory):
         file = directory / "checkpoint"
-        stored = msgpack.unpackb(file.read_bytes(), ext_hook=msgpack.ExtType)
-        change(stored)
-        file.write_bytes(msgpack.packb(stored))
+        data = msgpack.unpackb(file.read_bytes(), ext_hook=msgpack.ExtType)
+        change(data)
+        file.write_bytes(msgpack.packb(data))
 
     return damage
 
@@ -403,11 +403,11 @@ def removed(name):
 
 
 def put(key, array):
-    return lambda stored: stored.update({key: array})
+    return lambda data: data.update({key: array})
 
 
-def dense(stored):
-    return stored["optimizer"]["target"]["encoder"]["layers_1"]["mlp"]["wi"]
+def dense(data):
+    return data["optimizer"]["target"]["encoder"]["layers_1"]["mlp"]["wi"]
 
 
 HUGGING_FACE_DAMAGE = [
@@ -430,7 +430,7 @@ HUGGING_FACE_DAMAGE = [
     (content("config.json", b'{"model_type": "t5", '), r"config\.json is not JSON"),
     (content("config.json", b"\xff\xfe"), r"config\.json is not JSON"),
     (content("config.json", b"[]"), r"config\.json must be a JSON object, found list"),
-    (tensors(lambda stored: stored.pop("shared.weight")), r"lacks parameter shared\.weight$"),
+    (tensors(lambda data: data.pop("shared.weight")), r"lacks parameter shared\.weight$"),
     (tensors(put("classifier.weight", np.zeros(2, np.float32))), r"has unknown parameter classifier\.weight$"),
     (tensors(put("shared.weight", np.zeros((90, 13), np.float32))), r"shape \(90, 12\), found \(90, 13\)"),
     (tensors(put("shared.weight", np.zeros((90, 12), np.int8))), r"shared\.weight must be float32.*found int8"),
@@ -448,27 +448,27 @@ T5X_DAMAGE = [
     (tree(put("version", 1)), r"must be a T5X checkpoint of version 2 or 3, found version 1"),
     (tree(put("optimizer", {})), r"has no parameters under optimizer/target"),
     (
-        tree(lambda stored: stored["optimizer"]["target"].pop("token_embedder")),
+        tree(lambda data: data["optimizer"]["target"].pop("token_embedder")),
         r"lacks the parameter token_embedder/emb",
     ),
     (
-        tree(lambda stored: stored["optimizer"]["target"]["encoder"].pop("layers_0")),
+        tree(lambda data: data["optimizer"]["target"]["encoder"].pop("layers_0")),
         r"lacks the parameter encoder/layers_0",
     ),
-    (tree(lambda stored: stored["optimizer"]["target"]["encoder"].pop("encoder_norm")), r"encoder/encoder_norm/scale$"),
-    (tree(lambda stored: dense(stored).update(bias=inline(np.zeros(20)))), r"unknown parameter .*mlp/wi/bias$"),
-    (tree(lambda stored: dense(stored).update(kernel=inline(np.zeros((2, 3))))), r"shape \(12, 20\), found \(2, 3\)"),
+    (tree(lambda data: data["optimizer"]["target"]["encoder"].pop("encoder_norm")), r"encoder/encoder_norm/scale$"),
+    (tree(lambda data: dense(data).update(bias=inline(np.zeros(20)))), r"unknown parameter .*mlp/wi/bias$"),
+    (tree(lambda data: dense(data).update(kernel=inline(np.zeros((2, 3))))), r"shape \(12, 20\), found \(2, 3\)"),
     (
-        tree(lambda stored: dense(stored).update(kernel=inline(np.zeros((12, 20))))),
+        tree(lambda data: dense(data).update(kernel=inline(np.zeros((12, 20))))),
         r"mlp/wi/kernel must be float32.*float64",
     ),
-    (tree(lambda stored: dense(stored).update(kernel=7)), r"mlp/wi/kernel is neither an array nor the name of a zarr"),
+    (tree(lambda data: dense(data).update(kernel=7)), r"mlp/wi/kernel is neither an array nor the name of a zarr"),
     (
-        tree(lambda stored: dense(stored).update(kernel={"kvstore": {"path": "x/.."}})),
+        tree(lambda data: dense(data).update(kernel={"kvstore": {"path": "x/.."}})),
         r"mlp/wi/kernel is neither an array",
     ),
     (
-        tree(lambda stored: dense(stored).update(kernel={"kvstore": {"path": "nowhere"}})),
+        tree(lambda data: dense(data).update(kernel={"kvstore": {"path": "nowhere"}})),
         r"nowhere/\.zarray is missing",
     ),
     (tree(put("raysynth_network", 3)), r"raysynth_network must hold max_distance and mlp_activations, found 3"),
