@@ -6,13 +6,15 @@ import itertools
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from raysynth.command_line import shorten_uncaught_errors
 from raysynth.errors import InputError
-from raysynth.report.tables import Table
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell, finetuning_at, labelled_points, select_points
+
+if TYPE_CHECKING:
+    from raysynth.report.tables import Table
 
 
 @dataclass
@@ -23,7 +25,7 @@ class Sweep:
     claim: str
     """What the sweep shows, in a few words."""
     grids: list[tuple[Callable[..., Finetune], dict[str, Any]]] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    tables: "list[Table]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # A script builds descriptions at its top level, outside `main`, and a typo there must read as one line too.
@@ -92,6 +94,8 @@ class Sweep:
             baseline: the row at 0 % of the gap.
             ceiling: the row at 100 % of the gap.
         """
+        from raysynth.report.tables import Table  # imports stores and reports, and `import raysynth` must stay fast
+
         self.tables.append(
             Table(
                 title=title,
