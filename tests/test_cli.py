@@ -119,7 +119,7 @@ def test_a_disk_that_is_full_once_ray_has_ended_is_one_line(tmp_path, capsys, mo
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate_module, "_rewrite", full)
+        patch.setattr(generate_module, "rewrite_shard", full)
         assert main(arguments) == 1
     assert "OSError: No space left on device" in capsys.readouterr().err
     dataset = Dataset(task=synthetic_tasks["count"], num_examples=300, num_validation=50)

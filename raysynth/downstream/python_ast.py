@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from raysynth.downstream.rows import SPLITS, BadRow, Pair, content, refuse
+from raysynth.downstream.rows import BadRow, Pair, Split, content, refuse
 from raysynth.errors import InputError
 from raysynth.fields import spec, whole
 
@@ -52,7 +52,7 @@ class PythonAST:
             for source, statement in _statements(file):
                 if len(source) <= self.max_source_chars:
                     statements.setdefault(source, statement)
-        splits: dict[str, list[Pair]] = {split: [] for split in SPLITS}
+        splits: dict[str, list[Pair]] = {split: [] for split in Split}
         hashes = {hashlib.sha256(source.encode()).hexdigest(): source for source in statements}
         for digest in sorted(hashes):
             target = s_expression(statements[hashes[digest]])

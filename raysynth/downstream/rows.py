@@ -35,9 +35,6 @@ class Split(StrEnum):
     TEST = "test"
 
 
-SPLITS = ("train", "validation", "test")
-"""The splits of a text data set."""
-
 NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}
 """How publishers call each split in the names of its files."""
 

@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from raysynth.data import batches
-from raysynth.data.batches import StoredSplit, Stream
+from raysynth.data.batches import Order, StoredSplit, Stream
 from raysynth.data.layout import Block
+from raysynth.data.text_pairs import read_vocabulary
 from raysynth.downstream import metrics
+from raysynth.downstream.rows import Split
 from raysynth.errors import Diverged, InputError
 from raysynth.model import optimizer
 from raysynth.model.checkpoints import Checkpoints, Evaluations, keep_only, params_digest, read_params
@@ -34,7 +36,6 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
-from raysynth.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ def pretrain(
 
     `saved` is called from another thread when a checkpoint is on disk; `directory` does not change until it returns.
     """
-    train, validation = StoredSplit.open(data, "train"), batches.read(data, "validation")
+    train, validation = StoredSplit.open(data, Split.TRAIN), batches.read(data, Split.VALIDATION)
     params = init_params(spec.model, named_key(spec.seed, "init"))
 
     def evaluation(params: Params) -> dict[str, float]:
@@ -94,16 +95,14 @@ def finetune(
     `sources` are the directory and the selected step of each of the scheme's sources; `saved` is that of `pretrain`.
     """
     task = spec.task
-    train, validation = StoredSplit.open(data, "train"), batches.read(data, "validation")
+    train, validation = StoredSplit.open(data, Split.TRAIN), batches.read(data, Split.VALIDATION)
     params = initialize(
         spec.init,
         init_params(spec.model, named_key(spec.seed, "init")),
         {source: read_params(place / "checkpoints", step) for source, (place, step) in sources.items()},
         named_key(spec.seed, "scheme"),
     )
-    vocabulary = Vocabulary.load(
-        (data / "spiece.model").read_bytes(), json.loads((data / "manifest.json").read_text())["num_sentinels"]
-    )
+    vocabulary = read_vocabulary(data)
     network = T5(spec.model)
     decoded = isinstance(task.selection, Best | FirstAbove) and task.selection.metric != "token_accuracy"
 
@@ -118,7 +117,7 @@ def finetune(
     run = _fit(task, spec.model, spec.seed, params, train, evaluation, directory, report, saved)
     started = time.monotonic()
     params = jax.device_put(read_params(directory / "checkpoints", run.selected), replicated())
-    test = batches.read(data, "test")
+    test = batches.read(data, Split.TEST)
     rows = test.head(None)
     scores = evaluate(network, params, test, rows, task, layout_of(task))
     predictions = decode_texts(network, params, test, task, layout_of(task), vocabulary)
@@ -194,11 +193,12 @@ def _fit(
 
     params = jax.device_put(params, replicated())
     state = jax.device_put(optimizer.init(params), replicated())
+    order = Order(shard_rows=train.shard_rows, batch_size=recipe.batch_size, seed=seed)
     with (
         Checkpoints(
             directory / "checkpoints", selection=recipe.selection, evaluations=evaluations, saved=saved
         ) as checkpoints,
-        Stream(train, batch_size=recipe.batch_size, seed=seed) as stream,
+        Stream(train, order) as stream,
     ):
         step = checkpoints.latest or 0
         for later in [other for other in evaluations if other > step]:
@@ -209,7 +209,7 @@ def _fit(
                 evaluated(step, params)
         watch = _Watch(recipe, first_step=step, report=report)
         while step < recipe.num_steps and not recipe.selection.settled(evaluations):
-            blocks = layout.lay(stream.examples(step))
+            blocks = layout.to_blocks(stream.examples(step))
             rate = np.float32(optimizer.learning_rate(recipe.schedule, step))
             params, state, counts = train_step(
                 network, recipe.z_loss, recipe.label_smoothing, params, state, place(blocks), rate, key, np.uint32(step)

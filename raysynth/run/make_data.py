@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import ray
 
-from raysynth.data import shard_files
+from raysynth.data.manifest import Manifest, TextManifest
 from raysynth.data.text_pairs import generate_text
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, WorkerError
@@ -97,8 +97,8 @@ def _write_pairs(
             display.started(name(dataset))
             manifest = generate_text(dataset, store, data, bad_rows)
             _record(dataset, store, manifest, started)
-            if manifest["skipped_rows"]:
-                note = f"{manifest['skipped_rows']} bad rows skipped, the first: {manifest['first_skipped'][0]}"
+            if manifest.skipped_rows:
+                note = f"{manifest.skipped_rows} bad rows skipped, the first: {manifest.first_skipped[0]}"
     finally:
         driver.release(dataset)
     display.finished(name(dataset))
@@ -166,9 +166,8 @@ def _tick(display: Display, driver: Driver, dataset: Dataset) -> generate.Tick:
     return tick
 
 
-def _record(dataset: Dataset | TextDataset, store: Store, manifest: dict[str, Any], started: float) -> None:
-    counts = {split: sum(shard["rows"] for shard in files) for split, files in manifest["splits"].items()}
-    result = {"rows": counts, "sha256": shard_files.manifest_digest(manifest)}
-    if "skipped_rows" in manifest:
-        result["skipped_rows"] = manifest["skipped_rows"]
+def _record(dataset: Dataset | TextDataset, store: Store, manifest: Manifest, started: float) -> None:
+    result: dict[str, Any] = {"rows": manifest.num_rows, "sha256": manifest.digest}
+    if isinstance(manifest, TextManifest):
+        result["skipped_rows"] = manifest.skipped_rows
     store.record(dataset, result=result, provenance=provenance(started))

@@ -148,7 +148,7 @@ def spread(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[
     answers: dict[int, list[Any]] = {}
     tick(0, len(items))
     blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
-    mapped = blocks.map_batches(worked, batch_size=1, **_placement(ray.nodes()))
+    mapped = blocks.map_batches(worked, batch_size=1, **placement(ray.nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
         told = pickle.loads(batch["answers"][0])
         if isinstance(told, Exception):
@@ -158,7 +158,7 @@ def spread(work: Callable[[Any], Any], items: Iterable[Any], *, tick: Callable[[
     return [answer for start in starts for answer in answers[start]]
 
 
-def _placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     """The arguments that keep tasks off the hosts of accelerators: on the largest other host, where there is one."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -25,32 +25,34 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import jax
 
 from raysynth import Dataset, synthetic_tasks
-from raysynth.data.batches import StoredSplit, Stream
+from raysynth.data.batches import Order, StoredSplit, Stream
 from raysynth.data.layout import PadToLongest
-from raysynth.data.shard_files import parquet
+from raysynth.data.manifest import Manifest, write_manifest
+from raysynth.data.shard_files import shard_bytes, write_shard
+from raysynth.downstream.rows import Split
 from raysynth.model import optimizer, train
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5_SMALL
+from raysynth.store.store import Store
 
 LAYOUT = PadToLongest(input_length=512, target_length=512)
 
 
 def write(dataset: Dataset, directory: Path) -> None:
     """The training shards of a data set without their duplicates' removal, which reading does not notice."""
-    shards = []
+    store, shards = Store(str(directory.parent)), []
     for shard in range(dataset.num_examples // dataset.shard_size):
         sources, targets = dataset.task.draw(np.random.default_rng([dataset.seed, shard]), dataset.shard_size)
-        file = directory / f"train-{shard:05d}.parquet"
-        file.write_bytes(parquet(sources, targets))
-        shards.append({"file": file.name, "rows": len(sources)})
-    train.write_json(directory / "manifest.json", {"splits": {"train": shards}})
+        content = shard_bytes(sources, targets)
+        shards.append(write_shard(store, directory.name, f"train-{shard:05d}.parquet", content, len(sources)))
+    write_manifest(Manifest(splits={Split.TRAIN: tuple(shards)}, prefix=()), store, directory.name)
 
 
 def first(split: StoredSplit, step: int) -> float:
     """Seconds to the first batch of a run that starts at `step`."""
     began = time.perf_counter()
-    with Stream(split, batch_size=128, seed=0) as stream:
-        LAYOUT.lay(stream.examples(step))
+    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
+        LAYOUT.to_blocks(stream.examples(step))
         return time.perf_counter() - began
 
 
@@ -58,8 +60,8 @@ def step_seconds(split: StoredSplit, batch_size: int) -> float:
     """Seconds of a T5-small training step on `batch_size` examples."""
     params = init_params(T5_SMALL, jax.random.key(0))
     state = optimizer.init(params)
-    with Stream(split, batch_size=batch_size, seed=0) as stream:
-        block = place(LAYOUT.lay(stream.examples(0)))
+    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=batch_size, seed=0)) as stream:
+        block = place(LAYOUT.to_blocks(stream.examples(0)))
     for _ in range(2):
         began = time.perf_counter()
         params, state, counts = train.train_step(
@@ -81,10 +83,10 @@ def main() -> None:
         print(f"first batch at step 0: {first(split, 0):.2f} s, at step 20,001: {first(split, 20_001):.2f} s")
         process, times = psutil.Process(os.getpid()), []
         before = largest = process.memory_info().rss
-        with Stream(split, batch_size=128, seed=0) as stream:
+        with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
             for step in range(options.num_steps):
                 began = time.perf_counter()
-                LAYOUT.lay(stream.examples(step))
+                LAYOUT.to_blocks(stream.examples(step))
                 times.append(time.perf_counter() - began)
                 largest = max(largest, process.memory_info().rss)
         later, grown = np.array(times[1:]) * 1e3, (largest - before) / 2**20

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raysynth.downstream.python_ast import OPTIONAL, PythonAST, s_expression, standard_library
-from raysynth.downstream.rows import SPLITS
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 
 # ---------------------------------------------------------------------------------------------- a reader of the targets
@@ -134,7 +134,7 @@ def pairs(splits):
 
 
 def test_the_library_gives_tens_of_thousands_of_short_ascii_pairs(library):
-    assert tuple(library) == SPLITS
+    assert tuple(library) == tuple(Split)
     everything = pairs(library)
     assert len(everything) > 30_000
     for source, target in everything:
@@ -164,7 +164,7 @@ def test_every_target_reads_back_to_the_tree_of_its_source(library):
 
 def test_shorter_limits_give_the_same_pairs_in_the_same_order_less_the_longer_ones(library):
     fewer = PythonAST(max_source_chars=30, max_target_chars=50).read(None)
-    for split in SPLITS:
+    for split in Split:
         short = [pair for pair in library[split] if len(pair[0]) <= 30 and len(pair[1]) <= 50]
         assert fewer[split] == short
 

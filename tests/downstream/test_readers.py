@@ -495,8 +495,8 @@ def test_the_manifest_tells_what_was_skipped(tmp_path):
     with pytest.raises(InputError, match="line 8: must have one '>>'"):
         generate_text(dataset, store, data)
     manifest = generate_text(dataset, store, data, BadRows.SKIP)
-    assert manifest["skipped_rows"] == 2
-    assert [re.search(r"line (\d+)", told)[1] for told in manifest["first_skipped"]] == ["8", "32"]
-    assert manifest["splits"]["train"][0]["rows"] == 50
+    assert manifest.skipped_rows == 2
+    assert [re.search(r"line (\d+)", told)[1] for told in manifest.first_skipped] == ["8", "32"]
+    assert manifest.splits["train"][0].rows == 50
     clean = generate_text(dataclasses.replace(dataset, num_train=40), store, data, BadRows.SKIP)
-    assert clean["skipped_rows"] == 2
+    assert clean.skipped_rows == 2

@@ -87,15 +87,18 @@ def quiet(progress):
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory):
     """A synthetic data set's directory, written without Ray."""
-    from raysynth.data.shard_files import parquet, write
+    from raysynth.data.manifest import Manifest, write_manifest
+    from raysynth.data.shard_files import shard_bytes, write_shard
+    from raysynth.downstream.rows import Split
 
     store = Store(str(tmp_path_factory.mktemp("store")))
     sources = DATA.task.sample(np.random.default_rng(0), 248)
     splits = {}
-    for split, rows in (("validation", np.arange(48)), ("train", np.arange(48, 248))):
+    for split, rows in ((Split.VALIDATION, np.arange(48)), (Split.TRAIN, np.arange(48, 248))):
         part = sources.take(rows)
-        splits[split] = [write(store, "d", f"{split}-0.parquet", parquet(part, DATA.task.solve(part)), len(part))]
-    store.write_json("d/manifest.json", {"splits": splits, "prefix": []})
+        content = shard_bytes(part, DATA.task.solve(part))
+        splits[split] = (write_shard(store, "d", f"{split}-0.parquet", content, len(part)),)
+    write_manifest(Manifest(splits=splits, prefix=()), store, "d")
     return store.local_root / "d"
 
 
@@ -295,7 +298,7 @@ def blocks_of(rows):
         sources=Ragged.of([rng.integers(2, 150, rng.integers(2, 11)) for _ in range(rows)]),
         targets=Ragged.of([rng.integers(2, 150, rng.integers(2, 11)) for _ in range(rows)]),
     )
-    return PadToLongest(input_length=12, target_length=12).lay(examples)
+    return PadToLongest(input_length=12, target_length=12).to_blocks(examples)
 
 
 def test_eight_devices_give_the_loss_and_parameters_of_one(monkeypatch):

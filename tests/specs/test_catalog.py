@@ -9,7 +9,7 @@ from raysynth.data.locations import location
 from raysynth.data.text_pairs import encode
 from raysynth.downstream.python_ast import PythonAST
 from raysynth.downstream.retrosynthesis import USPTO50K
-from raysynth.downstream.rows import SPLITS, Split
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.specs.catalog import downstream_tasks, natural_source, paper_tasks
 from raysynth.specs.datasets import T5Vocabulary, TextDataset, TrainedVocabulary
@@ -171,9 +171,9 @@ def test_a_misspelt_option_is_one_line():
 
 def test_ids_stand_for_the_texts_row_by_row(folder):
     vocabulary, ids, texts = encode(dataset(), folder)
-    assert tuple(ids) == tuple(texts) == SPLITS
+    assert tuple(ids) == tuple(texts) == tuple(Split)
     assert texts == PythonAST().read(folder)
-    for split in SPLITS:
+    for split in Split:
         sources, targets = ids[split]
         assert len(sources) == len(targets) == len(texts[split])
         for row, (source, target, _) in enumerate(texts[split]):
@@ -211,7 +211,7 @@ def chemistry(**changes):
 
 def test_validation_is_held_out_of_training_where_the_files_have_none(reactions):
     texts = encode(chemistry(num_held_out=30), reactions)[2]
-    assert [len(texts[split]) for split in SPLITS] == [170, 30, 9]
+    assert [len(texts[split]) for split in Split] == [170, 30, 9]
     whole = chemistry().texts.read(reactions)["train"]
     assert sorted(texts["train"] + texts["validation"]) == sorted(whole)
     fewer = encode(chemistry(num_held_out=30, num_train=50), reactions)[2]
@@ -269,7 +269,7 @@ def test_every_text_of_the_default_task_comes_back_from_its_ids():
     task = downstream_tasks["python_ast"]
     data = dataclasses.replace(task.data, num_train=2_000, num_validation=None, num_test=None)
     vocabulary, ids, texts = encode(data, None)
-    for split in SPLITS:
+    for split in Split:
         for column, rows in enumerate(ids[split]):
             assert all(vocabulary.decode(row) == pair[column] for row, pair in zip(rows, texts[split], strict=True))
     # Few sequences are cut at the task's lengths, which count the end of sequence.
@@ -283,7 +283,7 @@ def test_code_translation_takes_the_t5_vocabulary_from_the_environment(shared, m
     data = dataclasses.replace(downstream_tasks["code_translation"].data, num_train=100)
     vocabulary, ids, texts = encode(data, str(shared / "data" / "code_translation"))
     assert vocabulary.size == 32_100
-    assert [len(texts[split]) for split in SPLITS] == [100, 499, 500]
+    assert [len(texts[split]) for split in Split] == [100, 499, 500]
     assert max(targets.lengths.max() for _, targets in ids.values()) < 1024
 
 
