@@ -1,12 +1,11 @@
-"""Examples on disk to the arrays of a step: the batch at step n is a function of (seed, n) alone.
+"""The examples of each training step, read from disk: the batch of step n is a function of (seed, n) alone.
 
-Which examples a step sees and how they lie on the device are separate: an `Order` draws rows, a layout turns them into
-blocks of arrays. A layout never moves an example to another step, so a denser one changes neither data order nor, up
-to float rounding, any result.
+An `Order` decides which examples a step sees; a layout (raysynth.data.layout) turns them into arrays. A layout never
+moves an example to another step, so a denser one changes neither the order of the data nor, up to float rounding, any
+result.
 """
 
 import bisect
-import json
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,10 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysynth.data.shard_files import ragged
+from raysynth.data.manifest import Manifest, Shard, read_from_directory
+from raysynth.data.shard_files import rows_of
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.tokens.ragged import Ragged
 
@@ -30,19 +32,19 @@ class Examples:
     targets: Ragged
     prefix: tuple[int, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
-    """(source, target) of each example of a text data set, else empty."""
+    """(source, target) of each example of a text data set; else empty."""
     references: tuple[tuple[str, ...], ...] = ()
-    """All right answers to each example where the data set has several, else empty."""
+    """All right answers to each example if the data set has several; else empty."""
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def head(self, count: int | None) -> np.ndarray:
-        """The rows of the first `count` examples, [count] int64."""
+    def head(self, count: int | None) -> npt.NDArray[np.int64]:
+        """The rows of the first `count` examples, of all for None, [count] int64."""
         return np.arange(len(self) if count is None else min(count, len(self)))
 
-    def take(self, rows: np.ndarray) -> "Examples":
-        """The ids of the given rows, [count] int64, in that order, without their texts."""
+    def take(self, rows: npt.NDArray[np.int64]) -> "Examples":
+        """The ids of some rows, [count] int64, in the order of `rows`, without their texts."""
         return Examples(sources=self.sources.take(rows), targets=self.targets.take(rows), prefix=self.prefix)
 
 
@@ -51,41 +53,41 @@ class StoredSplit:
     """One split of a data set on disk."""
 
     directory: Path
-    name: str
-    files: tuple[str, ...]
-    rows: tuple[int, ...]
-    """Examples in each file."""
+    shards: tuple[Shard, ...]
     prefix: tuple[int, ...]
 
     @staticmethod
-    def open(directory: Path, name: str) -> "StoredSplit":
-        """Read the manifest's part on a split; raises `InputError` where it has no examples."""
-        manifest = json.loads((directory / "manifest.json").read_text())
-        shards = manifest["splits"].get(name, [])
+    def open(directory: Path, split: Split) -> "StoredSplit":
+        """Look a split up in the manifest; raises `InputError` if it has no examples or the manifest is unusable."""
+        return StoredSplit.of(read_from_directory(directory), directory, split)
+
+    @staticmethod
+    def of(manifest: Manifest, directory: Path, split: Split) -> "StoredSplit":
+        """A split of the data set with that manifest; raises `InputError` if it has no examples."""
+        shards = manifest.splits.get(split, ())
         if not shards:
-            raise InputError(f"{directory} has no {name} examples")
-        return StoredSplit(
-            directory=directory,
-            name=name,
-            files=tuple(shard["file"] for shard in shards),
-            rows=tuple(shard["rows"] for shard in shards),
-            prefix=tuple(manifest.get("prefix", ())),
-        )
+            raise InputError(f"{directory} has no {split} examples")
+        return StoredSplit(directory=directory, shards=shards, prefix=manifest.prefix)
 
     def __len__(self) -> int:
-        return sum(self.rows)
+        return sum(self.shard_rows)
 
-    def ids(self, shards: Iterable[int]) -> Examples:
-        """The examples of the given shards, by their place in `files`, without their texts.
+    @property
+    def shard_rows(self) -> tuple[int, ...]:
+        """Number of examples in each shard."""
+        return tuple(shard.rows for shard in self.shards)
+
+    def read_ids(self, places: Iterable[int]) -> Examples:
+        """The examples of some shards, chosen by their places in `shards`, without their texts.
 
         Raises `InputError` for damaged files.
         """
-        table = pa.concat_tables([self._table(shard, ["source", "target"]) for shard in shards])
-        return Examples(sources=ragged(table["source"]), targets=ragged(table["target"]), prefix=self.prefix)
+        table = pa.concat_tables([self._table(self.shards[place], ["source", "target"]) for place in places])
+        return Examples(sources=rows_of(table["source"]), targets=rows_of(table["target"]), prefix=self.prefix)
 
     def read(self) -> Examples:
-        """All examples, with their texts where there are some; raises `InputError` for damaged files."""
-        table = pa.concat_tables([self._table(shard, None) for shard in range(len(self.files))])
+        """All examples, with their texts if they have some; raises `InputError` for damaged files."""
+        table = pa.concat_tables([self._table(shard, None) for shard in self.shards])
         texts: tuple[tuple[str, str], ...] = ()
         if "source_text" in table.column_names:
             texts = tuple(zip(table["source_text"].to_pylist(), table["target_text"].to_pylist(), strict=True))
@@ -93,29 +95,29 @@ class StoredSplit:
         if "references" in table.column_names:
             references = tuple(map(tuple, table["references"].to_pylist()))
         return Examples(
-            sources=ragged(table["source"]),
-            targets=ragged(table["target"]),
+            sources=rows_of(table["source"]),
+            targets=rows_of(table["target"]),
             prefix=self.prefix,
             texts=texts,
             references=references,
         )
 
-    def _table(self, shard: int, columns: list[str] | None) -> pa.Table:
-        file = self.directory / self.files[shard]
+    def _table(self, shard: Shard, columns: list[str] | None) -> pa.Table:
+        file = self.directory / shard.file
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-                table = opened.read(columns=columns, use_threads=False)
+            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+                table = parquet.read(columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{file} cannot be read, run the same command again to have it remade: {reason}") from None
-        if table.num_rows != self.rows[shard]:
-            raise InputError(f"{file} has {table.num_rows} rows where the manifest tells of {self.rows[shard]}")
+        if table.num_rows != shard.rows:
+            raise InputError(f"{file} has {table.num_rows} rows, but the manifest says {shard.rows}")
         return table
 
 
-def read(directory: Path, name: str) -> Examples:
-    """A whole split in memory; raises `InputError` for missing or damaged shards."""
-    return StoredSplit.open(directory, name).read()
+def read(directory: Path, split: Split) -> Examples:
+    """All examples of a split; raises `InputError` for missing or damaged shards."""
+    return StoredSplit.open(directory, split).read()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,30 +125,31 @@ class Piece:
     """Consecutive examples of one window of shards."""
 
     window: tuple[int, ...]
-    """The shards that are in memory together, in rising order."""
-    rows: np.ndarray
+    """The shards that are in memory at the same time, in rising order."""
+    rows: npt.NDArray[np.int64]
     """[count] int64 into the window's rows."""
     following: tuple[int, ...]
-    """The window that comes after this one."""
+    """The window after this one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Order:
     """Which examples each training step sees: a new shuffle for every epoch, drawn from (seed, epoch).
 
-    An epoch goes through the shards in random order, some at a time: a window of them is in memory and its examples
-    come in random order. A data set of one window is shuffled as a whole, and any step is found without those before.
+    An epoch goes through the shards in random order, a window of them at a time: the shards of a window are in memory
+    together, and their examples are shuffled. A data set that fits one window is thus shuffled as a whole. Any step can
+    be computed without the ones before.
     """
 
     shard_rows: tuple[int, ...]
-    """Examples in each shard."""
+    """Number of examples in each shard."""
     batch_size: int
     seed: int
     window_rows: int = 100_000
-    """A window takes shards up to this many examples, and at least one shard."""
+    """Maximum number of examples in a window, unless a single shard has more."""
 
     def pieces(self, step: int) -> list[Piece]:
-        """The examples of a step, `batch_size` in all; batches run across the ends of windows and epochs."""
+        """The `batch_size` examples of a step; batches run across the ends of windows and epochs."""
         pieces = []
         position, end = step * self.batch_size, (step + 1) * self.batch_size
         while position < end:
@@ -162,7 +165,7 @@ class Order:
         return pieces
 
     def _windows(self, epoch: int) -> tuple[list[tuple[int, ...]], list[int]]:
-        """The windows of an epoch, and the number of examples up to the end of each."""
+        """The windows of an epoch, and the number of examples up to the end of each one."""
         if epoch not in self._kept_windows:
             self._kept_windows.pop(epoch - 2, None)
             groups: list[list[int]] = []
@@ -177,7 +180,7 @@ class Order:
             self._kept_windows[epoch] = [tuple(sorted(group)) for group in groups], np.cumsum(sizes).tolist()
         return self._kept_windows[epoch]
 
-    def _permutation(self, epoch: int, index: int) -> np.ndarray:
+    def _permutation(self, epoch: int, index: int) -> npt.NDArray[np.int64]:
         if (epoch, index) not in self._kept_permutations:
             windows, _ = self._windows(epoch)
             count = sum(self.shard_rows[shard] for shard in windows[index])
@@ -192,19 +195,19 @@ class Order:
         return {}
 
     @cached_property
-    def _kept_permutations(self) -> dict[tuple[int, int], np.ndarray]:
+    def _kept_permutations(self) -> dict[tuple[int, int], npt.NDArray[np.int64]]:
         return {}
 
 
 class Stream:
-    """The training examples of each step, read as they are needed; use as a context manager.
+    """The training examples of each step, read when needed; use as a context manager.
 
-    Holds the window that the step is in, and reads the one after it meanwhile.
+    Keeps the window of the current step and reads the next one in the background.
     """
 
-    def __init__(self, split: StoredSplit, *, batch_size: int, seed: int):
+    def __init__(self, split: StoredSplit, order: Order):
         self._split = split
-        self._order = Order(shard_rows=split.rows, batch_size=batch_size, seed=seed)
+        self._order = order
         self._pool = ThreadPoolExecutor(1)
         self._windows: dict[tuple[int, ...], Future[Examples]] = {}
 
@@ -217,9 +220,9 @@ class Stream:
     def examples(self, step: int) -> Examples:
         """The `batch_size` examples of a step."""
         pieces = self._order.pieces(step)
-        wanted = dict.fromkeys([*(piece.window for piece in pieces), pieces[-1].following])
+        windows = dict.fromkeys([*(piece.window for piece in pieces), pieces[-1].following])
         self._windows = {
-            window: self._windows.get(window) or self._pool.submit(self._split.ids, window) for window in wanted
+            window: self._windows.get(window) or self._pool.submit(self._split.read_ids, window) for window in windows
         }
         parts = [self._windows[piece.window].result().take(piece.rows) for piece in pieces]
         if len(parts) == 1:

@@ -1,9 +1,9 @@
 """Text corpora: from files of documents to examples of span corruption, such as the paper's Wiki 10K baseline.
 
-The steps are those of T5's pipeline: documents in random order are joined without anything between them, cut into
-segments of the objective's length (568 tokens for inputs of 512), and corrupted. An epoch is one pass over the
-documents; every epoch has its own order and every example its own noise. All documents are held in memory as 16-bit
-ids: 10,000 articles of Wikipedia take some 15 MB.
+The steps are those of T5's pipeline: documents are joined in random order with nothing between them, cut into segments
+of the objective's length (568 tokens for inputs of 512), and corrupted. An epoch is one pass over the documents; every
+epoch has its own order and every example its own noise. All documents are in memory as 16-bit ids: 10,000 Wikipedia
+articles take about 15 MB.
 """
 
 import json
@@ -11,33 +11,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.span_corruption import SpanCorruption
 from raysynth.tokens.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 
-SPLITS = ("train", "validation")
-"""The splits of a corpus, in the order that seeds their draws."""
-
 
 def documents(location: str) -> Iterator[str]:
-    """The documents of a file or of all files below a directory, in the order of their paths, blank ones left out.
+    """The documents of a file, or of all files below a directory in the order of their paths, without blank ones.
 
     A .txt file is one document, a .jsonl file has one in the field "text" of each line, a .parquet file one in the
-    column "text" of each row. Other files are passed over. Raises `InputError` where one of these cannot be read so.
+    column "text" of each row. Other files are ignored. Raises `InputError` for files that cannot be read like this.
     """
     root = Path(location)
     if not root.exists():
         raise InputError(f"text corpus {location} does not exist")
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    known = [file for file in files if file.suffix in _READERS]
-    if not known:
+    readable_files = [file for file in files if file.suffix in _READERS]
+    if not readable_files:
         raise InputError(f"text corpus {location} has no .txt, .jsonl or .parquet file")
-    for file in known:
+    for file in readable_files:
         for text in _READERS[file.suffix](file):
             if text and not text.isspace():
                 yield text
@@ -47,7 +46,7 @@ def _text_file(file: Path) -> Iterator[str]:
     yield _decoded(file.read_bytes(), str(file))
 
 
-def _json_lines(file: Path) -> Iterator[str]:
+def _json_lines_file(file: Path) -> Iterator[str]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -61,7 +60,7 @@ def _json_lines(file: Path) -> Iterator[str]:
             yield row["text"]
 
 
-def _parquet(file: Path) -> Iterator[str]:
+def _parquet_file(file: Path) -> Iterator[str]:
     try:
         table = pq.ParquetFile(file)
         kind = table.schema_arrow.field("text").type if "text" in table.schema_arrow.names else None
@@ -78,43 +77,45 @@ def _parquet(file: Path) -> Iterator[str]:
         raise InputError(f"{file}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
 
 
-def _decoded(content: bytes, where: str) -> str:
+def _decoded(content: bytes, place: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 text (byte {error.start})") from None
+        raise InputError(f"{place}: not UTF-8 text (byte {error.start})") from None
 
 
-_READERS = {".txt": _text_file, ".jsonl": _json_lines, ".parquet": _parquet}
+_READERS = {".txt": _text_file, ".jsonl": _json_lines_file, ".parquet": _parquet_file}
 
 
-def encode(corpus: TextCorpus, location: str) -> tuple[Vocabulary, dict[str, Ragged]]:
-    """A corpus's vocabulary and the token ids of its documents by split, one row each.
+def encode(corpus: TextCorpus, location: str) -> tuple[Vocabulary, dict[Split, Ragged]]:
+    """A corpus's vocabulary, and the token ids of its documents by split, one row a document.
 
-    A trained vocabulary sees the training documents alone. Raises `InputError` for broken files and for too few
+    A trained vocabulary sees only the training documents. Raises `InputError` for broken files and for too few
     documents.
     """
-    count = sum(1 for _ in documents(location))
-    wanted = count if corpus.num_documents is None else corpus.num_documents
-    if not 2 <= wanted <= count:
-        raise InputError(f"{corpus.name}: {location} has {count} documents, {max(wanted, 2)} are needed")
-    chosen = np.random.default_rng([corpus.seed]).permutation(count)[:wanted]
+    num_available = sum(1 for _ in documents(location))
+    num_chosen = num_available if corpus.num_documents is None else corpus.num_documents
+    if not 2 <= num_chosen <= num_available:
+        raise InputError(f"{corpus.name}: {location} has {num_available} documents, {max(num_chosen, 2)} are needed")
+    chosen = np.random.default_rng([corpus.seed]).permutation(num_available)[:num_chosen]
     places = {int(document): place for place, document in enumerate(chosen)}
-    texts = [""] * wanted
+    texts = [""] * num_chosen
     for document, text in enumerate(documents(location)):
         if document in places:
             texts[places[document]] = text
-    kept_apart = min(max(round(wanted * corpus.validation_share), 1), wanted - 1)
-    by_split = {"train": texts[kept_apart:], "validation": texts[:kept_apart]}
+    num_validation = min(max(round(num_chosen * corpus.validation_share), 1), num_chosen - 1)
+    by_split = {Split.TRAIN: texts[num_validation:], Split.VALIDATION: texts[:num_validation]}
     if isinstance(corpus.vocabulary, TrainedVocabulary):
-        vocabulary = Vocabulary.train(by_split["train"], corpus.vocabulary.num_pieces, corpus.vocabulary.num_sentinels)
+        vocabulary = Vocabulary.train(
+            by_split[Split.TRAIN], corpus.vocabulary.num_pieces, corpus.vocabulary.num_sentinels
+        )
     else:
         vocabulary = Vocabulary.load(t5_vocabulary_bytes(), T5_SENTINELS)
     return vocabulary, {split: _encoded(vocabulary, texts) for split, texts in by_split.items()}
 
 
 def _encoded(vocabulary: Vocabulary, texts: list[str]) -> Ragged:
-    """The ids of each text, a few hundred texts at a time: SentencePiece gives Python lists, 20 times as large."""
+    """The ids of each text. Encodes a few hundred texts at a time: SentencePiece's lists take 20 times the memory."""
     parts = [vocabulary.encode_many(texts[first : first + 256]) for first in range(0, len(texts), 256)]
     return Ragged.packed(
         np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts])
@@ -125,14 +126,14 @@ def _encoded(vocabulary: Vocabulary, texts: list[str]) -> Ragged:
 
 
 def num_segments(rows: Ragged, length: int) -> int:
-    """Segments of an epoch; the last one may be shorter."""
+    """Number of segments in an epoch; the last one may be shorter than `length`."""
     return -(-len(rows.values) // length)
 
 
 def segments(rows: Ragged, length: int, entropy: list[int], first: int, count: int) -> Ragged:
-    """Segments `first` to `first + count` of documents that are joined in a new order in every epoch.
+    """Segments `first` to `first + count` of documents that are joined in a new order every epoch.
 
-    The order of epoch e comes from (*entropy, e). A segment of one token, which cannot be corrupted, is left out.
+    The order of epoch e is drawn from (*entropy, e). Leaves out segments of one token, which cannot be corrupted.
     """
     per_epoch = num_segments(rows, length)
     parts = []
@@ -142,12 +143,12 @@ def segments(rows: Ragged, length: int, entropy: list[int], first: int, count: i
         order = np.random.default_rng([*entropy, epoch]).permutation(len(rows))
         parts.append(_joined(rows, order, start * length, stop * length))
         first, count = first + stop - start, count - (stop - start)
-    pieces = [part[place : place + length] for part in parts for place in range(0, len(part), length)]
-    return Ragged.of(piece for piece in pieces if len(piece) > 1)
+    cut = [part[start : start + length] for part in parts for start in range(0, len(part), length)]
+    return Ragged.of(segment.tolist() for segment in cut if len(segment) > 1)
 
 
-def _joined(rows: Ragged, order: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Tokens `start` to `stop` of the rows joined in the given order."""
+def _joined(rows: Ragged, order: npt.NDArray[np.int64], start: int, stop: int) -> npt.NDArray[np.uint16]:
+    """Tokens `start` to `stop` of the rows joined in `order`, [stop - start] uint16."""
     ends = np.cumsum(rows.lengths[order])
     first, last = np.searchsorted(ends, [start, min(stop, ends[-1]) - 1], side="right")
     skipped = ends[first] - rows.lengths[order[first]]
@@ -155,18 +156,18 @@ def _joined(rows: Ragged, order: np.ndarray, start: int, stop: int) -> np.ndarra
 
 
 def draw_shard(
-    rows: Ragged, objective: SpanCorruption, split: str, *, seed: int, shard: int, shard_size: int
+    rows: Ragged, objective: SpanCorruption, split: Split, *, seed: int, shard: int, shard_size: int
 ) -> tuple[Ragged, Ragged]:
-    """The sources and targets of shard `shard` of a split, a function of the documents, `seed` and `shard` alone.
+    """The sources and targets of one shard of a split: a function of the documents, `seed` and `shard` alone.
 
-    Shards go on where the one before ended: shard i holds examples i * shard_size to (i + 1) * shard_size of an
-    endless row of epochs, less those of a single token.
+    Each shard continues the one before: shard i holds segments i * shard_size to (i + 1) * shard_size of an endless
+    sequence of epochs, without those of a single token.
     """
-    entropy = [seed, SPLITS.index(split)]
-    whole = segments(rows, objective.segment_length, [*entropy, 0], shard * shard_size, shard_size)
-    return objective.corrupt(np.random.default_rng([*entropy, 1, shard]), whole)
+    entropy = [seed, list(Split).index(split)]
+    uncorrupted = segments(rows, objective.segment_length, [*entropy, 0], shard * shard_size, shard_size)
+    return objective.corrupt(np.random.default_rng([*entropy, 1, shard]), uncorrupted)
 
 
-def readable(vocabulary: Vocabulary, source: np.ndarray, target: np.ndarray) -> tuple[str, str]:
-    """One example as text with its sentinels."""
+def readable(vocabulary: Vocabulary, source: npt.NDArray[np.uint16], target: npt.NDArray[np.uint16]) -> tuple[str, str]:
+    """The source and target of one example, [length] ids each, as text with sentinels."""
     return vocabulary.decode(source.tolist()), vocabulary.decode(target.tolist())

@@ -1,18 +1,13 @@
-"""Duplicate rows by 64-bit hashes."""
+"""Duplicate rows, found by 64-bit hashes."""
 
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.tokens.compiled import compiled
 from raysynth.tokens.ragged import Ragged
 
-_AT_ONCE = 1_000_000
-"""Hashes that are looked up together, so that memory stays near 16 bytes an example."""
 
-
-# -------------------------------------------------------------------------------- duplicates
-
-
-def row_hashes(rows: Ragged) -> np.ndarray:
+def row_hashes(rows: Ragged) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of each row, [rows] uint64."""
     hashes = np.empty(len(rows), np.uint64)
     _hash(rows.values, rows.offsets, hashes)
@@ -20,8 +15,8 @@ def row_hashes(rows: Ragged) -> np.ndarray:
 
 
 @compiled
-def _hash(values, offsets, hashes):
-    """Four ids at a time, mixed in by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+def _hash(values: npt.NDArray[np.uint16], offsets: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> None:
+    """Mix in four ids at a time by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     for row in range(len(hashes)):
         state = np.uint64(offsets[row + 1] - offsets[row])
         for start in range(offsets[row], offsets[row + 1], 4):
@@ -35,19 +30,22 @@ def _hash(values, offsets, hashes):
         hashes[row] = state
 
 
-def first_of_equals(hashes: np.ndarray) -> np.ndarray:
-    """Whether each hash, [rows] uint64, stands there for the first time, [rows] bool."""
+def first_of_equals(hashes: npt.NDArray[np.uint64], *, chunk_size: int = 1_000_000) -> npt.NDArray[np.bool_]:
+    """Whether each hash, [rows] uint64, is the first one of its value, [rows] bool.
+
+    Looks up `chunk_size` hashes at a time, which keeps memory near 16 bytes an example.
+    """
     first = np.ones(len(hashes), bool)
     ordered = np.sort(hashes)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not len(repeated):
         return first
     places = []
-    for start in range(0, len(hashes), _AT_ONCE):
-        part = hashes[start : start + _AT_ONCE]
-        nearest = repeated[np.minimum(np.searchsorted(repeated, part), len(repeated) - 1)]
-        places.append(start + np.flatnonzero(nearest == part))
-    again = np.concatenate(places)
-    first[again] = False
-    first[again[np.unique(hashes[again], return_index=True)[1]]] = True
+    for start in range(0, len(hashes), chunk_size):
+        chunk = hashes[start : start + chunk_size]
+        nearest = repeated[np.minimum(np.searchsorted(repeated, chunk), len(repeated) - 1)]
+        places.append(start + np.flatnonzero(nearest == chunk))
+    duplicates = np.concatenate(places)
+    first[duplicates] = False
+    first[duplicates[np.unique(hashes[duplicates], return_index=True)[1]]] = True
     return first

@@ -1,42 +1,43 @@
-"""How the examples of a step lie on the device: blocks of arrays of few compiled shapes."""
+"""Examples to arrays: the blocks of a step, in few shapes so that few are compiled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from raysynth.data.batches import Examples
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS, PAD
 
 SHORTEST = 32
-"""Padding below this length costs less than compiling another shape."""
+"""Padding to this length costs less than compiling another shape."""
 
 
 class Block(NamedTuple):
-    """Arrays of one compiled shape; several blocks may make up a step."""
+    """The arrays of one compiled call; a step may have several blocks."""
 
-    encoder_input_tokens: np.ndarray
+    encoder_input_tokens: npt.NDArray[np.int32]
     """[rows, input_length] int32, 0 where padded."""
-    decoder_target_tokens: np.ndarray
+    decoder_target_tokens: npt.NDArray[np.int32]
     """[rows, target_length] int32, 0 where padded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PadToLongest:
-    """Pad to the longest sequence of the batch, rounded up to one of a few lengths so that few shapes are compiled.
+    """Pads to the longest sequence of the batch, rounded up to one of a few lengths so that few shapes are compiled.
 
-    Rows are cut to the lengths of the recipe after the end of sequence is added, as the paper's pipeline did, so an
-    over-long row loses its end of sequence.
+    Rows are cut to the recipe's lengths after the end of sequence is added, as in the paper's pipeline, so rows that
+    are too long lose their end of sequence.
     """
 
     input_length: int
     target_length: int
     num_lengths: int = 4
-    """Compiled lengths per side."""
+    """Number of compiled lengths, for inputs and for targets."""
 
-    def lay(self, examples: Examples) -> tuple[Block, ...]:
+    def to_blocks(self, examples: Examples) -> tuple[Block, ...]:
         """The blocks of one step."""
         return (
             Block(
@@ -45,7 +46,7 @@ class PadToLongest:
             ),
         )
 
-    def _pad(self, rows: Ragged, prefix: tuple[int, ...], limit: int) -> np.ndarray:
+    def _pad(self, rows: Ragged, prefix: tuple[int, ...], limit: int) -> npt.NDArray[np.int32]:
         longest = min(limit, int(rows.lengths.max(initial=0)) + len(prefix) + 1)
         unit = max(SHORTEST, -(-limit // (8 * self.num_lengths)) * 8)
         width = min(limit, -(-longest // unit) * unit)
@@ -60,16 +61,16 @@ class PadToLongest:
 
 
 def evaluation_batches(
-    examples: Examples, rows: np.ndarray, batch_size: int, layout: PadToLongest
-) -> Iterator[tuple[np.ndarray, Block]]:
-    """Batches of similar length with the rows they hold; the last one is filled up with padding rows.
+    examples: Examples, rows: npt.NDArray[np.int64], batch_size: int, layout: PadToLongest
+) -> Iterator[tuple[npt.NDArray[np.int64], Block]]:
+    """Batches of examples of similar length, each with its rows; padding rows fill up the last batch.
 
-    Sorting is free here: sums over the whole set do not depend on the order up to rounding, and the order is fixed.
+    Sorting by length is safe: the order is fixed, and sums over all rows depend on it only by rounding.
     """
     lengths = examples.targets.lengths[rows] + examples.sources.lengths[rows]
     rows = rows[np.argsort(lengths, kind="stable")]
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        (block,) = layout.lay(examples.take(part))
+        (block,) = layout.to_blocks(examples.take(part))
         missing = batch_size - len(part)
         yield part, Block(*(np.pad(array, ((0, missing), (0, 0))) for array in block))

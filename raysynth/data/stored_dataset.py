@@ -1,11 +1,11 @@
 """A data set's directory, opened once: its splits and its vocabulary."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from raysynth.data.batches import StoredSplit
+from raysynth.data.manifest import VOCABULARY, Manifest, TextManifest, read_from_directory
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.tokens.vocabulary import Vocabulary
 
@@ -15,26 +15,19 @@ class StoredDataset:
     """A data set on disk and its manifest."""
 
     directory: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @staticmethod
     def open(directory: Path) -> "StoredDataset":
-        """Read the manifest in `directory`."""
-        return StoredDataset(directory=directory, manifest=json.loads((directory / "manifest.json").read_text()))
+        """Read the manifest in `directory`; raises `InputError` if there is none or it is unusable."""
+        return StoredDataset(directory=directory, manifest=read_from_directory(directory))
 
-    def split(self, name: str) -> StoredSplit:
+    def split(self, split: Split) -> StoredSplit:
         """One of the splits; raises `InputError` if it has no examples."""
-        shards = self.manifest["splits"].get(name, [])
-        if not shards:
-            raise InputError(f"{self.directory} has no {name} examples")
-        return StoredSplit(
-            directory=self.directory,
-            name=name,
-            files=tuple(shard["file"] for shard in shards),
-            rows=tuple(shard["rows"] for shard in shards),
-            prefix=tuple(self.manifest.get("prefix", ())),
-        )
+        return StoredSplit.of(self.manifest, self.directory, split)
 
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary of a text data set."""
-        return Vocabulary.load((self.directory / "spiece.model").read_bytes(), self.manifest["num_sentinels"])
+        """The vocabulary of a downstream data set; raises `InputError` for any other."""
+        if not isinstance(self.manifest, TextManifest):
+            raise InputError(f"{self.directory} has no vocabulary: it is not a downstream data set")
+        return Vocabulary.load((self.directory / VOCABULARY).read_bytes(), self.manifest.num_sentinels)

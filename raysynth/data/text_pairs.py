@@ -1,12 +1,13 @@
-"""Downstream data: text pairs to token ids, and their shards."""
+"""Downstream data sets: text pairs to token ids and shards."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from raysynth.data.locations import location
-from raysynth.data.shard_files import MANIFEST, list_files, parquet, write
+from raysynth.data.manifest import VOCABULARY, TextManifest, write_manifest
+from raysynth.data.shard_files import shard_bytes, write_shard
 from raysynth.downstream.rows import BadRow, BadRows, Pair, Split, refuse
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextDataset, TrainedVocabulary
@@ -17,17 +18,17 @@ from raysynth.tokens.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_b
 
 
 def generate_text(
-    dataset: TextDataset, store: Store, data: dict[str, str], bad_rows: BadRows = BadRows.REFUSE
-) -> dict[str, Any]:
+    dataset: TextDataset, store: Store, data: Mapping[str, str], bad_rows: BadRows = BadRows.REFUSE
+) -> TextManifest:
     """Read a downstream task's texts, encode them with their vocabulary and write the shards; returns the manifest.
 
-    The manifest counts the rows that were skipped and keeps the first errors. Raises `InputError` for files that cannot
-    be read, and for such a row where they are refused.
+    The manifest counts skipped rows and keeps their first errors. Raises `InputError` for files that cannot be read,
+    and for a row that cannot be read unless `bad_rows` says to skip it.
     """
     skipped: list[InputError] = []
     bad_row = skipped.append if bad_rows is BadRows.SKIP else refuse
     vocabulary, ids, texts = encode(dataset, location(dataset.name, data), bad_row)
-    where = name(dataset)
+    directory = name(dataset)
     splits = {}
     for split, (sources, targets) in ids.items():
         columns = {
@@ -36,37 +37,37 @@ def generate_text(
         }
         if any(pair.references for pair in texts[split]):
             columns["references"] = pa.array([pair.references for pair in texts[split]], pa.list_(pa.string()))
-        content = parquet(sources, targets, **columns)
-        splits[split] = [write(store, where, f"{split}-00000.parquet", content, len(sources))]
-    store.write_bytes(f"{where}/spiece.model", vocabulary.model_bytes)
-    manifest = {
-        "splits": splits,
-        "prefix": [],
-        "num_sentinels": vocabulary.num_sentinels,
-        "skipped_rows": len(skipped),
-        "first_skipped": [str(error) for error in skipped[:20]],
-    }
-    store.write_json(f"{where}/{MANIFEST}", manifest)
-    list_files(store, where, manifest, "spiece.model")
+        content = shard_bytes(sources, targets, **columns)
+        splits[split] = (write_shard(store, directory, f"{split}-00000.parquet", content, len(sources)),)
+    store.write_bytes(f"{directory}/{VOCABULARY}", vocabulary.model_bytes)
+    manifest = TextManifest(
+        splits=splits,
+        prefix=(),
+        num_sentinels=vocabulary.num_sentinels,
+        skipped_rows=len(skipped),
+        first_skipped=tuple(str(error) for error in skipped[:20]),
+    )
+    write_manifest(manifest, store, directory, VOCABULARY)
     return manifest
 
 
-Ids = dict[str, tuple[Ragged, Ragged]]
+Ids = dict[Split, tuple[Ragged, Ragged]]
 """Sources and targets by split."""
-Texts = dict[str, list[Pair]]
+Texts = dict[Split, list[Pair]]
 """Pairs by split."""
 
 
 def encode(dataset: TextDataset, location: str | None, bad_row: BadRow = refuse) -> tuple[Vocabulary, Ids, Texts]:
     """A text data set's vocabulary, the token ids of its splits and the texts that they come from.
 
-    The ids are without end of sequence. A trained vocabulary sees the training subset alone. Raises `InputError` for
+    The ids have no end of sequence. A trained vocabulary sees only the training subset. Raises `InputError` for
     missing or broken files and for subsets larger than their split.
     """
-    texts = _chosen(dataset, dataset.texts.read(location, bad_row), location)
+    by_name = dataset.texts.read(location, bad_row)
+    texts = _chosen(dataset, {Split(split): pairs for split, pairs in by_name.items()}, location)
     if isinstance(dataset.vocabulary, TrainedVocabulary):
-        learnt = (text for pair in texts["train"] for text in (pair.source, pair.target))
-        vocabulary = Vocabulary.train(learnt, dataset.vocabulary.num_pieces, dataset.vocabulary.num_sentinels)
+        training_texts = (text for pair in texts[Split.TRAIN] for text in (pair.source, pair.target))
+        vocabulary = Vocabulary.train(training_texts, dataset.vocabulary.num_pieces, dataset.vocabulary.num_sentinels)
     else:
         vocabulary = Vocabulary.load(t5_vocabulary_bytes(), T5_SENTINELS)
     ids = {
@@ -80,27 +81,35 @@ def encode(dataset: TextDataset, location: str | None, bad_row: BadRow = refuse)
 
 
 def _chosen(dataset: TextDataset, splits: Texts, location: str | None) -> Texts:
-    """The subsets that the description asks for of what the files hold."""
-    if "validation" not in splits and "train" in splits and dataset.num_held_out is not None:
-        pairs = _shuffled(splits["train"], [dataset.seed, len(Split)])
+    """The subsets of the files' splits that the description asks for."""
+    if Split.VALIDATION not in splits and Split.TRAIN in splits and dataset.num_held_out is not None:
+        pairs = _shuffled(splits[Split.TRAIN], [dataset.seed, len(Split)])
         if dataset.num_held_out >= len(pairs):
             raise InputError(
                 f"{dataset.name} train has {len(pairs)} examples, {dataset.num_held_out} were to be held out"
             )
-        splits = splits | {"validation": pairs[: dataset.num_held_out], "train": pairs[dataset.num_held_out :]}
-    sizes = {"train": dataset.num_train, "validation": dataset.num_validation, "test": dataset.num_test}
-    needed = tuple(Split) if dataset.scored is Split.TEST else ("train", "validation")
+        splits = splits | {
+            Split.VALIDATION: pairs[: dataset.num_held_out],
+            Split.TRAIN: pairs[dataset.num_held_out :],
+        }
+    sizes = {
+        Split.TRAIN: dataset.num_train,
+        Split.VALIDATION: dataset.num_validation,
+        Split.TEST: dataset.num_test,
+    }
     texts = {}
-    for index, split in enumerate(needed):
+    for index, split in enumerate(Split):
+        if split is Split.TEST and dataset.scored is not Split.TEST:
+            continue
         if split not in splits:
             raise InputError(f"{dataset.name} needs a {split} split; {location} has {', '.join(splits)}")
         size, pairs = sizes[split], splits[split]
         if size is not None and size > len(pairs):
             raise InputError(f"{dataset.name} {split} has {len(pairs)} examples, {size} were asked for")
         texts[split] = pairs if size is None else _shuffled(pairs, [dataset.seed, index])[:size]
-    return texts | {"test": texts[dataset.scored]}
+    return texts | {Split.TEST: texts[dataset.scored]}
 
 
 def _shuffled(pairs: list[Pair], entropy: list[int]) -> list[Pair]:
-    """A shuffle that depends on `entropy` alone, so that its beginnings are nested subsets."""
+    """The pairs in an order that depends on `entropy` alone, so that the first n of them are nested subsets."""
     return [pairs[row] for row in np.random.default_rng(entropy).permutation(len(pairs))]

@@ -10,8 +10,9 @@ import numpy as np
 
 from raysynth.data.layout import Block
 from raysynth.model.step import Counts, check_finite
-from raysynth.observer import Observer, Progress
+from raysynth.observer import Observer
 from raysynth.specs.recipes import Recipe
+from raysynth.store.records import Timing
 
 
 class Reporter:
@@ -70,16 +71,14 @@ class Reporter:
         scalars = {f"validation/{name}": value for name, value in scores.items()}
         self._observer.evaluated(self._artifact, self._progress(step, scalars))
 
-    def timing(self) -> dict[str, float]:
-        """Seconds of training and of evaluation, and per step without the first interval."""
-        timing = {
-            "evaluation_seconds": self._evaluation_seconds,
-            "train_seconds": sum(seconds for _, seconds in self._intervals),
-        }
-        if self._intervals[1:]:
-            num_steps, seconds = map(sum, zip(*self._intervals[1:], strict=True))
-            timing["seconds_per_step"] = seconds / num_steps
-        return timing
+    def timing(self) -> Timing:
+        """Seconds of the parts so far; those per step leave out the first interval, which compiles."""
+        later = self._intervals[1:]
+        return Timing(
+            evaluation_seconds=self._evaluation_seconds,
+            train_seconds=sum(seconds for _, seconds in self._intervals),
+            seconds_per_step=sum(seconds for _, seconds in later) / sum(steps for steps, _ in later) if later else None,
+        )
 
     def _progress(self, step: int, scalars: Mapping[str, float]) -> Progress:
         return Progress(step=step, num_steps=self._recipe.num_steps, scalars=scalars)

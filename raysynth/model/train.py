@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from raysynth.data.batches import StoredSplit, Stream
+from raysynth.data.batches import Order, StoredSplit, Stream
 from raysynth.data.layout import PadToLongest
 from raysynth.data.stored_dataset import StoredDataset
 from raysynth.downstream import metrics
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.model import optimizer
 from raysynth.model.checkpoints import Checkpoints, Evaluations, keep_only, params_digest, read_params
@@ -34,7 +35,7 @@ from raysynth.specs.identity import name
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
 from raysynth.store.files import write_whole
-from raysynth.store.records import WeightsResult
+from raysynth.store.records import Timing, WeightsResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class TrainingResult:
 
     result: WeightsResult
     """Depends on the description alone."""
-    timing: dict[str, float]
+    timing: Timing
     """Seconds of its parts."""
 
 
@@ -60,7 +61,7 @@ def pretrain(
     Raises `Diverged` if a loss is not finite, and `InputError` for damaged data or checkpoints.
     """
     dataset, layout = StoredDataset.open(data), _layout(spec)
-    train, validation = dataset.split("train"), dataset.split("validation")
+    train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
     params = init_params(spec.model, named_key(spec.seed, "init"))
     evaluator = Evaluator(
         network=T5(spec.model),
@@ -99,7 +100,7 @@ def finetune(
     as in `pretrain`.
     """
     task, dataset, layout = spec.task, StoredDataset.open(data), _layout(spec.task)
-    train, validation = dataset.split("train"), dataset.split("validation")
+    train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
     params = initialize(
         spec.init,
         init_params(spec.model, named_key(spec.seed, "init")),
@@ -127,12 +128,12 @@ def finetune(
         saved=saved,
     )
     started = time.monotonic()
-    test = dataclasses.replace(evaluator, examples=dataset.split("test").read(), num_examples=None)
+    test = dataclasses.replace(evaluator, examples=dataset.split(Split.TEST).read(), num_examples=None)
     test_scores = _test(test, model.params, directory / "predictions.jsonl")
     keep_only(directory / "checkpoints", model.selected_step)
     return TrainingResult(
         result=dataclasses.replace(model.result(), test=test_scores, num_test=len(test.examples)),
-        timing={**model.timing, "test_seconds": time.monotonic() - started},
+        timing=dataclasses.replace(model.timing, test_seconds=time.monotonic() - started),
     )
 
 
@@ -179,7 +180,7 @@ class _TrainedModel:
     evaluations: Evaluations
     params: Params
     """Those of the selected step, as NumPy arrays."""
-    timing: dict[str, float]
+    timing: Timing
 
     def result(self) -> WeightsResult:
         return WeightsResult(
@@ -215,12 +216,13 @@ def _train(
         checkpoints.wait()
         _write_json_lines(directory / "evaluations" / f"{state.step}.json", [evaluations[state.step]])
 
+    order = Order(shard_rows=examples.shard_rows, batch_size=recipe.batch_size, seed=seed)
     state = TrainState.start(params)
     with (
         Checkpoints(
             directory / "checkpoints", selection=recipe.selection, evaluations=evaluations, saved=saved
         ) as checkpoints,
-        Stream(examples, batch_size=recipe.batch_size, seed=seed) as stream,
+        Stream(examples, order) as stream,
     ):
         latest = checkpoints.latest or 0
         for step in [step for step in evaluations if step > latest]:
@@ -231,7 +233,7 @@ def _train(
                 evaluate_state(state)
         reporter = Reporter(name(spec), recipe, first_step=state.step, observer=observer)
         while state.step < recipe.num_steps and not recipe.selection.settled(evaluations):
-            blocks = layout.lay(stream.examples(state.step))
+            blocks = layout.to_blocks(stream.examples(state.step))
             learning_rate = np.float32(optimizer.learning_rate(recipe.schedule, state.step))
             state, counts = train_step(
                 network,

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from raysynth.report.cost import remaining, speeds, steps_left
 from raysynth.specs import parameters
@@ -14,7 +13,7 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.specs.models import Dtype
 from raysynth.specs.pretraining import Pretrained, published_models
-from raysynth.store.records import DataResult
+from raysynth.store.records import DataResult, Running
 from raysynth.store.store import State, Status, Store
 
 # -------------------------------------------------------------------------------- plan
@@ -103,16 +102,15 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
     return 1 if failures else 0
 
 
-def _progress(progress: Mapping[str, Any]) -> str:
+def _progress(progress: Running) -> str:
     """Where a running artifact is, how fast it goes and when it will end at the latest."""
-    age_seconds = time.time() - progress["time"]
-    line = f"step {progress['step']:,} of {progress['num_steps']:,} on {progress['host']}, {age_seconds:.0f} s ago"
-    seconds_per_step = progress.get("seconds_per_step")
-    if not seconds_per_step:
+    age_seconds = time.time() - progress.time
+    line = f"step {progress.step:,} of {progress.num_steps:,} on {progress.host}, {age_seconds:.0f} s ago"
+    if not progress.seconds_per_step:
         return line
-    left_seconds = (progress["num_steps"] - progress["step"]) * seconds_per_step
-    left = f"{left_seconds / 3600:.0f} h {left_seconds / 60 % 60:.0f} min left at most"
-    return f"{line}, {1 / seconds_per_step:.3g} steps/s, {left}"
+    left_minutes = round((progress.num_steps - progress.step) * progress.seconds_per_step / 60)
+    left = f"{left_minutes // 60} h {left_minutes % 60} min left at most"
+    return f"{line}, {1 / progress.seconds_per_step:.3g} steps/s, {left}"
 
 
 # -------------------------------------------------------------------------------- failures

@@ -4,12 +4,11 @@ import re
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.stopper import Stopper
 
@@ -19,7 +18,7 @@ from raysynth.observer import Observer, Progress
 from raysynth.run.cluster import promised
 from raysynth.run.make_data import draw, write_texts
 from raysynth.run.searcher import Dependencies
-from raysynth.run.session import training_session
+from raysynth.run.session import nodes, training_session
 from raysynth.run.surroundings import Run
 from raysynth.run.trial import trial
 from raysynth.specs.datasets import Dataset, TextDataset
@@ -104,7 +103,7 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             (done - damaged) | set(texts),
             awaited=set(datasets),
             run=run,
-            hosts=lambda: {node["NodeID"] for node in ray.nodes() if node["Alive"]},
+            hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
         )
         drawing = threading.Thread(target=draw, args=(datasets, run, searcher), daemon=True)
         drawing.start()
@@ -119,13 +118,13 @@ def _too_many_failed(searcher: Dependencies, run: Run) -> bool:
     return run.max_failed is not None and len(searcher.failures) >= run.max_failed
 
 
-def _tune(artifacts: list[Artifact], searcher: Dependencies, run: Run, cache: Path) -> None:
+def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache: Path) -> None:
     function = tune.with_parameters(
         trial, artifacts={name(artifact): artifact for artifact in artifacts}, store=run.store, cache=cache
     )
     with tempfile.TemporaryDirectory(prefix="raysynth-tune-") as scratch:  # Tune's own state is never restored
         tuner = tune.Tuner(
-            tune.with_resources(function, trial_resources([*ray.nodes(), *promised()])),
+            tune.with_resources(function, trial_resources([*nodes(), *promised()])),
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
@@ -138,12 +137,12 @@ def _tune(artifacts: list[Artifact], searcher: Dependencies, run: Run, cache: Pa
         tuner.fit()
 
 
-def trial_resources(nodes: list[dict[str, Any]]) -> dict[str, float]:
+def trial_resources(hosts: list[dict[str, Any]]) -> dict[str, float]:
     """The Ray resources of one trial: all TPU chips of a host (only one process can hold them), else a GPU, else a CPU.
 
     Raises `InputError` for a TPU slice of several hosts, recognized by the resource that Ray gives its first host.
     """
-    slices = (re.fullmatch(r"TPU-(.+)-(\d+)-head", resource) for node in nodes for resource in node["Resources"])
+    slices = (re.fullmatch(r"TPU-(.+)-(\d+)-head", resource) for host in hosts for resource in host["Resources"])
     for match in filter(None, slices):
         generation, size = match[1], int(match[2])
         if size > 8:
@@ -153,7 +152,7 @@ def trial_resources(nodes: list[dict[str, Any]]) -> dict[str, float]:
             )
 
     def largest(device: str) -> float:
-        return max((node["Resources"].get(device, 0) for node in nodes if node["Alive"]), default=0)
+        return max((host["Resources"].get(device, 0) for host in hosts if host["Alive"]), default=0)
 
     if num_chips := largest("TPU"):
         return {"CPU": 1, "TPU": num_chips}

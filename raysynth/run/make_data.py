@@ -4,11 +4,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import ray
 
-from raysynth.data import shard_files
+from raysynth.data.manifest import Manifest, TextManifest
 from raysynth.data.text_pairs import generate_text
 from raysynth.errors import InputError, WorkerError, first_line
 from raysynth.observer import Observer, Progress
@@ -56,8 +55,8 @@ def _write_pairs(dataset: TextDataset, run: Run) -> None:
             run.observer.started(name(dataset))
             manifest = generate_text(dataset, run.store, run.locations, run.bad_rows)
             _record(dataset, run, manifest, started)
-            if manifest["skipped_rows"]:
-                note = f"{manifest['skipped_rows']} bad rows skipped, the first: {manifest['first_skipped'][0]}"
+            if manifest.skipped_rows:
+                note = f"{manifest.skipped_rows} bad rows skipped, the first: {manifest.first_skipped[0]}"
     finally:
         run.driver.release(dataset)
     run.observer.finished(name(dataset))
@@ -135,9 +134,10 @@ def _tick(run: Run, dataset: Dataset) -> generate.Tick:
     return tick
 
 
-def _record(dataset: Dataset | TextDataset, run: Run, manifest: dict[str, Any], started: float) -> None:
-    rows = {split: sum(shard["rows"] for shard in files) for split, files in manifest["splits"].items()}
+def _record(dataset: Dataset | TextDataset, run: Run, manifest: Manifest, started: float) -> None:
     result = DataResult(
-        rows=rows, sha256=shard_files.manifest_digest(manifest), skipped_rows=manifest.get("skipped_rows")
+        rows={split.value: count for split, count in manifest.num_rows.items()},
+        sha256=manifest.digest,
+        skipped_rows=manifest.skipped_rows if isinstance(manifest, TextManifest) else None,
     )
     run.store.record(dataset, result=result, provenance=provenance(started))

@@ -7,7 +7,7 @@ Pre-trainings and fine-tunings share one queue without a barrier, and what needs
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -35,7 +35,7 @@ class Dependencies(Searcher, Silent):
 
     def __init__(
         self,
-        artifacts: list[Artifact],
+        artifacts: Sequence[Artifact],
         done: set[Artifact],
         *,
         awaited: Set[Artifact],
@@ -44,7 +44,7 @@ class Dependencies(Searcher, Silent):
     ):
         """`awaited` are inputs that are made meanwhile; `hosts` returns the ids of the living nodes."""
         super().__init__()
-        waited_for = Counter(needed for artifact in artifacts for needed in artifact.inputs())
+        waited_for: Counter[Artifact] = Counter(needed for artifact in artifacts for needed in artifact.inputs())
         self._waiting = sorted(artifacts, key=lambda artifact: -waited_for[artifact])
         self._done = set(done)
         self._awaited = {name(artifact): artifact for artifact in awaited}
@@ -63,7 +63,7 @@ class Dependencies(Searcher, Silent):
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **_: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next artifact's name; None while everything left waits for a running trial; `FINISHED` if nothing runs.
 
         Never let Tune wait for data: its idle actors hold the CPUs that generation needs. Call `wait` before the next

@@ -51,7 +51,11 @@ def session(
         imports = aside.submit(import_module, "ray.data")
         aside.submit(meanwhile)
         ray.init(
-            include_dashboard=False, configure_logging=True, logging_level="ERROR", log_to_driver=False, **arguments
+            include_dashboard=False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **arguments,
         )
         try:
             imports.result()
@@ -152,13 +156,14 @@ def spread(work: Callable[[Item], Answer], items: Iterable[Item], *, tick: Calla
             answers = WorkerError.of(error)
         return {"start": batch["start"], "answers": [pickle.dumps(answers)]}
 
-    num_each = min(_MAX_ITEMS, math.ceil(len(items) / (4 * ray.cluster_resources().get("CPU", 1))))
+    num_cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # Ray has no types here
+    num_each = min(_MAX_ITEMS, math.ceil(len(items) / (4 * num_cpus)))
     starts = range(0, len(items), num_each)
     groups = [{"start": start, "items": pickle.dumps(items[start : start + num_each])} for start in starts]
     answers: dict[int, list[Answer]] = {}
     tick(0, len(items))
     blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
-    mapped = blocks.map_batches(work_on, batch_size=1, **placement(ray.nodes()))
+    mapped = blocks.map_batches(work_on, batch_size=1, **placement(nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
         answer = pickle.loads(batch["answers"][0])
         if isinstance(answer, Exception):
@@ -166,6 +171,12 @@ def spread(work: Callable[[Item], Answer], items: Iterable[Item], *, tick: Calla
         answers[int(batch["start"][0])] = answer
         tick(sum(map(len, answers.values())), len(items))
     return [answer for start in starts for answer in answers[start]]
+
+
+def nodes() -> list[dict[str, Any]]:
+    """What Ray knows of each node of the session's cluster, living or not."""
+    every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types here
+    return every
 
 
 def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
         finally:
             board.close()
         workspace.push()
-        where = replace(provenance(started), node=node, device=devices.device(), **trained.timing)
+        where = replace(provenance(started), node=node, device=devices.device(), **vars(trained.timing))
         store.record(artifact, result=trained.result, provenance=where)
 
 

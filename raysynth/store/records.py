@@ -62,6 +62,17 @@ class WeightsResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Where the time of a training went, in seconds."""
+
+    evaluation_seconds: float
+    train_seconds: float
+    test_seconds: float | None = None
+    seconds_per_step: float | None = None
+    """Without compilation; None for runs too short to tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where, when and with which versions an artifact was made; no part of its identity."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None
             write_hugging_face(out, config, weights.params)
 
 
-def described_model(description: dict[str, Any]) -> T5Config:
+def described_model(description: Mapping[str, Any]) -> T5Config:
     """The model of a described artifact: its own, that of its init scheme, or that of the scheme's source."""
     for field in ("model", "onto"):
         if field in description:
@@ -94,7 +95,7 @@ def described_model(description: dict[str, Any]) -> T5Config:
     return described_model(description.get("init") or description.get("source") or schemes[0])
 
 
-def _fields(model: dict[str, Any]) -> dict[str, Any]:
+def _fields(model: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a described `T5Config`."""
     fields = {field: value for field, value in model.items() if field != "is"}
     return {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}

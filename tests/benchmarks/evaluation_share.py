@@ -171,7 +171,7 @@ def lengths(task: DownstreamTask, data: Path | None) -> Lengths:
     rng = np.random.default_rng(0)
     train_examples = Examples(sources=ids["train"][0], targets=ids["train"][1])
     drawn = (rng.integers(len(train_examples), size=task.batch_size) for _ in range(30))
-    training = [layout.lay(train_examples, rows)[0] for rows in drawn]
+    training = [layout.to_blocks(train_examples, rows)[0] for rows in drawn]
     test = Examples(sources=ids["test"][0], targets=ids["test"][1])
     evaluation = [block for _, block in evaluation_batches(test, test.head(None), task.batch_size, layout)]
     return Lengths(mean_shape(training), mean_shape(evaluation))

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import jax
 
 from raysynth import Dataset, synthetic_tasks
-from raysynth.data.batches import StoredSplit, Stream
+from raysynth.data.batches import Order, StoredSplit, Stream
 from raysynth.data.layout import PadToLongest
 from raysynth.data.shard_files import parquet
 from raysynth.model.devices import place
@@ -49,16 +49,16 @@ def write(dataset: Dataset, directory: Path) -> None:
 def first(split: StoredSplit, step: int) -> float:
     """Seconds until a run that starts at `step` has its first batch."""
     started = time.perf_counter()
-    with Stream(split, batch_size=128, seed=0) as stream:
-        LAYOUT.lay(stream.examples(step))
+    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
+        LAYOUT.to_blocks(stream.examples(step))
         return time.perf_counter() - started
 
 
 def step_seconds(split: StoredSplit, batch_size: int) -> float:
     """Seconds of a T5-small training step on `batch_size` examples."""
     network, state = T5(T5_SMALL, dropout_rate=0.1), TrainState.start(init_params(T5_SMALL, jax.random.key(0)))
-    with Stream(split, batch_size=batch_size, seed=0) as stream:
-        blocks = place(LAYOUT.lay(stream.examples(0)))
+    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=batch_size, seed=0)) as stream:
+        blocks = place(LAYOUT.to_blocks(stream.examples(0)))
     for _ in range(2):
         started = time.perf_counter()
         state, counts = train_step(
@@ -80,10 +80,10 @@ def main() -> None:
         print(f"first batch at step 0: {first(split, 0):.2f} s, at step 20,001: {first(split, 20_001):.2f} s")
         process, times = psutil.Process(os.getpid()), []
         initial = largest = process.memory_info().rss
-        with Stream(split, batch_size=128, seed=0) as stream:
+        with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
             for step in range(options.num_steps):
                 started = time.perf_counter()
-                LAYOUT.lay(stream.examples(step))
+                LAYOUT.to_blocks(stream.examples(step))
                 times.append(time.perf_counter() - started)
                 largest = max(largest, process.memory_info().rss)
         later, grown = np.array(times[1:]) * 1e3, (largest - initial) / 2**20

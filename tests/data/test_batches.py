@@ -1,9 +1,7 @@
-"""Batches: the examples of a step come from (seed, step), and a layout only pads and cuts."""
+"""Batches: the examples of a step depend on (seed, step) alone, and a layout only pads and cuts."""
 
 import dataclasses
-import json
 from collections import Counter
-from functools import partialmethod
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -13,7 +11,10 @@ import pytest
 from raysynth import InputError
 from raysynth.data.batches import Examples, Order, StoredSplit, Stream
 from raysynth.data.layout import PadToLongest, evaluation_batches
-from raysynth.data.shard_files import bytes_of, parquet, ragged
+from raysynth.data.manifest import Manifest, write_manifest
+from raysynth.data.shard_files import column_of, rows_of, shard_bytes, write_shard
+from raysynth.downstream.rows import Split
+from raysynth.store.store import Store
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS
 
@@ -26,11 +27,11 @@ def examples(count, *, longest=20, prefix=()):
 
 def places(order, step):
     """The (shard, row) of each example of a step."""
-    found = []
+    examples = []
     for piece in order.pieces(step):
-        whole = [(shard, row) for shard in piece.window for row in range(order.shard_rows[shard])]
-        found += [whole[row] for row in piece.rows]
-    return found
+        window = [(shard, row) for shard in piece.window for row in range(order.shard_rows[shard])]
+        examples += [window[row] for row in piece.rows]
+    return examples
 
 
 SHARDS = {
@@ -80,9 +81,9 @@ def test_a_batch_larger_than_the_data_set_repeats_it():
 
 @pytest.mark.parametrize("order", SHARDS.values(), ids=SHARDS)
 def test_any_step_can_be_read_first(order):
-    wanted = [places(order, step) for step in range(40)]
+    in_turn = [places(order, step) for step in range(40)]
     for step in (39, 0, 17, 3):
-        assert places(dataclasses.replace(order), step) == wanted[step]
+        assert places(dataclasses.replace(order), step) == in_turn[step]
 
 
 def test_seeds_give_different_orders():
@@ -94,35 +95,30 @@ def test_seeds_give_different_orders():
 def directory(tmp_path_factory):
     """Ten shards of five examples, example n of which is the id 100 + n."""
     directory = tmp_path_factory.mktemp("data")
-    shards = []
+    store, shards = Store(str(directory.parent)), []
     for shard in range(10):
         ids = Ragged.of([[100 + 5 * shard + row] for row in range(5)])
-        file = f"train-{shard:05d}.parquet"
-        (directory / file).write_bytes(parquet(ids, ids))
-        shards.append({"file": file, "rows": 5})
-    (directory / "manifest.json").write_text(json.dumps({"splits": {"train": shards}, "prefix": [7]}))
+        shards.append(write_shard(store, directory.name, f"train-{shard:05d}.parquet", shard_bytes(ids, ids), 5))
+    write_manifest(Manifest(splits={Split.TRAIN: tuple(shards)}, prefix=(7,)), store, directory.name)
     return directory
 
 
-def test_a_stream_gives_the_examples_of_the_order(directory, monkeypatch):
-    monkeypatch.setattr(Order, "__init__", partialmethod(Order.__init__, window_rows=12))
-    split = StoredSplit.open(directory, "train")
-    order = Order(shard_rows=split.rows, batch_size=8, seed=2)
-    with Stream(split, batch_size=8, seed=2) as stream:
+def test_a_stream_gives_the_examples_of_the_order(directory):
+    split = StoredSplit.open(directory, Split.TRAIN)
+    order = Order(shard_rows=split.shard_rows, batch_size=8, seed=2, window_rows=12)
+    with Stream(split, dataclasses.replace(order)) as stream:
         for step in (0, 1, 2, 3, 4, 5, 6, 7, 20, 3):
             examples = stream.examples(step)
-            wanted = [100 + 5 * shard + row for shard, row in places(order, step)]
-            assert examples.sources.values.tolist() == examples.targets.values.tolist() == wanted
+            ids = [100 + 5 * shard + row for shard, row in places(order, step)]
+            assert examples.sources.values.tolist() == examples.targets.values.tolist() == ids
             assert examples.prefix == (7,)
 
 
 def test_a_stream_reads_no_more_than_the_window_and_the_next(directory, monkeypatch):
-    monkeypatch.setattr(Order, "__init__", partialmethod(Order.__init__, window_rows=12))
-    read = []
-    monkeypatch.setattr(
-        StoredSplit, "ids", lambda self, window, ids=StoredSplit.ids: read.append(window) or ids(self, window)
-    )
-    with Stream(StoredSplit.open(directory, "train"), batch_size=4, seed=2) as stream:
+    read, read_ids = [], StoredSplit.read_ids
+    monkeypatch.setattr(StoredSplit, "read_ids", lambda self, window: read.append(window) or read_ids(self, window))
+    split = StoredSplit.open(directory, Split.TRAIN)
+    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=4, seed=2, window_rows=12)) as stream:
         stream.examples(1_000_003)
     assert 1 <= len(read) <= 3
     assert all(len(window) == 2 for window in read)
@@ -136,14 +132,14 @@ def test_a_damaged_page_is_one_line(directory, tmp_path):
     content[content.index(b"PAR1") + 40] ^= 1
     broken.write_bytes(content)
     with pytest.raises(InputError, match=r"train-00004\.parquet cannot be read") as caught:
-        StoredSplit.open(tmp_path, "train").read()
+        StoredSplit.open(tmp_path, Split.TRAIN).read()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("prefix", [(), (7, 8)])
 def test_rows_end_in_eos_and_are_cut_to_the_length(prefix):
     data = examples(64, longest=30, prefix=prefix)
-    (block,) = PadToLongest(input_length=16, target_length=40).lay(data)
+    (block,) = PadToLongest(input_length=16, target_length=40).to_blocks(data)
     assert block.encoder_input_tokens.shape[1] <= 16
     for row, source, target in zip(range(64), data.sources, data.targets, strict=True):
         whole = [*prefix, *source, EOS]
@@ -158,7 +154,7 @@ def test_rows_end_in_eos_and_are_cut_to_the_length(prefix):
 def test_few_shapes_are_compiled():
     data = examples(500, longest=160)
     layout = PadToLongest(input_length=150, target_length=64)
-    blocks = [layout.lay(data.take(np.array([row])))[0] for row in range(500)]
+    blocks = [layout.to_blocks(data.take(np.array([row])))[0] for row in range(500)]
     assert {block.encoder_input_tokens.shape for block in blocks} == {(1, 40), (1, 80), (1, 120), (1, 150)}
     assert {block.decoder_target_tokens.shape for block in blocks} == {(1, 32), (1, 64)}
 
@@ -177,15 +173,15 @@ def test_evaluation_visits_every_row_once_in_full_batches():
 @pytest.mark.parametrize("lengths", [[3, 0, 2, 7], [0, 0], []])
 def test_rows_come_back_from_a_column_as_they_went_whatever_part_of_it(lengths):
     rows = Ragged.packed(np.arange(sum(lengths), dtype=np.uint16) * 5, np.array(lengths, np.int64))
-    whole = pa.chunked_array([bytes_of(rows)])
+    whole = pa.chunked_array([column_of(rows)])
     for part, column in (
         (rows, whole),
         (Ragged.chained([rows, rows]), pa.chunked_array([*whole.chunks, *whole.chunks])),
     ):
-        assert [row.tolist() for row in ragged(column)] == [row.tolist() for row in part]
-    assert [row.tolist() for row in ragged(whole.slice(1))] == [row.tolist() for row in list(rows)[1:]]
+        assert [row.tolist() for row in rows_of(column)] == [row.tolist() for row in part]
+    assert [row.tolist() for row in rows_of(whole.slice(1))] == [row.tolist() for row in list(rows)[1:]]
 
 
 def test_ids_in_another_form_are_one_line():
     with pytest.raises(InputError, match="ids are stored as list<item: uint16>, not as bytes"):
-        ragged(pa.chunked_array([[[1, 2]]], pa.list_(pa.uint16())))
+        rows_of(pa.chunked_array([[[1, 2]]], pa.list_(pa.uint16())))

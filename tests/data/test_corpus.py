@@ -1,4 +1,4 @@
-"""Text corpora: files to documents, documents to segments, nothing lost and no document in both splits."""
+"""Text corpora: files to documents to segments; nothing is lost and no document is in both splits."""
 
 import dataclasses
 import json
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysynth.data.corpus import SPLITS, documents, draw_shard, encode, num_segments, readable, segments
+from raysynth.data.corpus import documents, draw_shard, encode, num_segments, readable, segments
+from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.specs.catalog import text_corpora
 from raysynth.specs.datasets import Dataset, TextCorpus, TrainedVocabulary
@@ -36,7 +37,7 @@ def folder(tmp_path):
     lines = [json.dumps({"text": text, "title": "t"}) for text in TEXTS[10:40]]
     (tmp_path / "b" / "one.jsonl").write_text("\n".join([*lines[:15], "", *lines[15:]]) + "\n")
     pq.write_table(pa.table({"text": TEXTS[40:], "id": list(range(20))}), tmp_path / "b" / "two.parquet")
-    (tmp_path / "b" / "notes.md").write_text("passed over")
+    (tmp_path / "b" / "notes.md").write_text("ignored")
     (tmp_path / "blank.txt").write_text(" \n")
     return tmp_path
 
@@ -89,19 +90,19 @@ def test_nothing_to_read_is_one_line(tmp_path):
 
 def test_no_document_is_in_both_splits(folder):
     vocabulary, rows = encode(CORPUS, str(folder))
-    told = {split: [vocabulary.decode(row.tolist()) for row in rows[split]] for split in SPLITS}
-    assert (len(told["train"]), len(told["validation"])) == (36, 4)
-    assert not set(told["train"]) & set(told["validation"])
-    assert {*told["train"], *told["validation"]} < set(TEXTS)
+    texts = {split: [vocabulary.decode(row.tolist()) for row in documents] for split, documents in rows.items()}
+    assert (len(texts["train"]), len(texts["validation"])) == (36, 4)
+    assert not set(texts["train"]) & set(texts["validation"])
+    assert {*texts["train"], *texts["validation"]} < set(TEXTS)
     again = encode(CORPUS, str(folder))[1]
     assert again["train"].values.tolist() == rows["train"].values.tolist()
     other = encode(dataclasses.replace(CORPUS, seed=1), str(folder))[1]
     assert other["train"].values.tolist() != rows["train"].values.tolist()
 
 
-def test_all_documents_are_taken_unless_told_otherwise(folder):
+def test_all_documents_are_taken_by_default(folder):
     _, rows = encode(dataclasses.replace(CORPUS, num_documents=None), str(folder))
-    assert sum(len(rows[split]) for split in SPLITS) == 60
+    assert sum(map(len, rows.values())) == 60
     with pytest.raises(InputError, match=r"^toy: .* has 60 documents, 61 are needed$"):
         encode(dataclasses.replace(CORPUS, num_documents=61), str(folder))
 
@@ -120,9 +121,9 @@ def test_an_epoch_holds_every_document_once():
     for length in (7, 35, 1_000):
         count = num_segments(rows, length)
         for epoch in range(3):
-            told = segments(rows, length, [5], epoch * count, count)
-            stream = told.values.tolist()
-            assert set(told.lengths[:-1].tolist()) <= {length}
+            epoch_segments = segments(rows, length, [5], epoch * count, count)
+            stream = epoch_segments.values.tolist()
+            assert set(epoch_segments.lengths[:-1].tolist()) <= {length}
             # Documents are runs of neighbouring numbers, so any order of whole documents is this.
             missing = set(range(int(lengths.sum()))) - set(stream)
             assert len(missing) <= 1
@@ -153,7 +154,7 @@ def restored(source, target, top=129, bottom=120):
     return [token for id in source for token in spans.get(id, [id])]
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", [Split.TRAIN, Split.VALIDATION])
 def test_shards_hold_corrupted_segments_of_their_split(folder, split):
     _, rows = encode(CORPUS, str(folder))
     draw = {"seed": 3, "shard_size": 16}
@@ -164,7 +165,7 @@ def test_shards_hold_corrupted_segments_of_their_split(folder, split):
         assert targets.lengths.max() + 1 <= CORPUS.objective.target_length
         whole = Ragged.of(restored(s.tolist(), t.tolist()) for s, t in zip(sources, targets, strict=True))
         first = shard * 16
-        entropy = [3, SPLITS.index(split), 0]
+        entropy = [3, list(Split).index(split), 0]
         expected = segments(rows[split], CORPUS.objective.segment_length, entropy, first, 16)
         assert row_set(whole) == row_set(expected)
         again = draw_shard(rows[split], CORPUS.objective, split, shard=shard, **draw)[0]
@@ -175,7 +176,7 @@ def test_shards_hold_corrupted_segments_of_their_split(folder, split):
 
 def test_examples_read_as_text(folder):
     vocabulary, rows = encode(CORPUS, str(folder))
-    sources, targets = draw_shard(rows["train"], CORPUS.objective, "train", seed=0, shard=0, shard_size=4)
+    sources, targets = draw_shard(rows["train"], CORPUS.objective, Split.TRAIN, seed=0, shard=0, shard_size=4)
     source, target = readable(vocabulary, sources[0], targets[0])
     assert "<extra_id_0>" in source
     assert target.startswith("<extra_id_0>")

@@ -171,7 +171,7 @@ def test_fewer_validation_examples_may_be_decoded(store, tmp_path, monkeypatch):
 
 def test_decoding_is_divided_among_the_devices(store):
     test = batches.read(store.local_root / name(task().data), "test")
-    block = PadToLongest(input_length=24, target_length=12).lay(test.take(np.arange(16)))[0]
+    block = PadToLongest(input_length=24, target_length=12).to_blocks(test.take(np.arange(16)))[0]
     placed = place((block,))[0].encoder_input_tokens
     network, params = T5(MODEL), jax.device_put(init_params(MODEL, jax.random.key(0)), replicated())
     sequences, _ = generate(network, params, placed, decode_length=8, num_beams=2)

@@ -223,7 +223,7 @@ def blocks_of(rows):
         sources=Ragged.of([rng.integers(2, 150, rng.integers(2, 11)) for _ in range(rows)]),
         targets=Ragged.of([rng.integers(2, 150, rng.integers(2, 11)) for _ in range(rows)]),
     )
-    return PadToLongest(input_length=12, target_length=12).lay(examples)
+    return PadToLongest(input_length=12, target_length=12).to_blocks(examples)
 
 
 def test_eight_devices_give_the_loss_and_parameters_of_one(monkeypatch):

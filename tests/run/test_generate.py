@@ -1,7 +1,6 @@
-"""Shards: the rows depend on (task, seed, shard) alone, no input is there twice, and a killed call is continued."""
+"""Shards: rows depend on (task, seed, shard) alone, no input occurs twice, and a killed call is continued."""
 
 import dataclasses
-import json
 import os
 import random
 import shutil
@@ -18,11 +17,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 from raysynth import Dataset, InputError, Mixture, synthetic_tasks, token_space
-from raysynth.data import batches, duplicates, shard_files
-from raysynth.data.duplicates import first_of_equals, row_hashes
+from raysynth.data import batches, shard_files
+from raysynth.data.draws import draw_shard
+from raysynth.data.manifest import read_from_store
 from raysynth.errors import WorkerError
 from raysynth.run import generate, session
-from raysynth.run import generate as generate_module
 from raysynth.run.generate_corpus import generate_corpus, write_documents
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.specs.identity import name
@@ -78,24 +77,24 @@ def test_a_mixture_has_no_input_twice_and_may_have_two_answers_to_one(one_node, 
     dataset = Dataset(task=Mixture(tasks=tuple(tasks), tokens=few), num_examples=180, num_validation=60, shard_size=200)
     store = Store(str(tmp_path))
     manifest = generate.generate(dataset, store, tick=lambda done, of: None, warn=print)
-    assert manifest["prefix"] == []
-    told = dict(rows(store, dataset, "train") + rows(store, dataset, "validation"))
-    assert len(told) == 240
-    asked = {mark: {source[1:] for source in told if source[0] == mark} for mark in (few.empty - 1, few.empty - 2)}
-    assert all(len(found) > 40 for found in asked.values())
-    assert asked[few.empty - 1] & asked[few.empty - 2], "the pool is small enough for both tasks to get the same"
-    for (mark, *source), target in told.items():
+    assert manifest.prefix == ()
+    examples = dict(rows(store, dataset, "train") + rows(store, dataset, "validation"))
+    assert len(examples) == 240
+    inputs = {mark: {source[1:] for source in examples if source[0] == mark} for mark in (few.empty - 1, few.empty - 2)}
+    assert all(len(sources) > 40 for sources in inputs.values())
+    assert inputs[few.empty - 1] & inputs[few.empty - 2], "the pool is small enough for both tasks to get the same"
+    for (mark, *source), target in examples.items():
         assert list(target) == (source if mark == few.empty - 2 else list(dict.fromkeys(source)))
 
 
 def test_the_manifest_tells_of_the_files_as_they_are(made):
     store, manifest = made
-    assert store.read_json(f"{name(DATA)}/manifest.json") == json.loads(json.dumps(manifest))
-    for split, files in manifest["splits"].items():
-        for told in files:
-            assert told["file"].startswith(split)
-            table = pq.read_table(store.local_root / name(DATA) / told["file"])
-            assert table.num_rows == told["rows"]
+    assert read_from_store(store, name(DATA)) == manifest
+    for split, shards in manifest.splits.items():
+        for shard in shards:
+            assert shard.file.startswith(split)
+            table = pq.read_table(store.local_root / name(DATA) / shard.file)
+            assert table.num_rows == shard.rows
             assert str(table.schema.field("source").type) == "large_binary"
     assert not store.exists(f"{name(DATA)}/draws")
 
@@ -120,10 +119,10 @@ def test_a_killed_call_keeps_what_it_drew_and_ends_with_the_same_data(made, tmp_
 
 def test_a_shard_is_drawn_once(one_node, tmp_path):
     store = Store(str(tmp_path))
-    first, hashes = generate._draw(DATA, store, 3)
+    first, hashes = draw_shard(DATA, store, 3)
     file = tmp_path / name(DATA) / "draws" / "00003.parquet"
     before = file.stat().st_mtime_ns
-    again, same = generate._draw(DATA, store, 3)
+    again, same = draw_shard(DATA, store, 3)
     assert first == again
     assert np.array_equal(hashes, same)
     assert file.stat().st_mtime_ns == before
@@ -171,7 +170,7 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
 def test_a_damaged_draw_is_made_again_with_a_warning(made, tmp_path):
     store = Store(str(tmp_path))
     for number in range(3):
-        generate._draw(DATA, store, number)
+        draw_shard(DATA, store, number)
     spoil(tmp_path / name(DATA) / "draws" / "00001.parquet")
     warned = []
     assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
@@ -179,7 +178,7 @@ def test_a_damaged_draw_is_made_again_with_a_warning(made, tmp_path):
 
 
 SPARSE = Dataset(task=synthetic_tasks["identity"], num_examples=900, num_validation=100, shard_size=100)
-"""So few draws of so many that shards stay whole: they are moved, not written anew."""
+"""So few of so many possible inputs that no shard has duplicates: shards are moved, not rewritten."""
 
 
 @pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "write_json"), (SPARSE, "write_json")])
@@ -206,19 +205,10 @@ def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, mon
     assert {file: after[file] for file in before} == before
 
 
-def test_equals_are_found_in_passes_as_at_once(monkeypatch):
-    hashes = np.random.default_rng(0).integers(0, 5_000, 20_000).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    wanted = np.zeros(len(hashes), bool)
-    wanted[np.unique(hashes, return_index=True)[1]] = True
-    assert np.array_equal(first_of_equals(hashes), wanted)
-    monkeypatch.setattr(duplicates, "_AT_ONCE", 3_000)
-    assert np.array_equal(first_of_equals(hashes), wanted)
-
-
 def test_seeds_give_other_data(made, tmp_path):
     other = Store(str(tmp_path))
     manifest = generate.generate(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
-    assert shard_files.manifest_digest(manifest) != shard_files.manifest_digest(made[1])
+    assert manifest.digest != made[1].digest
 
 
 FEW_INPUTS = dataclasses.replace(
@@ -239,7 +229,7 @@ def test_generation_goes_on_until_the_count_is_reached(one_node, tmp_path):
     dataset = Dataset(task=FEW_INPUTS, num_examples=190, num_validation=10, shard_size=100)
     store = Store(str(tmp_path))
     manifest = generate.generate(dataset, store, tick=lambda done, of: None, warn=print)
-    assert sum(shard["rows"] for shard in manifest["splits"]["train"]) == 190
+    assert manifest.num_rows["train"] == 190
     assert len({source for source, _ in rows(store, dataset, "train") + rows(store, dataset, "validation")}) == 200
 
 
@@ -279,19 +269,11 @@ def test_a_damaged_shard_is_one_line(made, tmp_path):
     directory.mkdir()
     for file in (store.local_root / name(DATA)).iterdir():
         (directory / file.name).write_bytes(file.read_bytes())
-    broken = directory / manifest["splits"]["train"][0]["file"]
+    broken = directory / manifest.splits["train"][0].file
     broken.write_bytes(broken.read_bytes()[:100])
     with pytest.raises(InputError, match=r"train-.*\.parquet cannot be read") as caught:
         batches.read(directory, "train")
     assert "\n" not in str(caught.value)
-
-
-def test_equal_rows_share_a_hash_and_others_do_not():
-    rng = np.random.default_rng(0)
-    some = [tuple(rng.integers(2, 6, rng.integers(0, 6)).tolist()) for _ in range(3000)]
-    hashes = row_hashes(Ragged.of([*some, *some])).tolist()
-    assert hashes[:3000] == hashes[3000:]
-    assert len(set(hashes)) == len(set(some))
 
 
 def test_data_are_drawn_off_the_hosts_of_accelerators():
@@ -300,9 +282,9 @@ def test_data_are_drawn_off_the_hosts_of_accelerators():
 
     head, dead = node("a", CPU=8.0), {**node("d", CPU=8.0), "Alive": False}
     hosts = [head, node("b", CPU=96.0, TPU=4.0), node("c", CPU=4.0), node("e", CPU=16.0, GPU=1.0), dead]
-    assert session._placement(hosts)["scheduling_strategy"].node_id[0] == "a"
-    assert session._placement([head, dead]) == {}
-    assert session._placement(hosts[1:2]) == {}
+    assert session.placement(hosts)["scheduling_strategy"].node_id[0] == "a"
+    assert session.placement([head, dead]) == {}
+    assert session.placement(hosts[1:2]) == {}
 
 
 CORPUS = Dataset(
@@ -370,16 +352,15 @@ def test_a_corpus_without_a_place_is_one_line(tmp_path):
 def test_any_number_of_workers_writes_the_same_bytes(made, tmp_path, num_cpus):
     store, manifest = made
     code = (
-        "import sys, ray; from raysynth import generation; from raysynth.store import Store;"
+        "import sys, ray; from raysynth.run import generate; from raysynth.store.store import Store;"
         "import tests.run.test_generate as t;"
         f"ray.init(address='local', num_cpus={num_cpus}, include_dashboard=False, object_store_memory=100 * 2**20);"
-        "generation.generate(t.DATA, Store(sys.argv[1]), tick=lambda done, of: None, warn=print)"
+        "generate.generate(t.DATA, Store(sys.argv[1]), tick=lambda done, of: None, warn=print)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
-    for split in manifest["splits"].values():
-        for shard in split:
-            file = f"{name(DATA)}/{shard['file']}"
-            assert (tmp_path / file).read_bytes() == (store.local_root / file).read_bytes()
+    for shard in manifest.shards:
+        file = f"{name(DATA)}/{shard.file}"
+        assert (tmp_path / file).read_bytes() == (store.local_root / file).read_bytes()
 
 
 @pytest.mark.long
@@ -426,6 +407,7 @@ def test_two_nodes_write_the_rows_of_one(made, tmp_path):
         cluster.shutdown()
 
 
-def test_shards_written_anew_by_ray_data_are_those_of_threads(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(generate_module, "_FEW", 0)
-    assert generate.generate(DATA, Store(str(tmp_path)), tick=lambda done, of: None, warn=pytest.fail) == made[1]
+def test_shards_rewritten_by_ray_data_are_those_of_threads(made, tmp_path):
+    store = Store(str(tmp_path))
+    manifest = generate.generate(DATA, store, tick=lambda done, of: None, warn=pytest.fail, most_rewritten_here=0)
+    assert manifest == made[1]

@@ -1,0 +1,181 @@
+"""The shards of a synthetic data set, from a draw to their final files: what one worker does, and the plan for all.
+
+Shard i draws from (seed, i) alone, so the number of workers does not change the data.
+"""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raysynth.data.duplicates import row_hashes
+from raysynth.data.manifest import Shard
+from raysynth.data.shard_files import read_ids, read_required, rows_of, shard_bytes, shard_of, table_bytes, write_shard
+from raysynth.downstream.rows import Split
+from raysynth.errors import InputError
+from raysynth.specs.datasets import Dataset
+from raysynth.specs.identity import name
+from raysynth.store.store import Store
+from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.token_space import EOS, PAD
+
+SplitRows = dict[Split, npt.NDArray[np.int64]]
+"""The rows of a shard that go to each split, [count] int64 in rising order; splits without rows are left out."""
+
+LEAST_SHARE_OF_NEW = 0.02
+"""A task is given up once fewer of its draws than this are new inputs."""
+
+
+# -------------------------------------------------------------------------------- the plan
+
+
+def num_more_shards(dataset: Dataset, *, num_drawn: int, num_distinct: int) -> int:
+    """Number of shards to draw next, from how many of the examples drawn so far are distinct.
+
+    Raises `InputError` if the task does not have enough distinct inputs.
+    """
+    num_needed = dataset.num_validation + dataset.num_examples
+    rate = num_distinct / num_drawn if num_drawn else 1.0
+    if rate < LEAST_SHARE_OF_NEW:
+        raise InputError(
+            f"{dataset.task.name} gave only {num_distinct} distinct inputs in {num_drawn} draws, "
+            f"{dataset.num_examples} and {dataset.num_validation} for validation were asked for; "
+            "allow longer inputs, more tokens or fewer examples"
+        )
+    num_shards = max(1, -(-int((num_needed - num_distinct) / rate) // dataset.shard_size))
+    return num_shards + num_shards // 50  # so that a few duplicates rarely cost another round
+
+
+def rows_by_split(dataset: Dataset, distinct: Iterable[npt.NDArray[np.bool_]]) -> list[SplitRows]:
+    """Which rows of each shard go to which split.
+
+    `distinct` says for each shard which rows are the first with their input, [rows] bool. These rows fill the
+    validation split first, then the training split; those left over go nowhere.
+    """
+    sizes = {Split.VALIDATION: dataset.num_validation, Split.TRAIN: dataset.num_examples}
+    bounds = list(itertools.pairwise(itertools.accumulate(sizes.values(), initial=0)))
+    plan = []
+    before = 0
+    for is_distinct in distinct:
+        ranks = np.where(is_distinct, before + np.cumsum(is_distinct) - 1, -1)
+        before += int(is_distinct.sum())
+        rows = {
+            split: np.flatnonzero((ranks >= start) & (ranks < end))
+            for split, (start, end) in zip(sizes, bounds, strict=True)
+        }
+        plan.append({split: chosen for split, chosen in rows.items() if len(chosen)})
+    return plan
+
+
+# -------------------------------------------------------------------------------- shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredShard:
+    """A shard in the store: either its whole draw, or the rows of it that are in their final files."""
+
+    number: int
+    files: tuple[Shard, ...]
+    damaged_file: str | None = None
+    """The file that was found damaged, if any, which is why the shard was drawn again."""
+
+
+def final_file(split: Split, number: int) -> str:
+    """The file with a shard's rows of a split."""
+    return f"{split}-{number:05d}.parquet"
+
+
+def split_of(file: str) -> Split:
+    """The split of a final file."""
+    return Split(file.split("-")[0])
+
+
+def number_of(file: str) -> int:
+    """The number of the shard in a final file."""
+    return int(file.removesuffix(".parquet").split("-")[-1])
+
+
+def draw_shard(dataset: Dataset, store: Store, number: int) -> tuple[StoredShard, npt.NDArray[np.uint64]]:
+    """Draw one shard into `draws/`, unless it is in the store; returns it with the hashes of its inputs, [rows] uint64.
+
+    Raises `InputError` if the task draws anything but what it was asked for.
+    """
+    directory, draw = name(dataset), f"draws/{number:05d}.parquet"
+    files = [draw, *(final_file(split, number) for split in (Split.VALIDATION, Split.TRAIN))]
+    contents = {file: content for file in files if (content := store.read_bytes(f"{directory}/{file}"))}
+    if draw in contents:
+        contents = {draw: contents[draw]}
+    damaged_file = None
+    tables = []
+    for file, content in contents.items():
+        try:
+            tables.append(read_ids(content))
+        except (OSError, pa.ArrowException):
+            damaged_file = file
+    if contents and damaged_file is None:
+        stored = (
+            shard_of(file, content, table.num_rows)
+            for (file, content), table in zip(contents.items(), tables, strict=True)
+        )
+        return StoredShard(number=number, files=tuple(stored)), row_hashes(rows_of(pa.concat_tables(tables)["source"]))
+    task = dataset.task
+    if not isinstance(task, SyntheticTask):
+        raise TypeError(f"{task.name} is not a synthetic task")
+    rng = np.random.default_rng([dataset.seed, number])
+    sources, targets = checked_draw(task, task.draw(rng, dataset.shard_size), dataset.shard_size)
+    shard = write_shard(store, directory, draw, shard_bytes(sources, targets), len(sources))
+    return StoredShard(number=number, files=(shard,), damaged_file=damaged_file), row_hashes(sources)
+
+
+def checked_draw(task: SyntheticTask, drawn: Any, count: int) -> tuple[Ragged, Ragged]:
+    """What a task drew.
+
+    Raises `InputError` unless it is `count` inputs and `count` targets with ids that a model of the task's tokens has.
+    """
+    if not isinstance(drawn, tuple) or len(drawn) != 2:
+        raise InputError(f"{task.name}.draw must return a pair of inputs and targets, got {type(drawn).__name__}")
+    for what, rows in zip(("inputs", "targets"), drawn, strict=True):
+        if not isinstance(rows, Ragged) or len(rows) != count:
+            got = f"{len(rows)} rows" if isinstance(rows, Ragged) else type(rows).__name__
+            raise InputError(f"{task.name}.draw must return {count} {what} as a Ragged, got {got}")
+        if (largest := int(rows.values.max(initial=0))) > task.largest_id:
+            raise InputError(f"{task.name}.draw must return ids up to {task.largest_id}, got {largest} in its {what}")
+        if (least := int(rows.values.min(initial=EOS + 1))) <= EOS:
+            raise InputError(
+                f"{task.name}.draw must return ids of at least {EOS + 1}, got {least} in its {what}: "
+                f"{PAD} is padding and {EOS} the end of a sequence, which is added"
+            )
+    return drawn
+
+
+def settle_in_place(directory: str, store: Store, shard: StoredShard, rows: SplitRows) -> StoredShard | None:
+    """The shard with its rows in their final files, if this takes no more than a new name; else None."""
+    counts = {final_file(split, shard.number): len(chosen) for split, chosen in rows.items()}
+    if counts == {stored.file: stored.rows for stored in shard.files}:
+        return shard  # an earlier call moved or rewrote it
+    if len(counts) == 1 and counts == dict.fromkeys(counts, sum(stored.rows for stored in shard.files)):
+        (draw,), (file,) = shard.files, counts
+        store.move(f"{directory}/{draw.file}", f"{directory}/{file}")
+        return StoredShard(number=shard.number, files=(Shard(file=file, rows=draw.rows, sha256=draw.sha256),))
+    return None
+
+
+def rewrite_shard(directory: str, store: Store, work: tuple[StoredShard, SplitRows]) -> StoredShard:
+    """Write the rows of a shard that go to each split to their final files, and delete its other files."""
+    shard, rows = work
+    contents = [read_required(store, f"{directory}/{stored.file}") for stored in shard.files]
+    table = pa.concat_tables([read_ids(content) for content in contents])
+    written = {}
+    for split, chosen in rows.items():
+        file = final_file(split, shard.number)
+        content = table_bytes(table.take(pa.array(chosen)))
+        written[file] = write_shard(store, directory, file, content, len(chosen))
+    for stored in shard.files:
+        if stored.file not in written:
+            store.delete(f"{directory}/{stored.file}")
+    return StoredShard(number=shard.number, files=tuple(written.values()))
