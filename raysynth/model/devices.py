@@ -1,13 +1,12 @@
 """The devices of this host, and random keys by purpose."""
 
-import zlib
-
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from raysynth.data.layout import Block
 from raysynth.errors import InputError
+from raysynth.tokens.streams import Purpose
 
 # -------------------------------------------------------------------------------- devices
 
@@ -38,6 +37,6 @@ def place(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
     return jax.device_put(blocks, NamedSharding(devices, PartitionSpec("data")))
 
 
-def named_key(seed: int, name: str) -> jax.Array:
-    """The random key of one purpose."""
-    return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(name.encode())))
+def named_key(seed: int, purpose: Purpose) -> jax.Array:
+    """The random key of a purpose."""
+    return jax.random.fold_in(jax.random.key(seed), np.uint32(purpose))

@@ -1,7 +1,7 @@
 """One artifact on one host: build, restore, step, evaluate, select. No Ray, no store: the debugger's entry point.
 
-Everything random comes from (seed, name) or (seed, step), and an evaluation is on disk before the checkpoint of its
-step, so a run that is killed anywhere and started again ends with the same bits.
+Everything random comes from (seed, purpose) or (seed, purpose, step), and an evaluation is on disk before the
+checkpoint of its step, so a run that is killed anywhere and started again ends with the same bits.
 """
 
 import json
@@ -36,6 +36,7 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
+from raysynth.tokens.streams import Purpose, stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +71,17 @@ def pretrain(
     `saved` is called from another thread when a checkpoint is on disk; `directory` does not change until it returns.
     """
     train, validation = StoredSplit.open(data, Split.TRAIN), batches.read(data, Split.VALIDATION)
-    params = init_params(spec.model, named_key(spec.seed, "init"))
+    params = pretrain_start(spec)
+    key = named_key(spec.seed, Purpose.PRETRAIN_DROPOUT)
+    order = Order(
+        shard_rows=train.shard_rows, batch_size=spec.batch_size, purpose=Purpose.PRETRAIN_ORDER, seed=spec.seed
+    )
 
     def evaluation(params: Params) -> dict[str, float]:
         rows = validation.head(spec.num_eval_examples)
         return evaluate(T5(spec.model), params, validation, rows, spec, layout_of(spec))
 
-    run = _fit(spec, spec.model, spec.seed, params, train, evaluation, directory, report, saved)
+    run = _fit(spec, spec.model, key, params, train, order, evaluation, directory, report, saved)
     keep_only(directory / "checkpoints", run.selected)
     return Outcome(result=run.result(), timing=run.timing)
 
@@ -96,11 +101,12 @@ def finetune(
     """
     task = spec.task
     train, validation = StoredSplit.open(data, Split.TRAIN), batches.read(data, Split.VALIDATION)
-    params = initialize(
-        spec.init,
-        init_params(spec.model, named_key(spec.seed, "init")),
-        {source: read_params(place / "checkpoints", step) for source, (place, step) in sources.items()},
-        named_key(spec.seed, "scheme"),
+    params = finetune_start(
+        spec, {source: read_params(place / "checkpoints", step) for source, (place, step) in sources.items()}
+    )
+    key = named_key(spec.seed, Purpose.FINETUNE_DROPOUT)
+    order = Order(
+        shard_rows=train.shard_rows, batch_size=task.batch_size, purpose=Purpose.FINETUNE_ORDER, seed=spec.seed
     )
     vocabulary = read_vocabulary(data)
     network = T5(spec.model)
@@ -114,7 +120,7 @@ def finetune(
             scores |= means(scores_of(task, predictions, right_answers(validation, rows, vocabulary)))
         return scores
 
-    run = _fit(task, spec.model, spec.seed, params, train, evaluation, directory, report, saved)
+    run = _fit(task, spec.model, key, params, train, order, evaluation, directory, report, saved)
     started = time.monotonic()
     params = jax.device_put(read_params(directory / "checkpoints", run.selected), replicated())
     test = batches.read(data, Split.TEST)
@@ -148,6 +154,28 @@ def finetune(
     return Outcome(result={**run.result(), "test": test_metrics, "num_test": len(test)}, timing=timing)
 
 
+# -------------------------------------------------------------------------------- initial parameters
+
+
+def pretrain_start(spec: Pretrain) -> Params:
+    """The random parameters that a pre-training starts from."""
+    return init_params(spec.model, named_key(spec.seed, Purpose.PRETRAIN_INIT))
+
+
+def finetune_start(spec: Finetune, sources: Mapping[Source, Params]) -> Params:
+    """The parameters that a fine-tuning starts from: random ones, of which the init scheme replaces some.
+
+    `sources` are the parameters of each of the scheme's sources. They share no random numbers with the result, even if
+    their seed is the same.
+    """
+    return initialize(
+        spec.init,
+        init_params(spec.model, named_key(spec.seed, Purpose.FINETUNE_INIT)),
+        dict(sources),
+        named_key(spec.seed, Purpose.SCHEME),
+    )
+
+
 # -------------------------------------------------------------------------------- fitting
 
 
@@ -172,9 +200,10 @@ class _Run:
 def _fit(
     recipe: Recipe,
     model: Any,
-    seed: int,
+    key: jax.Array,
     params: Params,
     train: StoredSplit,
+    order: Order,
     evaluation: Callable[[Params], dict[str, float]],
     directory: Path,
     report: Report,
@@ -182,7 +211,6 @@ def _fit(
 ) -> _Run:
     layout = layout_of(recipe)
     network = T5(model, dropout_rate=recipe.dropout_rate)
-    key = named_key(seed, "dropout")
     evaluations = read_evaluations(directory / "evaluations")
 
     def evaluated(step: int, params: Params) -> None:
@@ -193,12 +221,11 @@ def _fit(
 
     params = jax.device_put(params, replicated())
     state = jax.device_put(optimizer.init(params), replicated())
-    order = Order(shard_rows=train.shard_rows, batch_size=recipe.batch_size, seed=seed)
     with (
         Checkpoints(
             directory / "checkpoints", selection=recipe.selection, evaluations=evaluations, saved=saved
         ) as checkpoints,
-        Stream(train, order) as stream,
+        Stream(train, order) as training_examples,
     ):
         step = checkpoints.latest or 0
         for later in [other for other in evaluations if other > step]:
@@ -209,7 +236,7 @@ def _fit(
                 evaluated(step, params)
         watch = _Watch(recipe, first_step=step, report=report)
         while step < recipe.num_steps and not recipe.selection.settled(evaluations):
-            blocks = layout.to_blocks(stream.examples(step))
+            blocks = layout.to_blocks(training_examples.examples(step))
             rate = np.float32(optimizer.learning_rate(recipe.schedule, step))
             params, state, counts = train_step(
                 network, recipe.z_loss, recipe.label_smoothing, params, state, place(blocks), rate, key, np.uint32(step)
@@ -336,13 +363,14 @@ def train_step(
 
 def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[str, Any]:
     """Seconds of a training step on a batch of the full lengths on this host, without compilation; and the device."""
-    rng = np.random.default_rng(0)
+    rng = stream(Purpose.TIMED_BATCH, 0)
     block = Block(
         rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.input_length), dtype=np.int32),
         rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.target_length), dtype=np.int32),
     )
-    blocks, network, key = place((block,)), T5(model, dropout_rate=recipe.dropout_rate), named_key(0, "dropout")
-    params = jax.device_put(init_params(model, named_key(0, "init")), replicated())
+    blocks, network = place((block,)), T5(model, dropout_rate=recipe.dropout_rate)
+    key = named_key(0, Purpose.TIMED_DROPOUT)
+    params = jax.device_put(init_params(model, named_key(0, Purpose.TIMED_INIT)), replicated())
     state = jax.device_put(optimizer.init(params), replicated())
     started = 0.0
     for step in range(num_steps + 2):

@@ -96,6 +96,8 @@ class TextDataset:
     """The split that the selected checkpoint is scored on. VALIDATION where the test answers are not to be had."""
 
     kind: ClassVar[str] = "dataset"
+    revision: ClassVar[int] = 2
+    """Raised when the data that a seed gives change."""
 
     def __post_init__(self) -> None:
         whole(self, "seed", minimum=0)
@@ -132,6 +134,8 @@ class Dataset:
     """Rows drawn per shard; shard i draws from (seed, i), so it is part of what the data are."""
 
     kind: ClassVar[str] = "dataset"
+    revision: ClassVar[int] = 2
+    """Raised when the data that a seed gives change."""
 
     def __post_init__(self) -> None:
         instance(self, "task", SyntheticTask, TextCorpus)

@@ -33,6 +33,7 @@ from raysynth.model import optimizer, train
 from raysynth.model.decode import generate
 from raysynth.model.t5 import T5, init_params, loss_and_counts
 from raysynth.specs.models import T5_SMALL, Dtype, T5Config
+from raysynth.tokens.streams import Purpose
 
 TINY = T5Config(
     vocab_size=256, emb_dim=64, num_heads=2, head_dim=32, num_encoder_layers=2, num_decoder_layers=2, mlp_dim=128
@@ -234,7 +235,7 @@ def measure(
     config: T5Config, batch: int, input_length: int, target_length: int
 ) -> tuple[float, float, tuple[float, float]]:
     """Seconds a step, seconds to compile, and the loss per target before and after."""
-    network, key = T5(config, dropout_rate=0.1), named_key(0, "dropout")
+    network, key = T5(config, dropout_rate=0.1), named_key(0, Purpose.PRETRAIN_DROPOUT)
     blocks = place((random_block(config, batch, input_length, target_length),))
     params = jax.device_put(init_params(config, jax.random.key(0)), replicated())
     state = jax.device_put(optimizer.init(params), replicated())

@@ -34,6 +34,7 @@ from raysynth.model import optimizer, train
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5_SMALL
 from raysynth.store.store import Store
+from raysynth.tokens.streams import Purpose
 
 LAYOUT = PadToLongest(input_length=512, target_length=512)
 
@@ -51,7 +52,9 @@ def write(dataset: Dataset, directory: Path) -> None:
 def first(split: StoredSplit, step: int) -> float:
     """Seconds to the first batch of a run that starts at `step`."""
     began = time.perf_counter()
-    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
+    with Stream(
+        split, Order(shard_rows=split.shard_rows, batch_size=128, purpose=Purpose.PRETRAIN_ORDER, seed=0)
+    ) as stream:
         LAYOUT.to_blocks(stream.examples(step))
         return time.perf_counter() - began
 
@@ -60,7 +63,9 @@ def step_seconds(split: StoredSplit, batch_size: int) -> float:
     """Seconds of a T5-small training step on `batch_size` examples."""
     params = init_params(T5_SMALL, jax.random.key(0))
     state = optimizer.init(params)
-    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=batch_size, seed=0)) as stream:
+    with Stream(
+        split, Order(shard_rows=split.shard_rows, batch_size=batch_size, purpose=Purpose.PRETRAIN_ORDER, seed=0)
+    ) as stream:
         block = place(LAYOUT.to_blocks(stream.examples(0)))
     for _ in range(2):
         began = time.perf_counter()
@@ -83,7 +88,9 @@ def main() -> None:
         print(f"first batch at step 0: {first(split, 0):.2f} s, at step 20,001: {first(split, 20_001):.2f} s")
         process, times = psutil.Process(os.getpid()), []
         before = largest = process.memory_info().rss
-        with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
+        with Stream(
+            split, Order(shard_rows=split.shard_rows, batch_size=128, purpose=Purpose.PRETRAIN_ORDER, seed=0)
+        ) as stream:
             for step in range(options.num_steps):
                 began = time.perf_counter()
                 LAYOUT.to_blocks(stream.examples(step))

@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from raysynth import (
     Best,
@@ -39,6 +40,7 @@ from raysynth.model.t5 import T5, init_params
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
 from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.streams import Purpose
 from raysynth.tokens.vocabulary import Vocabulary
 
 TOKENS = token_space(num_pieces=156)
@@ -196,6 +198,28 @@ def test_another_seed_gives_other_parameters(synthetic, uninterrupted, tmp_path)
     assert outcome.result["params_sha256"] != uninterrupted[1].result["params_sha256"]
 
 
+@pytest.mark.parametrize(
+    ("init", "num_drawn"),
+    [
+        (RandomInit(MODEL), None),
+        (FullInit(PRETRAIN), 1),
+        (StatisticInit(PRETRAIN, group_by="parameter", statistic="mean_sd"), None),
+    ],
+    ids=["random", "full", "statistic"],
+)
+def test_what_a_fine_tuning_draws_is_not_the_start_of_its_source(init, num_drawn):
+    source = train.pretrain_start(PRETRAIN)
+    sources = dict.fromkeys(init.sources, source)
+    start, other_seed = (
+        flatten_dict(train.finetune_start(Finetune(task=TASK, init=init, seed=seed), sources), sep="/")
+        for seed in (PRETRAIN.seed, PRETRAIN.seed + 1)
+    )
+    drawn = [path for path in start if not np.array_equal(start[path], other_seed[path])]
+    assert len(drawn) == num_drawn if num_drawn else len(drawn) > 5
+    for path in drawn:
+        assert not np.array_equal(start[path], flatten_dict(source, sep="/")[path]), path
+
+
 def test_the_loss_falls(synthetic, tmp_path):
     spec = dataclasses.replace(PRETRAIN, num_steps=60, eval_every=30)
     result = train.pretrain(spec, data=synthetic, directory=tmp_path, report=quiet).result
@@ -274,7 +298,7 @@ def step_on(blocks, devices, monkeypatch):
     monkeypatch.setattr(devices_module, "mesh", lambda: Mesh(np.array(jax.local_devices()[:devices]), ("data",)))
     params = jax.device_put(init_params(MODEL, jax.random.key(0)), replicated())
     state = jax.device_put(optimizer.init(params), replicated())
-    key = named_key(0, "dropout")
+    key = named_key(0, Purpose.PRETRAIN_DROPOUT)
     losses = []
     for step in range(3):
         params, state, counts = train.train_step(
@@ -332,7 +356,7 @@ def test_the_layout_in_several_blocks_gives_the_update_of_one(monkeypatch):
             optimizer.init(params),
             blocks,
             np.float32(0.01),
-            named_key(0, "dropout"),
+            named_key(0, Purpose.PRETRAIN_DROPOUT),
             np.uint32(0),
         )
         updates.append((params, float(counts["loss"])))
@@ -354,7 +378,7 @@ def test_one_compilation_serves_every_learning_rate_step_and_seed():
             optimizer.init(params),
             (block,),
             np.float32(rate),
-            named_key(seed, "dropout"),
+            named_key(seed, Purpose.PRETRAIN_DROPOUT),
             np.uint32(seed),
         )
     assert train.train_step._cache_size() == before + 1
