@@ -1,4 +1,4 @@
-"""The examples of each training step, read from disk: the batch of step n is a function of (seed, n) alone.
+"""The examples of each training step, read from disk: the batch of step n is a function of (purpose, seed, n) alone.
 
 An `Order` decides which examples a step sees; a layout (raysynth.data.layout) turns them into arrays. A layout never
 moves an example to another step, so a denser one changes neither the order of the data nor, up to float rounding, any
@@ -22,6 +22,7 @@ from raysynth.data.shard_files import rows_of
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.streams import Purpose, stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,7 +135,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Order:
-    """Which examples each training step sees: a new shuffle for every epoch, drawn from (seed, epoch).
+    """Which examples each training step sees: a new shuffle for every epoch, drawn from (purpose, seed, epoch).
 
     An epoch goes through the shards in random order, a window of them at a time: the shards of a window are in memory
     together, and their examples are shuffled. A data set that fits one window is thus shuffled as a whole. Any step can
@@ -144,6 +145,8 @@ class Order:
     shard_rows: tuple[int, ...]
     """Number of examples in each shard."""
     batch_size: int
+    purpose: Purpose
+    """That of the run's order of examples."""
     seed: int
     window_rows: int = 100_000
     """Maximum number of examples in a window, unless a single shard has more."""
@@ -170,7 +173,7 @@ class Order:
             self._kept_windows.pop(epoch - 2, None)
             groups: list[list[int]] = []
             room = 0
-            for shard in np.random.default_rng([self.seed, epoch]).permutation(len(self.shard_rows)).tolist():
+            for shard in stream(self.purpose, self.seed, epoch).permutation(len(self.shard_rows)).tolist():
                 if not groups or self.shard_rows[shard] > room:
                     groups.append([])
                     room = self.window_rows
@@ -186,7 +189,7 @@ class Order:
             count = sum(self.shard_rows[shard] for shard in windows[index])
             while len(self._kept_permutations) > 1:
                 self._kept_permutations.pop(next(iter(self._kept_permutations)))
-            drawn = np.random.default_rng([self.seed, epoch, index]).permutation(count)
+            drawn = stream(self.purpose, self.seed, epoch, index).permutation(count)
             self._kept_permutations[epoch, index] = drawn
         return self._kept_permutations[epoch, index]
 

@@ -20,6 +20,7 @@ from raysynth.errors import InputError
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.span_corruption import SpanCorruption
+from raysynth.tokens.streams import Purpose, stream
 from raysynth.tokens.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 
 
@@ -97,7 +98,7 @@ def encode(corpus: TextCorpus, location: str) -> tuple[Vocabulary, dict[Split, R
     num_chosen = num_available if corpus.num_documents is None else corpus.num_documents
     if not 2 <= num_chosen <= num_available:
         raise InputError(f"{corpus.name}: {location} has {num_available} documents, {max(num_chosen, 2)} are needed")
-    chosen = np.random.default_rng([corpus.seed]).permutation(num_available)[:num_chosen]
+    chosen = stream(Purpose.CORPUS_DOCUMENTS, corpus.seed).permutation(num_available)[:num_chosen]
     places = {int(document): place for place, document in enumerate(chosen)}
     texts = [""] * num_chosen
     for document, text in enumerate(documents(location)):
@@ -124,23 +125,25 @@ def _encoded(vocabulary: Vocabulary, texts: list[str]) -> Ragged:
 
 # -------------------------------------------------------------------------------- examples
 
+_SPLIT_NUMBERS = {split: number for number, split in enumerate(Split)}
+
 
 def num_segments(rows: Ragged, length: int) -> int:
     """Number of segments in an epoch; the last one may be shorter than `length`."""
     return -(-len(rows.values) // length)
 
 
-def segments(rows: Ragged, length: int, entropy: list[int], first: int, count: int) -> Ragged:
-    """Segments `first` to `first + count` of documents that are joined in a new order every epoch.
+def segments(rows: Ragged, length: int, split: Split, *, seed: int, first: int, count: int) -> Ragged:
+    """Segments `first` to `first + count` of a split's documents, which are joined in a new order every epoch.
 
-    The order of epoch e is drawn from (*entropy, e). Leaves out segments of one token, which cannot be corrupted.
+    Each epoch's order is drawn from (seed, split, epoch). Leaves out segments of one token: they cannot be corrupted.
     """
     per_epoch = num_segments(rows, length)
     parts = []
     while count:
         epoch, start = divmod(first, per_epoch)
         stop = min(start + count, per_epoch)
-        order = np.random.default_rng([*entropy, epoch]).permutation(len(rows))
+        order = stream(Purpose.CORPUS_ORDER, seed, _SPLIT_NUMBERS[split], epoch).permutation(len(rows))
         parts.append(_joined(rows, order, start * length, stop * length))
         first, count = first + stop - start, count - (stop - start)
     cut = [part[start : start + length] for part in parts for start in range(0, len(part), length)]
@@ -163,9 +166,8 @@ def draw_shard(
     Each shard continues the one before: shard i holds segments i * shard_size to (i + 1) * shard_size of an endless
     sequence of epochs, without those of a single token.
     """
-    entropy = [seed, list(Split).index(split)]
-    uncorrupted = segments(rows, objective.segment_length, [*entropy, 0], shard * shard_size, shard_size)
-    return objective.corrupt(np.random.default_rng([*entropy, 1, shard]), uncorrupted)
+    uncorrupted = segments(rows, objective.segment_length, split, seed=seed, first=shard * shard_size, count=shard_size)
+    return objective.corrupt(stream(Purpose.CORPUS_NOISE, seed, _SPLIT_NUMBERS[split], shard), uncorrupted)
 
 
 def readable(vocabulary: Vocabulary, source: npt.NDArray[np.uint16], target: npt.NDArray[np.uint16]) -> tuple[str, str]:

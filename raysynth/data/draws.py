@@ -22,6 +22,7 @@ from raysynth.specs.identity import name
 from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.streams import Purpose, stream
 from raysynth.tokens.token_space import EOS, PAD
 
 SplitRows = dict[Split, npt.NDArray[np.int64]]
@@ -126,7 +127,7 @@ def draw_shard(dataset: Dataset, store: Store, number: int) -> tuple[StoredShard
     task = dataset.task
     if not isinstance(task, SyntheticTask):
         raise TypeError(f"{task.name} is not a synthetic task")
-    rng = np.random.default_rng([dataset.seed, number])
+    rng = stream(Purpose.SHARD, dataset.seed, number)
     sources, targets = checked_draw(task, task.draw(rng, dataset.shard_size), dataset.shard_size)
     shard = write_shard(store, directory, draw, shard_bytes(sources, targets), len(sources))
     return StoredShard(number=number, files=(shard,), damaged_file=damaged_file), row_hashes(sources)

@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sized
 
-import numpy as np
-
 from raysynth.data import corpus as corpora
 from raysynth.data.locations import location
 from raysynth.data.text_pairs import encode
@@ -12,12 +10,13 @@ from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextCorpus, TextDataset
 from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.streams import Purpose, stream
 
 
 def of_task(task: SyntheticTask, *, num_examples: int, seed: int) -> str:
     """Examples that a synthetic task draws."""
     _check(num_examples)
-    sources, targets = task.draw(np.random.default_rng([seed, 0]), num_examples)
+    sources, targets = task.draw(stream(Purpose.SHOWN_EXAMPLES, seed), num_examples)
     return _readable(
         (source, target, task.readable(source, target)) for source, target in zip(sources, targets, strict=True)
     )
@@ -42,7 +41,7 @@ def of_texts(dataset: TextDataset, data: Mapping[str, str], *, num_examples: int
     _check(num_examples)
     _, ids, texts = encode(dataset, location(dataset.name, data))
     pairs = texts[Split.TRAIN]
-    rows = np.random.default_rng(seed).permutation(len(pairs))[:num_examples]
+    rows = stream(Purpose.SHOWN_PAIRS, seed).permutation(len(pairs))[:num_examples]
     sources, targets = ids[Split.TRAIN]
     return _readable((sources[row], targets[row], (pairs[row].source, pairs[row].target)) for row in rows)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
+from numpy.random import Generator
 
 from raysynth.data.locations import location
 from raysynth.data.manifest import VOCABULARY, TextManifest, write_manifest
@@ -14,6 +14,7 @@ from raysynth.specs.datasets import TextDataset, TrainedVocabulary
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
 from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.streams import Purpose, stream
 from raysynth.tokens.vocabulary import T5_SENTINELS, Vocabulary, t5_vocabulary_bytes
 
 
@@ -83,7 +84,7 @@ def encode(dataset: TextDataset, location: str | None, bad_row: BadRow = refuse)
 def _chosen(dataset: TextDataset, splits: Texts, location: str | None) -> Texts:
     """The subsets of the files' splits that the description asks for."""
     if Split.VALIDATION not in splits and Split.TRAIN in splits and dataset.num_held_out is not None:
-        pairs = _shuffled(splits[Split.TRAIN], [dataset.seed, len(Split)])
+        pairs = _shuffled(splits[Split.TRAIN], stream(Purpose.HELD_OUT_PAIRS, dataset.seed))
         if dataset.num_held_out >= len(pairs):
             raise InputError(
                 f"{dataset.name} train has {len(pairs)} examples, {dataset.num_held_out} were to be held out"
@@ -106,10 +107,12 @@ def _chosen(dataset: TextDataset, splits: Texts, location: str | None) -> Texts:
         size, pairs = sizes[split], splits[split]
         if size is not None and size > len(pairs):
             raise InputError(f"{dataset.name} {split} has {len(pairs)} examples, {size} were asked for")
-        texts[split] = pairs if size is None else _shuffled(pairs, [dataset.seed, index])[:size]
+        texts[split] = (
+            pairs if size is None else _shuffled(pairs, stream(Purpose.PAIR_SUBSET, dataset.seed, index))[:size]
+        )
     return texts | {Split.TEST: texts[dataset.scored]}
 
 
-def _shuffled(pairs: list[Pair], entropy: list[int]) -> list[Pair]:
-    """The pairs in an order that depends on `entropy` alone, so that the first n of them are nested subsets."""
-    return [pairs[row] for row in np.random.default_rng(entropy).permutation(len(pairs))]
+def _shuffled(pairs: list[Pair], rng: Generator) -> list[Pair]:
+    """The pairs in an order that does not depend on how many are taken, so that subsets are nested."""
+    return [pairs[row] for row in rng.permutation(len(pairs))]

@@ -1,6 +1,5 @@
 """The devices of this host, and random keys by purpose."""
 
-import zlib
 from typing import NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from raysynth.data.layout import Block
 from raysynth.errors import InputError
+from raysynth.tokens.streams import Purpose
 
 # -------------------------------------------------------------------------------- devices
 
@@ -50,6 +50,6 @@ def place(blocks: tuple[Block, ...]) -> tuple[DeviceBlock, ...]:
     return tuple(DeviceBlock(*jax.device_put(tuple(block), rows)) for block in blocks)
 
 
-def named_key(seed: int, name: str) -> jax.Array:
-    """The random key of one purpose."""
-    return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(name.encode())))
+def named_key(seed: int, purpose: Purpose) -> jax.Array:
+    """The random key of a purpose."""
+    return jax.random.fold_in(jax.random.key(seed), np.uint32(purpose))

@@ -10,7 +10,7 @@ import numpy as np
 
 from raysynth.data.layout import Block
 from raysynth.model.step import Counts, check_finite
-from raysynth.observer import Observer
+from raysynth.observer import Observer, Progress
 from raysynth.specs.recipes import Recipe
 from raysynth.store.records import Timing
 

@@ -17,6 +17,7 @@ from raysynth.model.devices import DeviceBlock, device, named_key, place, replic
 from raysynth.model.t5 import T5, Params, init_params, loss_and_counts, teacher_forced_logits
 from raysynth.specs.models import T5Config
 from raysynth.specs.recipes import Recipe
+from raysynth.tokens.streams import Purpose, stream
 
 Counts = dict[str, jax.Array]
 """Sums over target tokens: `loss`, `correct` and `weight`, each a float32 scalar."""
@@ -114,14 +115,14 @@ def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[st
 
     Returns `seconds_per_step` and the `device`.
     """
-    rng = np.random.default_rng(0)
+    rng = stream(Purpose.TIMED_BATCH, 0)
     block = Block(
         rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.input_length), dtype=np.int32),
         rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.target_length), dtype=np.int32),
     )
     blocks, network = place((block,)), T5(model, dropout_rate=recipe.dropout_rate)
-    key = named_key(0, "dropout")
-    state = TrainState.start(init_params(model, named_key(0, "init")))
+    key = named_key(0, Purpose.TIMED_DROPOUT)
+    state = TrainState.start(init_params(model, named_key(0, Purpose.TIMED_INIT)))
     started = 0.0
     for _ in range(num_steps + 2):
         state, counts = train_step(

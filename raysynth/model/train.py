@@ -1,6 +1,6 @@
 """Trains one artifact on one host: build, restore, step, evaluate, select. Needs no Ray and no store.
 
-All randomness derives from (seed, purpose) or (seed, step), and an evaluation is on disk before its step's checkpoint.
+All randomness derives from (purpose, seed) or (purpose, seed, step), and an evaluation is on disk before its step's checkpoint.
 A run that is killed at any point and started again therefore ends with the same bits.
 """
 
@@ -36,6 +36,7 @@ from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
 from raysynth.store.files import write_whole
 from raysynth.store.records import Timing, WeightsResult
+from raysynth.tokens.streams import Purpose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def pretrain(
     """
     dataset, layout = StoredDataset.open(data), _layout(spec)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
-    params = init_params(spec.model, named_key(spec.seed, "init"))
+    params = pretrain_start(spec)
     evaluator = Evaluator(
         network=T5(spec.model),
         recipe=spec,
@@ -74,7 +75,9 @@ def pretrain(
         spec,
         spec,
         params=params,
+        dropout_key=named_key(spec.seed, Purpose.PRETRAIN_DROPOUT),
         examples=train,
+        order=_order(train, spec, Purpose.PRETRAIN_ORDER, spec.seed),
         layout=layout,
         evaluate=evaluator.scores,
         directory=directory,
@@ -101,11 +104,8 @@ def finetune(
     """
     task, dataset, layout = spec.task, StoredDataset.open(data), _layout(spec.task)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
-    params = initialize(
-        spec.init,
-        init_params(spec.model, named_key(spec.seed, "init")),
-        {source: read_params(path / "checkpoints", step) for source, (path, step) in sources.items()},
-        named_key(spec.seed, "scheme"),
+    params = finetune_start(
+        spec, {source: read_params(path / "checkpoints", step) for source, (path, step) in sources.items()}
     )
     evaluator = TextEvaluator(
         network=T5(spec.model),
@@ -120,7 +120,9 @@ def finetune(
         spec,
         task,
         params=params,
+        dropout_key=named_key(spec.seed, Purpose.FINETUNE_DROPOUT),
         examples=train,
+        order=_order(train, task, Purpose.FINETUNE_ORDER, spec.seed),
         layout=layout,
         evaluate=evaluator.all_scores if needs_text else evaluator.scores,
         directory=directory,
@@ -135,6 +137,29 @@ def finetune(
         result=dataclasses.replace(model.result(), test=test_scores, num_test=len(test.examples)),
         timing=dataclasses.replace(model.timing, test_seconds=time.monotonic() - started),
     )
+
+
+def pretrain_start(spec: Pretrain) -> Params:
+    """The random parameters that a pre-training starts from."""
+    return init_params(spec.model, named_key(spec.seed, Purpose.PRETRAIN_INIT))
+
+
+def finetune_start(spec: Finetune, sources: Mapping[Source, Params]) -> Params:
+    """The parameters that a fine-tuning starts from: random ones, of which the init scheme replaces some.
+
+    `sources` are the parameters of each of the scheme's sources. They share no random numbers with the result, even if
+    their seed is the same.
+    """
+    return initialize(
+        spec.init,
+        init_params(spec.model, named_key(spec.seed, Purpose.FINETUNE_INIT)),
+        dict(sources),
+        named_key(spec.seed, Purpose.SCHEME),
+    )
+
+
+def _order(examples: StoredSplit, recipe: Recipe, purpose: Purpose, seed: int) -> Order:
+    return Order(shard_rows=examples.shard_rows, batch_size=recipe.batch_size, purpose=purpose, seed=seed)
 
 
 def _layout(recipe: Recipe) -> PadToLongest:
@@ -197,7 +222,9 @@ def _train(
     recipe: Recipe,
     *,
     params: Params,
+    dropout_key: jax.Array,
     examples: StoredSplit,
+    order: Order,
     layout: PadToLongest,
     evaluate: Callable[[Params], dict[str, float]],
     directory: Path,
@@ -206,8 +233,6 @@ def _train(
 ) -> _TrainedModel:
     """Train from `params`, or from the latest checkpoint in `directory`, until the recipe or its selection is done."""
     network = T5(spec.model, dropout_rate=recipe.dropout_rate)
-    seed = spec.seed
-    key = named_key(seed, "dropout")
     evaluations = _read_evaluations(directory / "evaluations")
 
     def evaluate_state(state: TrainState) -> None:
@@ -216,7 +241,6 @@ def _train(
         checkpoints.wait()
         _write_json_lines(directory / "evaluations" / f"{state.step}.json", [evaluations[state.step]])
 
-    order = Order(shard_rows=examples.shard_rows, batch_size=recipe.batch_size, seed=seed)
     state = TrainState.start(params)
     with (
         Checkpoints(
@@ -240,7 +264,7 @@ def _train(
                 state,
                 place(blocks),
                 learning_rate,
-                key,
+                dropout_key,
                 z_loss=recipe.z_loss,
                 label_smoothing=recipe.label_smoothing,
             )

@@ -38,6 +38,7 @@ from raysynth.specs.datasets import Dataset, TextCorpus
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
+from raysynth.tokens.streams import Purpose, stream
 
 Tick = Callable[[int, int], None]
 """Called with the number of examples drawn and the number to draw."""
@@ -49,7 +50,7 @@ def compile_for(task: SyntheticTask | TextCorpus) -> None:
     """Compile the task's Numba functions, so that the workers of this machine find them in Numba's cache."""
     if isinstance(task, SyntheticTask):
         with contextlib.suppress(Exception):  # the worker that draws reports it
-            row_hashes(task.draw(np.random.default_rng(0), 1)[0])
+            row_hashes(task.draw(stream(Purpose.COMPILATION, 0), 1)[0])
 
 
 def generate(

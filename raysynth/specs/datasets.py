@@ -96,6 +96,8 @@ class TextDataset:
     """The split that the selected checkpoint is scored on: VALIDATION if the test answers are not public."""
 
     kind: ClassVar[str] = "dataset"
+    revision: ClassVar[int] = 2
+    """Raised when the data that a seed gives change."""
 
     def __post_init__(self) -> None:
         whole(self, "seed", minimum=0)
@@ -134,6 +136,8 @@ class Dataset:
     """Rows drawn per shard. Shard i draws with the seed (seed, i), so a different size gives different data."""
 
     kind: ClassVar[str] = "dataset"
+    revision: ClassVar[int] = 2
+    """Raised when the data that a seed gives change."""
 
     def __post_init__(self) -> None:
         instance(self, "task", SyntheticTask, TextCorpus)

@@ -60,6 +60,8 @@ class Finetune:
     """Draws the random initial parameters, the init scheme's values, the order of examples and dropout."""
 
     kind: ClassVar[str] = "finetune"
+    revision: ClassVar[int] = 2
+    """Raised when the results that a seed gives change."""
 
     def __post_init__(self) -> None:
         instance(self, "task", DownstreamTask)

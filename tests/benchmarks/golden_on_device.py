@@ -38,6 +38,7 @@ from raysynth.model.decode import generate
 from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params, loss_and_counts
 from raysynth.specs.models import T5_SMALL, Dtype, T5Config
+from raysynth.tokens.streams import Purpose
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = T5Config(
@@ -245,7 +246,7 @@ def measure(
     config: T5Config, batch: int, input_length: int, target_length: int
 ) -> tuple[float, float, tuple[float, float]]:
     """Seconds per step, seconds to compile, and the loss per target before and after."""
-    network, key = T5(config, dropout_rate=0.1), named_key(0, "dropout")
+    network, key = T5(config, dropout_rate=0.1), named_key(0, Purpose.PRETRAIN_DROPOUT)
     blocks = place((random_block(config, batch, input_length, target_length),))
     state = TrainState.start(init_params(config, jax.random.key(0)))
     losses, started = [], time.perf_counter()

@@ -31,6 +31,7 @@ from raysynth.model.devices import place
 from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5_SMALL
+from raysynth.tokens.streams import Purpose
 
 LAYOUT = PadToLongest(input_length=512, target_length=512)
 
@@ -49,7 +50,9 @@ def write(dataset: Dataset, directory: Path) -> None:
 def first(split: StoredSplit, step: int) -> float:
     """Seconds until a run that starts at `step` has its first batch."""
     started = time.perf_counter()
-    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
+    with Stream(
+        split, Order(shard_rows=split.shard_rows, batch_size=128, purpose=Purpose.PRETRAIN_ORDER, seed=0)
+    ) as stream:
         LAYOUT.to_blocks(stream.examples(step))
         return time.perf_counter() - started
 
@@ -57,7 +60,9 @@ def first(split: StoredSplit, step: int) -> float:
 def step_seconds(split: StoredSplit, batch_size: int) -> float:
     """Seconds of a T5-small training step on `batch_size` examples."""
     network, state = T5(T5_SMALL, dropout_rate=0.1), TrainState.start(init_params(T5_SMALL, jax.random.key(0)))
-    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=batch_size, seed=0)) as stream:
+    with Stream(
+        split, Order(shard_rows=split.shard_rows, batch_size=batch_size, purpose=Purpose.PRETRAIN_ORDER, seed=0)
+    ) as stream:
         blocks = place(LAYOUT.to_blocks(stream.examples(0)))
     for _ in range(2):
         started = time.perf_counter()
@@ -80,7 +85,9 @@ def main() -> None:
         print(f"first batch at step 0: {first(split, 0):.2f} s, at step 20,001: {first(split, 20_001):.2f} s")
         process, times = psutil.Process(os.getpid()), []
         initial = largest = process.memory_info().rss
-        with Stream(split, Order(shard_rows=split.shard_rows, batch_size=128, seed=0)) as stream:
+        with Stream(
+            split, Order(shard_rows=split.shard_rows, batch_size=128, purpose=Purpose.PRETRAIN_ORDER, seed=0)
+        ) as stream:
             for step in range(options.num_steps):
                 started = time.perf_counter()
                 LAYOUT.to_blocks(stream.examples(step))

@@ -16,7 +16,10 @@ from raysynth.data.shard_files import column_of, rows_of, shard_bytes, write_sha
 from raysynth.downstream.rows import Split
 from raysynth.store.store import Store
 from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.streams import Purpose
 from raysynth.tokens.token_space import EOS
+
+ORDER = Purpose.PRETRAIN_ORDER
 
 
 def examples(count, *, longest=20, prefix=()):
@@ -35,10 +38,10 @@ def places(order, step):
 
 
 SHARDS = {
-    "one shard": Order(shard_rows=(60,), batch_size=12, seed=3),
-    "one window": Order(shard_rows=(20, 7, 33), batch_size=12, seed=3),
-    "small windows": Order(shard_rows=(20, 7, 3, 10, 5, 15), batch_size=12, seed=3, window_rows=20),
-    "windows below a shard": Order(shard_rows=(20, 20, 20), batch_size=12, seed=3, window_rows=1),
+    "one shard": Order(shard_rows=(60,), batch_size=12, purpose=ORDER, seed=3),
+    "one window": Order(shard_rows=(20, 7, 33), batch_size=12, purpose=ORDER, seed=3),
+    "small windows": Order(shard_rows=(20, 7, 3, 10, 5, 15), batch_size=12, purpose=ORDER, seed=3, window_rows=20),
+    "windows below a shard": Order(shard_rows=(20, 20, 20), batch_size=12, purpose=ORDER, seed=3, window_rows=1),
 }
 
 
@@ -69,13 +72,13 @@ def test_the_following_window_is_the_one_that_comes():
 
 
 def test_a_batch_may_span_two_epochs_and_loses_no_example():
-    order = Order(shard_rows=(10,), batch_size=4, seed=0)
+    order = Order(shard_rows=(10,), batch_size=4, purpose=ORDER, seed=0)
     rows = [place for step in range(5) for place in places(order, step)]
     assert sorted(rows[:10]) == sorted(rows[10:]) == [(0, row) for row in range(10)]
 
 
 def test_a_batch_larger_than_the_data_set_repeats_it():
-    counts = Counter(places(Order(shard_rows=(3,), batch_size=7, seed=0), 0))
+    counts = Counter(places(Order(shard_rows=(3,), batch_size=7, purpose=ORDER, seed=0), 0))
     assert sorted(counts.values()) == [2, 2, 3]
 
 
@@ -86,9 +89,11 @@ def test_any_step_can_be_read_first(order):
         assert places(dataclasses.replace(order), step) == in_turn[step]
 
 
-def test_seeds_give_different_orders():
-    orders = [Order(shard_rows=(30, 20), batch_size=50, seed=seed, window_rows=30) for seed in range(2)]
+def test_purposes_and_seeds_give_different_orders():
+    orders = [Order(shard_rows=(30, 20), batch_size=50, purpose=ORDER, seed=seed, window_rows=30) for seed in range(2)]
     assert places(orders[0], 0) != places(orders[1], 0)
+    other = dataclasses.replace(orders[0], purpose=Purpose.FINETUNE_ORDER)
+    assert places(orders[0], 0) != places(other, 0)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +110,7 @@ def directory(tmp_path_factory):
 
 def test_a_stream_gives_the_examples_of_the_order(directory):
     split = StoredSplit.open(directory, Split.TRAIN)
-    order = Order(shard_rows=split.shard_rows, batch_size=8, seed=2, window_rows=12)
+    order = Order(shard_rows=split.shard_rows, batch_size=8, purpose=ORDER, seed=2, window_rows=12)
     with Stream(split, dataclasses.replace(order)) as stream:
         for step in (0, 1, 2, 3, 4, 5, 6, 7, 20, 3):
             examples = stream.examples(step)
@@ -118,7 +123,8 @@ def test_a_stream_reads_no_more_than_the_window_and_the_next(directory, monkeypa
     read, read_ids = [], StoredSplit.read_ids
     monkeypatch.setattr(StoredSplit, "read_ids", lambda self, window: read.append(window) or read_ids(self, window))
     split = StoredSplit.open(directory, Split.TRAIN)
-    with Stream(split, Order(shard_rows=split.shard_rows, batch_size=4, seed=2, window_rows=12)) as stream:
+    order = Order(shard_rows=split.shard_rows, batch_size=4, purpose=ORDER, seed=2, window_rows=12)
+    with Stream(split, order) as stream:
         stream.examples(1_000_003)
     assert 1 <= len(read) <= 3
     assert all(len(window) == 2 for window in read)

@@ -121,7 +121,7 @@ def test_an_epoch_holds_every_document_once():
     for length in (7, 35, 1_000):
         count = num_segments(rows, length)
         for epoch in range(3):
-            epoch_segments = segments(rows, length, [5], epoch * count, count)
+            epoch_segments = segments(rows, length, Split.TRAIN, seed=5, first=epoch * count, count=count)
             stream = epoch_segments.values.tolist()
             assert set(epoch_segments.lengths[:-1].tolist()) <= {length}
             # Documents are runs of neighbouring numbers, so any order of whole documents is this.
@@ -132,14 +132,18 @@ def test_an_epoch_holds_every_document_once():
             begins = {stream[0], *(b for a, b in pairwise(stream) if b != a + 1)}
             assert begins <= set(rows.offsets.tolist())
             assert len(begins) > 20
-    one, two = segments(rows, 35, [5], 0, 10), segments(rows, 35, [5], num_segments(rows, 35), 10)
+    one, two = (segments(rows, 35, Split.TRAIN, seed=5, first=first, count=10) for first in (0, num_segments(rows, 35)))
     assert one.values.tolist() != two.values.tolist()
 
 
 def test_shards_continue_one_another():
     rows = Ragged.packed(np.arange(1_003), np.array([400, 3, 600]))
-    whole = [row.tolist() for row in segments(rows, 20, [1], 0, 120)]
-    parts = [row.tolist() for first in range(0, 120, 8) for row in segments(rows, 20, [1], first, 8)]
+    whole = [row.tolist() for row in segments(rows, 20, Split.TRAIN, seed=1, first=0, count=120)]
+    parts = [
+        row.tolist()
+        for first in range(0, 120, 8)
+        for row in segments(rows, 20, Split.TRAIN, seed=1, first=first, count=8)
+    ]
     assert parts == whole
 
 
@@ -164,9 +168,8 @@ def test_shards_hold_corrupted_segments_of_their_split(folder, split):
         assert sources.lengths.max() + 1 <= 32
         assert targets.lengths.max() + 1 <= CORPUS.objective.target_length
         whole = Ragged.of(restored(s.tolist(), t.tolist()) for s, t in zip(sources, targets, strict=True))
-        first = shard * 16
-        entropy = [3, list(Split).index(split), 0]
-        expected = segments(rows[split], CORPUS.objective.segment_length, entropy, first, 16)
+        length = CORPUS.objective.segment_length
+        expected = segments(rows[split], length, split, seed=3, first=shard * 16, count=16)
         assert row_set(whole) == row_set(expected)
         again = draw_shard(rows[split], CORPUS.objective, split, shard=shard, **draw)[0]
         assert again.values.tolist() == sources.values.tolist()

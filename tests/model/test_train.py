@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
 from raysynth import Best, Constant, Finetune, FirstAbove, FullInit, InputError, RandomInit, StatisticInit
@@ -22,10 +23,11 @@ from raysynth.model.devices import named_key, place
 from raysynth.model.evaluate import TextEvaluator
 from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params
-from raysynth.model.train import finetune, pretrain
+from raysynth.model.train import finetune, finetune_start, pretrain, pretrain_start
 from raysynth.observer import Silent
 from raysynth.specs.identity import name
 from raysynth.tokens.ragged import Ragged
+from raysynth.tokens.streams import Purpose
 from raysynth.tokens.vocabulary import Vocabulary
 from tests.model.tiny import MODEL, PRETRAIN, TASK, Killed, KillsAtEvaluation, KillsAtProgress
 
@@ -206,7 +208,7 @@ def losses_and_params(blocks, num_devices, monkeypatch):
     """The losses of three steps on that many devices, and the parameters after them."""
     monkeypatch.setattr(devices_module, "mesh", lambda: Mesh(np.array(jax.local_devices()[:num_devices]), ("data",)))
     state = TrainState.start(init_params(MODEL, jax.random.key(0)))
-    network, key = T5(MODEL, dropout_rate=0.1), named_key(0, "dropout")
+    network, key = T5(MODEL, dropout_rate=0.1), named_key(0, Purpose.PRETRAIN_DROPOUT)
     losses = []
     for _ in range(3):
         state, counts = train_step(
@@ -254,7 +256,7 @@ def test_the_layout_in_several_blocks_gives_the_update_of_one(monkeypatch):
             state,
             place(blocks),
             np.float32(0.01),
-            named_key(0, "dropout"),
+            named_key(0, Purpose.PRETRAIN_DROPOUT),
             z_loss=0.0,
             label_smoothing=0.0,
         )
@@ -268,7 +270,8 @@ def test_one_compilation_serves_every_learning_rate_step_and_seed(compilations):
     (block,) = place(blocks_of(8))
     network = T5(MODEL, dropout_rate=0.2)
     drawn = [
-        (TrainState.start(init_params(MODEL, jax.random.key(seed))), named_key(seed, "dropout")) for seed in range(4)
+        (TrainState.start(init_params(MODEL, jax.random.key(seed))), named_key(seed, Purpose.PRETRAIN_DROPOUT))
+        for seed in range(4)
     ]
     settings = {"z_loss": 0.0, "label_smoothing": 0.0}
     with compilations() as compiled:
@@ -312,3 +315,25 @@ def test_results_do_not_depend_on_the_number_of_cores(synthetic, tmp_path):
 def test_learning_rate_of_the_recipe():
     assert optimizer.learning_rate(PRETRAIN.schedule, 0) == pytest.approx(0.01)
     assert optimizer.learning_rate(Constant(0.003), 77) == pytest.approx(0.003)
+
+
+@pytest.mark.parametrize(
+    ("init", "num_drawn"),
+    [
+        (RandomInit(MODEL), None),
+        (FullInit(PRETRAIN), 1),
+        (StatisticInit(PRETRAIN, group_by="parameter", statistic="mean_sd"), None),
+    ],
+    ids=["random", "full", "statistic"],
+)
+def test_what_a_fine_tuning_draws_is_not_the_start_of_its_source(init, num_drawn):
+    source = pretrain_start(PRETRAIN)
+    sources = dict.fromkeys(init.sources, source)
+    start, other_seed = (
+        flatten_dict(finetune_start(Finetune(task=TASK, init=init, seed=seed), sources), sep="/")
+        for seed in (PRETRAIN.seed, PRETRAIN.seed + 1)
+    )
+    drawn = [path for path in start if not np.array_equal(start[path], other_seed[path])]
+    assert len(drawn) == num_drawn if num_drawn else len(drawn) > 5
+    for path in drawn:
+        assert not np.array_equal(start[path], flatten_dict(source, sep="/")[path]), path

@@ -1,0 +1,61 @@
+"""Random streams by name: every use of randomness has a purpose, and no two purposes share a stream.
+
+NumPy pads seeds with zeros, so `default_rng([5])`, `default_rng([5, 0])` and `default_rng([5, 0, 0])` are one stream.
+The spawn keys used here are not padded away.
+"""
+
+from enum import IntEnum, unique
+
+import numpy as np
+
+
+@unique
+class Purpose(IntEnum):
+    """What random numbers are for; each member is used in exactly one place. Changing a number changes results."""
+
+    SHARD = 1
+    """The examples of a synthetic data set's shard; place: the shard."""
+    CORPUS_DOCUMENTS = 2
+    """Which documents of a corpus are taken, and which of them are for validation."""
+    CORPUS_ORDER = 3
+    """The order in which a corpus's documents are joined; places: split, epoch."""
+    CORPUS_NOISE = 4
+    """The spans that are corrupted in a shard of a corpus; places: split, shard."""
+    HELD_OUT_PAIRS = 5
+    """Which training pairs of a downstream data set are its validation split."""
+    PAIR_SUBSET = 6
+    """The order of a split's pairs, whose first n are the subset of n; place: the split."""
+    SHOWN_EXAMPLES = 7
+    """The examples of a synthetic task that are printed."""
+    SHOWN_PAIRS = 8
+    """Which pairs of a downstream data set are printed."""
+    COMPILATION = 9
+    """An example that is drawn only to compile the task's functions."""
+    PRETRAIN_ORDER = 10
+    """The order of examples in a pre-training; places: those of `Order`."""
+    FINETUNE_ORDER = 11
+    """The order of examples in a fine-tuning; places: those of `Order`."""
+    PRETRAIN_INIT = 12
+    """The initial parameters of a pre-training."""
+    FINETUNE_INIT = 13
+    """The random initial parameters of a fine-tuning, which the init scheme replaces in part."""
+    SCHEME = 14
+    """The draws of an init scheme."""
+    PRETRAIN_DROPOUT = 15
+    """Dropout in a pre-training."""
+    FINETUNE_DROPOUT = 16
+    """Dropout in a fine-tuning."""
+    TIMED_BATCH = 17
+    """The batch of a step that is timed."""
+    TIMED_INIT = 18
+    """The parameters of a step that is timed."""
+    TIMED_DROPOUT = 19
+    """Dropout in a step that is timed."""
+
+
+def stream(purpose: Purpose, seed: int, *places: int) -> np.random.Generator:
+    """The random stream of a purpose and a seed, at some places such as an epoch or a shard.
+
+    Streams differ if their purpose, seed, places or number of places do. Places are integers from 0 to 2**32 - 1.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *places)))
