@@ -1,7 +1,7 @@
 """Trains one artifact on one host: build, restore, step, evaluate, select. Needs no Ray and no store.
 
-All randomness derives from (purpose, seed) or (purpose, seed, step), and an evaluation is on disk before its step's checkpoint.
-A run that is killed at any point and started again therefore ends with the same bits.
+All randomness derives from (purpose, seed) or (purpose, seed, step), and an evaluation is on disk before its step's
+checkpoint. A run that is killed at any point and started again therefore ends with the same bits.
 """
 
 import dataclasses
