@@ -12,11 +12,12 @@ import ray
 from raysynth import Dataset, downstream_tasks, synthetic_tasks
 from raysynth.cli import main
 from raysynth.data import batches
-from raysynth.data.shard_files import MANIFEST
+from raysynth.data.manifest import MANIFEST
 from raysynth.data.show import of_task
 from raysynth.specs.identity import name
 from raysynth.store.store import State, Store
 from raysynth.synthetic.simple import simple_tasks
+from tests.records import DATA_RESULT, provenance
 
 
 @pytest.mark.parametrize("task", simple_tasks)
@@ -144,7 +145,7 @@ def test_why_names_the_fields_that_differ(tmp_path, capsys):
     first = Dataset(task=synthetic_tasks["set"], num_examples=100)
     second = dataclasses.replace(first, seed=3, task=dataclasses.replace(first.task, max_length=50))
     for artifact, version in ((first, "1.0"), (second, "1.1")):
-        store.record(artifact, result={}, provenance={"versions": {"numpy": version}})
+        store.record(artifact, result=DATA_RESULT, provenance=provenance(versions={"numpy": version}))
     assert main(["why", name(first), name(second), "--store", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "seed (None against 3)",

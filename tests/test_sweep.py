@@ -21,6 +21,7 @@ from raysynth import Finetune, InputError, RandomInit, Sweep, T5Config, downstre
 from raysynth.model.checkpoints import params_digest, read_params
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
+from tests.records import provenance, weights_result
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "sweeps" / "quickstart.py"
@@ -168,14 +169,14 @@ sweep = runpy.run_path("sweeps/quickstart.py")["sweep"]
 runs = {type(cell.artifact.init).__name__: cell.artifact for cell in sweep.cells(size=tiny)}
 source = runs["FullInit"].init.source
 training = train.pretrain(source, data=store / name(source.data), directory=scratch / "p", observer=Silent())
-print(name(source), training.result["params_sha256"])
-checkpoint = (scratch / "p", training.result["selected_step"])
+print(name(source), training.result.params_sha256)
+checkpoint = (scratch / "p", training.result.selected_step)
 for run in runs.values():
     training = train.finetune(
         run, data=store / name(run.task.data), sources=dict.fromkeys(run.init.sources, checkpoint),
         directory=scratch / name(run), observer=Silent(),
     )
-    print(name(run), training.result["params_sha256"])
+    print(name(run), training.result.params_sha256)
 assert "ray" not in sys.modules
 """
 
@@ -419,7 +420,7 @@ def test_a_record_that_disagrees_with_its_description_is_one_line(tmp_path):
     model = T5Config(emb_dim=16)
     run = Finetune(task=downstream_tasks["code_translation"], init=RandomInit(model))
     store = Store(str(tmp_path))
-    store.record(run, result={}, provenance={})
+    store.record(run, result=weights_result(), provenance=provenance())
     file = tmp_path / name(run) / "record.json"
     file.write_text(file.read_text().replace('"emb_dim": 16', '"emb_dim": 32'))
     with pytest.raises(InputError, match=r"disagrees with its description in init\.model\.emb_dim \(32 against 16\)"):

@@ -13,7 +13,7 @@ from raysynth.data.manifest import (
     read_from_store,
     write_manifest,
 )
-from raysynth.data.text_pairs import read_vocabulary
+from raysynth.data.stored_dataset import StoredDataset
 from raysynth.downstream.rows import Split
 from raysynth.store.store import Store
 
@@ -105,4 +105,4 @@ def test_a_manifest_that_cannot_be_read_is_one_line(tmp_path):
 def test_a_synthetic_data_set_has_no_vocabulary(tmp_path):
     write_manifest(PLAIN, Store(str(tmp_path)), "d")
     with pytest.raises(InputError, match=r"has no vocabulary: it is not a downstream data set$"):
-        read_vocabulary(tmp_path / "d")
+        StoredDataset.open(tmp_path / "d").vocabulary()

@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 from raysynth import cli
+from raysynth.cli import tasks
 from raysynth.downstream.fetch import SUMS, Download, Publisher, fetch, publishers
 from raysynth.errors import InputError, Named
 from raysynth.specs.catalog import downstream_tasks
@@ -177,7 +178,7 @@ def test_an_address_that_does_not_answer_is_one_line(server, tmp_path):
 
 
 def test_the_command_says_what_comes_next(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "publishers", Named("data set to fetch", {"squad": published(server)}))
+    monkeypatch.setattr(tasks, "publishers", Named("data set to fetch", {"squad": published(server)}))
     assert cli.main(["fetch", "squad_10k", "--into", str(tmp_path / "here")]) == 0
     output = capsys.readouterr().out
     assert (

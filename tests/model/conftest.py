@@ -6,8 +6,10 @@ import jax.monitoring
 import numpy as np
 import pytest
 
-from raysynth.data.shard_files import parquet, write
+from raysynth.data.manifest import Manifest, write_manifest
+from raysynth.data.shard_files import shard_bytes, write_shard
 from raysynth.data.text_pairs import generate_text
+from raysynth.downstream.rows import Split
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
 from tests.model.tiny import DATA, TASK
@@ -19,10 +21,11 @@ def synthetic(tmp_path_factory):
     store = Store(str(tmp_path_factory.mktemp("store")))
     sources = DATA.task.sample(np.random.default_rng(0), 248)
     splits = {}
-    for split, rows in (("validation", np.arange(48)), ("train", np.arange(48, 248))):
+    for split, rows in ((Split.VALIDATION, np.arange(48)), (Split.TRAIN, np.arange(48, 248))):
         part = sources.take(rows)
-        splits[split] = [write(store, "d", f"{split}-0.parquet", parquet(part, DATA.task.solve(part)), len(part))]
-    store.write_json("d/manifest.json", {"splits": splits, "prefix": []})
+        content = shard_bytes(part, DATA.task.solve(part))
+        splits[split] = (write_shard(store, "d", f"{split}-0.parquet", content, len(part)),)
+    write_manifest(Manifest(splits=splits, prefix=()), store, "d")
     return store.local_root / "d"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from raysynth.specs.identity import in_order, name
 from raysynth.store.store import Outcome, State, Store
-from raysynth.sweep import main
+from raysynth.sweep.command import main
 from tests.report.grids import VALUES, grid, record, trial
 
 VOID = {"meta", "img", "br"}

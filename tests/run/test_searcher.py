@@ -8,6 +8,7 @@ from ray.tune.search import Searcher
 from raysynth import Dataset, Finetune, FullInit, Pretrain, RandomInit, T5Config, downstream_tasks, synthetic_tasks
 from raysynth.run import searcher as searcher_module
 from raysynth.run.searcher import MAX_DEATHS, MAX_RETRIES, Dependencies
+from raysynth.run.surroundings import Run
 from raysynth.specs.identity import in_order, name
 from raysynth.store import leases
 from raysynth.store.store import Outcome, State, Store
@@ -33,8 +34,8 @@ FINAL = {"outcome": Outcome.FAILED, "error": "a wrong field", "again": False}
 DIVERGED = {"outcome": Outcome.DIVERGED, "error": "the loss is nan", "again": False}
 
 
-class Told(list):
-    """A watch that keeps what it is told."""
+class Events(list):
+    """An observer that keeps the events it receives."""
 
     def finished(self, artifact):
         self.append(f"finished {artifact}")
@@ -42,22 +43,20 @@ class Told(list):
     def failed(self, artifact, error):
         self.append(f"failed {artifact}: {error}")
 
-    def warn(self, line):
-        self.append(line)
+    def noted(self, artifact, note):
+        self.append(f"{artifact}: {note}")
 
 
 class Bench:
-    """A searcher over a real store, with the nodes that live and what it told."""
+    """A searcher over a real store, with the living nodes and the events that it reported."""
 
     def __init__(self, store, driver, artifacts, done=DATA, awaited=()):
-        self.store, self.driver, self.told, self.nodes, self.trials = store, driver, Told(), {"n1", "n2"}, {}
+        self.store, self.driver, self.events, self.nodes, self.trials = store, driver, Events(), {"n1", "n2"}, {}
         self.searcher = Dependencies(
             artifacts,
             set(done),
             awaited=set(awaited),
-            store=store,
-            driver=driver,
-            watch=self.told,
+            run=Run(store=store, driver=driver, observer=self.events),
             hosts=lambda: self.nodes,
         )
 
@@ -97,7 +96,7 @@ def test_a_child_waits_for_its_own_parent_and_no_other(bench):
     for artifact in (RANDOM, FULL_SET, FULL_IDENTITY):
         bench.end(artifact, SUCCEEDED)
     assert bench.suggest() == Searcher.FINISHED
-    assert not bench.searcher.failed
+    assert not bench.searcher.failures
 
 
 def test_what_is_needed_by_others_starts_first(bench):
@@ -114,8 +113,8 @@ def test_the_child_of_a_failed_parent_never_starts(bench, end):
     assert bench.suggest() == name(SET)
     bench.end(SET, end)
     assert bench.suggest() == Searcher.FINISHED
-    assert bench.searcher.failed == {SET: end["error"]}
-    assert bench.told == [f"failed {name(SET)}: {end['error']}"]
+    assert bench.searcher.failures == {SET: end["error"]}
+    assert bench.events == [f"failed {name(SET)}: {end['error']}"]
     assert bench.searcher.outcomes() == {end["outcome"]: 1, Outcome.BLOCKED: 1}
 
 
@@ -125,7 +124,7 @@ def test_an_exception_is_tried_again_a_few_times(bench):
         assert bench.suggest() == name(SET)
         bench.end(SET, RAISED)
     assert bench.suggest() == Searcher.FINISHED
-    assert bench.searcher.failed == {SET: "ValueError: no"}
+    assert bench.searcher.failures == {SET: "ValueError: no"}
 
 
 def test_lost_hosts_are_made_good_without_limit(bench):
@@ -137,7 +136,7 @@ def test_lost_hosts_are_made_good_without_limit(bench):
         bench.nodes = {"n"}
     assert bench.suggest() == name(SET)
     bench.end(SET, SUCCEEDED)
-    assert not bench.searcher.failed
+    assert not bench.searcher.failures
     assert bench.searcher.outcomes() == {Outcome.PREEMPTED: 20, Outcome.SUCCEEDED: 1}
 
 
@@ -147,7 +146,7 @@ def test_a_process_that_keeps_dying_on_a_host_that_lives_fails(bench):
         assert bench.suggest() == name(SET)
         bench.end(SET, node="n1")
     assert bench.suggest() == Searcher.FINISHED
-    assert "died 4 times" in bench.searcher.failed[SET]
+    assert "died 4 times" in bench.searcher.failures[SET]
     assert bench.store.status(SET).state is State.FAILED
     assert bench.searcher.outcomes() == {Outcome.FAILED: 1}
 
@@ -158,7 +157,7 @@ def test_what_needs_an_awaited_input_starts_once_that_is_made(bench):
     assert bench.suggest() is None
     bench.end(IDENTITY, SUCCEEDED)
     assert bench.suggest() == Searcher.FINISHED, "Tune must not hold resources while data are on their way"
-    threading.Timer(0.5, lambda: bench.searcher.made(SET.data)).start()
+    threading.Timer(0.5, lambda: bench.searcher.finished(name(SET.data))).start()
     assert bench.searcher.wait()
     assert bench.suggest() == name(SET)
     bench.end(SET, SUCCEEDED)
@@ -167,9 +166,9 @@ def test_what_needs_an_awaited_input_starts_once_that_is_made(bench):
 
 def test_what_needs_an_input_that_cannot_be_made_never_starts(bench):
     bench = bench([SET], done=DATA - {SET.data}, awaited={SET.data})
-    bench.searcher.unmade(SET.data, "too few inputs")
+    bench.searcher.failed(name(SET.data), "too few inputs")
     assert bench.suggest() == Searcher.FINISHED
-    assert bench.searcher.failed == {SET.data: "too few inputs"}
+    assert bench.searcher.failures == {SET.data: "too few inputs"}
 
 
 @pytest.fixture
@@ -203,4 +202,4 @@ def test_what_failed_in_another_run_is_failed_here(bench, looks, monkeypatch):
         assert bench.suggest() == Searcher.FINISHED
         bench.store.fail(SET, outcome=Outcome.DIVERGED, error="nan", log="")
     assert bench.suggest() == Searcher.FINISHED
-    assert bench.searcher.failed == {SET: "nan"}
+    assert bench.searcher.failures == {SET: "nan"}

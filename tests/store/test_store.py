@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from raysynth.specs.identity import name
 from raysynth.store import leases
 from raysynth.store.marks import alive, here
 from raysynth.store.store import Outcome, State, Store, differences
+from tests.records import provenance, weights_result
 
 DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)
 ARTIFACT = Pretrain(data=DATA, model=T5_SMALL)
@@ -32,22 +34,22 @@ def store(request, tmp_path):
 def test_an_artifact_goes_from_new_over_running_and_failed_to_done(store):
     assert store.status(ARTIFACT).state is State.NEW
     store.progress(ARTIFACT, step=3, num_steps=9, seconds_per_step=None)
-    assert store.status(ARTIFACT).progress["step"] == 3
+    assert store.status(ARTIFACT).progress.step == 3
     store.fail(ARTIFACT, outcome=Outcome.FAILED, error="no memory", log="Traceback ...")
     assert store.status(ARTIFACT).state is State.FAILED
     failure = store.status(ARTIFACT).failure
-    assert (failure["error"], failure["step"], failure["log"]) == ("no memory", 3, "Traceback ...")
+    assert (failure.error, failure.step, failure.log) == ("no memory", 3, "Traceback ...")
     store.forget_failure(ARTIFACT)
     assert store.status(ARTIFACT).state is State.NEW
     store.fail(ARTIFACT, outcome=Outcome.FAILED, error="no memory", log="")
-    store.record(ARTIFACT, result={"x": 1}, provenance={})
+    store.record(ARTIFACT, result=weights_result(selected_step=4), provenance=provenance())
     assert store.status(ARTIFACT).state is State.DONE
-    assert store.status(ARTIFACT).record["result"] == {"x": 1}
+    assert store.status(ARTIFACT).record.result == weights_result(selected_step=4)
     assert not store.exists(f"{name(ARTIFACT)}/failure.json")
 
 
 def test_a_record_of_another_description_is_an_error_that_names_the_field(store):
-    store.record(ARTIFACT, result={}, provenance={})
+    store.record(ARTIFACT, result=weights_result(), provenance=provenance())
     record = store.read_json(f"{name(ARTIFACT)}/record.json")
     record["description"]["data"]["num_examples"] = 7
     store.write_json(f"{name(ARTIFACT)}/record.json", record)
@@ -143,9 +145,9 @@ def test_a_diverged_artifact_is_known_as_such(store):
 
 
 def test_a_mark_of_another_host_counts_until_it_is_old():
-    mark = {**here(), "host": "elsewhere"}
+    mark = dataclasses.replace(here(), host="elsewhere")
     assert alive(mark)
-    assert not alive({**mark, "time": mark["time"] - 1000})
+    assert not alive(dataclasses.replace(mark, time=mark.time - 1000))
 
 
 @pytest.mark.parametrize(
@@ -164,28 +166,22 @@ def test_a_store_that_cannot_be_used_is_one_line(uri, line):
 
 def test_a_broken_record_is_one_line(store):
     store.write_bytes(f"{name(ARTIFACT)}/record.json", b'{"half": ')
-    with pytest.raises(InputError, match=r"record\.json is not JSON"):
+    with pytest.raises(InputError, match=r"record\.json is not a JSON object"):
         store.status(ARTIFACT)
 
 
 def test_a_write_that_dies_half_way_leaves_the_old_file(tmp_path, monkeypatch):
     store = Store(str(tmp_path))
     store.write_json("a.json", {"old": 1})
-    monkeypatch.setattr(store, "filesystem", _DiesBeforeMove(store.filesystem))
+    monkeypatch.setattr(os, "replace", power_cut)
     with pytest.raises(OSError, match="power cut"):
         store.write_json("a.json", {"new": 2})
     assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-class _DiesBeforeMove:
-    def __init__(self, filesystem):
-        self._filesystem = filesystem
-
-    def __getattr__(self, name):
-        return getattr(self._filesystem, name)
-
-    def move(self, *_):
-        raise OSError("power cut")
+def power_cut(*_):
+    raise OSError("power cut")
 
 
 def test_differences_name_the_fields():
@@ -199,3 +195,31 @@ def test_a_file_is_no_store(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"store '.*/file' must be a directory, got a file"):
         Store(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"surprise": 1}, r"record\.json has the unknown field 'surprise'"),
+        ({"provenance": {}}, r"record\.json, provenance lacks the field 'host'"),
+        ({"result": {"rows": {}}}, r"record\.json, result lacks the field 'sha256'"),
+        ({"result": 3}, r"record\.json, result must be a JSON object, got 3"),
+    ],
+)
+def test_unknown_and_missing_fields_of_a_record_are_one_line(change, line, tmp_path):
+    store = Store(str(tmp_path))
+    store.record(ARTIFACT, result=weights_result(), provenance=provenance())
+    file = f"{name(ARTIFACT)}/record.json"
+    store.write_json(file, store.read_json(file) | change)
+    with pytest.raises(InputError, match=line) as caught:
+        store.status(ARTIFACT)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    store = Store(str(tmp_path))
+    result = weights_result(last_step=8, evaluations={4: {"loss": 1.5}, 8: {"loss": 1.25}}, test={"exact_match": 0.5})
+    where = provenance(seconds_per_step=0.5, device="1 cpu")
+    store.record(ARTIFACT, result=result, provenance=where)
+    record = store.status(ARTIFACT).record
+    assert (record.artifact, record.result, record.provenance) == (name(ARTIFACT), result, where)

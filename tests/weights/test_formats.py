@@ -19,7 +19,6 @@ from safetensors.numpy import load_file, save_file
 
 from raysynth import Finetune, FullInit, InputError, StatisticInit, Sweep, T5Config, pretrained
 from raysynth.cli import main
-from raysynth.data.shard_files import manifest_digest
 from raysynth.data.text_pairs import generate_text
 from raysynth.model.checkpoints import read_params
 from raysynth.model.decode import generate
@@ -30,10 +29,12 @@ from raysynth.specs import identity, tiny
 from raysynth.specs.identity import name
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, Dtype
 from raysynth.specs.parameters import Kind, parse, paths
+from raysynth.store.records import DataResult
 from raysynth.store.store import State, Store
 from raysynth.weights.formats import Format, detect, read
 from raysynth.weights.hugging_face import write_hugging_face
 from raysynth.weights.t5x import write_t5x
+from tests.records import DATA_RESULT, provenance, weights_result
 from tests.tiny import MODEL, TASK
 
 ORIGINAL = T5Config(
@@ -618,9 +619,9 @@ def test_a_finished_sweep_needs_no_pretrained_model(tmp_path, capsys):
     run = Finetune(task=TASK, init=FullInit(pretrained("my-own", model=MODEL)))
     store = Store(str(tmp_path))
     evaluation = {"token_accuracy": 0.5, "loss": 1.0}
-    result = {"selected_step": 3, "validation": evaluation, "evaluations": {"3": evaluation}, "test": evaluation}
-    store.record(run.task.data, result={}, provenance={})
-    store.record(run, result=result, provenance={})
+    result = weights_result(selected_step=3, validation=evaluation, evaluations={3: evaluation}, test=evaluation)
+    store.record(run.task.data, result=DATA_RESULT, provenance=provenance())
+    store.record(run, result=result, provenance=provenance())
     assert exit_code(sweep_of(run.init), "run", "--store", tmp_path) == 0
     assert "nothing to do" in capsys.readouterr().out
 
@@ -660,7 +661,8 @@ def imported(tmp_path_factory):
     write_hugging_face(root / "release", MODEL, params)
     assert main(f"import {root}/release --name my-own --model found --store {store.uri}".split()) == 0
     manifest = generate_text(TASK.data, store, {})
-    store.record(TASK.data, result={"sha256": manifest_digest(manifest)}, provenance={})
+    result = DataResult(rows=manifest.num_rows, sha256=manifest.digest)
+    store.record(TASK.data, result=result, provenance=provenance())
     return store, pretrained("my-own", model=MODEL), params
 
 

@@ -20,6 +20,7 @@ from raysynth.specs.parameters import paths
 from raysynth.store.store import Store
 from raysynth.weights.selected import selected
 from raysynth.weights.statistics import attention_norm_means
+from tests.records import DATA_RESULT, provenance, weights_result
 from tests.tiny import MODEL
 
 SHALLOW = dataclasses.replace(MODEL, num_decoder_layers=2)
@@ -40,8 +41,9 @@ def fill(store):
         with store.workspace(artifact) as workspace:
             write_params(workspace.path / "checkpoints", 7, params)
             workspace.push()
-        store.record(artifact, result={"selected_step": 7, "params_sha256": params_digest(params)}, provenance={})
-    store.record(DATA, result={"sha256": "0"}, provenance={})
+        result = weights_result(selected_step=7, params_sha256=params_digest(params))
+        store.record(artifact, result=result, provenance=provenance())
+    store.record(DATA, result=DATA_RESULT, provenance=provenance())
 
 
 @pytest.fixture(scope="module")
