@@ -135,7 +135,7 @@ def test_generate_takes_a_downstream_task_and_skips_bad_rows_on_request(tmp_path
     assert "2 train, 2 validation, 2 test" in printed.out
     assert f"3 bad rows skipped, the first: {tmp_path}/train.tsv, line 3: has 1" in printed.err
     record = Store(store).status(downstream_tasks["retrosynthesis"].data).record
-    assert record["result"]["skipped_rows"] == 3
+    assert record.result.skipped_rows == 3
     assert main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
 

@@ -186,7 +186,7 @@ def test_decoding_is_divided_among_the_devices(store):
 def run(store):
     """A finished run that got some answers right."""
     spec = finetuning(num_steps=400, eval_every=200)
-    make(spec, store=store, cache=store.local_root, tell=lambda result: None, node="here")
+    make(spec, store=store, cache=store.local_root, report=lambda result: None, node="here")
     assert store.status(spec).record.weights.test["squad_exact_match"] > 0
     return name(spec)
 

@@ -41,7 +41,7 @@ def test_a_tiny_fine_tuning_on_the_real_files(task, shared, tmp_path, monkeypatc
     folder = shared / "data" / FOLDERS[task.name]
     manifest = generate_text(few, store, {task.name: str(folder)}, BadRows.REFUSE)
     assert manifest.skipped_rows == 0
-    make(artifact, store=store, cache=tmp_path, tell=lambda result: None, node="here")
+    make(artifact, store=store, cache=tmp_path, report=lambda result: None, node="here")
 
     status = store.status(artifact)
     assert status.state is State.DONE

@@ -140,7 +140,7 @@ def test_an_observer_gets_the_scalars_of_the_paper(synthetic, tmp_path):
     assert steps == sorted(steps)
     assert steps[0] == 0
     evaluated = {progress.step: progress for event, _, progress in observer.reports if event == "evaluated"}
-    assert {str(step): dict(progress.scalars) for step, progress in evaluated.items()} == {
+    assert {step: dict(progress.scalars) for step, progress in evaluated.items()} == {
         step: {f"validation/{metric}": value for metric, value in scores.items()}
         for step, scores in training.result.evaluations.items()
     }

@@ -12,6 +12,7 @@ from raysynth.run.surroundings import Run
 from raysynth.specs.identity import in_order, name
 from raysynth.store import leases
 from raysynth.store.store import Outcome, State, Store
+from tests.records import provenance, weights_result
 
 TASK = downstream_tasks["code_translation"]
 MODEL = T5Config(emb_dim=16)
@@ -182,7 +183,7 @@ def test_what_another_run_makes_is_awaited_and_not_made(bench, looks, monkeypatc
         patch.setattr(bench.driver, "lease", lambda artifact: False)
         assert bench.suggest() == Searcher.FINISHED
         assert bench.suggest() == Searcher.FINISHED
-        bench.store.record(SET, result={}, provenance={})
+        bench.store.record(SET, result=weights_result(), provenance=provenance())
     assert bench.suggest() == name(FULL_SET)
 
 

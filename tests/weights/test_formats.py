@@ -675,7 +675,7 @@ BARELY = dataclasses.replace(
 def finetuned(store, init, cache):
     """The parameters at the end of a fine-tuning, and its name."""
     run = Finetune(task=BARELY, init=init)
-    make(run, store=store, cache=cache, tell=lambda result: None, node="here")
+    make(run, store=store, cache=cache, report=lambda result: None, node="here")
     record = store.status(run).record
     return read_params(store.local_root / name(run) / "checkpoints", record["result"]["selected_step"]), name(run)
 

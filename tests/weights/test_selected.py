@@ -105,7 +105,7 @@ def test_a_remote_store_gives_the_same(store, bucket, tmp_path, capsys):
     assert main(["stats", FIRST, "--store", remote.uri]) == 2
     error = capsys.readouterr().err
     assert error == (
-        f"error: {remote.place}/{FIRST}/checkpoints/7/params is missing: the checkpoint of step 7 is not there\n"
+        f"error: {remote.place}/{FIRST}/checkpoints/7/params is missing: there is no checkpoint of step 7\n"
     )
 
 
@@ -114,7 +114,7 @@ def test_a_remote_store_gives_the_same(store, bucket, tmp_path, capsys):
     ("artifact", "line"),
     [
         (FIRST[:-1], f"unknown artifact of {{store}} {FIRST[:-1]!r} (did you mean {FIRST!r}?); allowed: "),
-        (name(DATA), f"{{store}}: {name(DATA)} is a data set and has no weights"),
+        (name(DATA), f"{name(DATA)} is a data set and has no weights"),
         ("pretrain/begun-12345678", "{store}: pretrain/begun-12345678 is not finished and has no selected checkpoint"),
     ],
 )
@@ -156,7 +156,11 @@ def test_a_damaged_checkpoint_is_one_line(damage, line, copy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("artifacts", "out", "line"),
     [
-        ([FIRST], "figure.pdf", "a figure's file must end in .png or .svg, or in neither for both, got 'figure.pdf'"),
+        (
+            [FIRST],
+            "figure.pdf",
+            "a figure's file must end in .png or .svg, or have no suffix for both, got 'figure.pdf'",
+        ),
         ([f"a={FIRST}", f"a={SECOND}"], "x.png", "two lines would be called 'a'; write LABEL=ARTIFACT for one of them"),
         ([f"random init={FIRST}"], "x.png", "two lines would be called 'random init'; "),
         ([FIRST], "/proc/nowhere/x.png", "/proc/nowhere/x.png cannot be written: "),
