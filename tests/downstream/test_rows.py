@@ -124,4 +124,4 @@ def test_the_manifest_lists_skipped_rows(write, tmp_path):
     assert [re.search(r"line (\d+)", message)[1] for message in manifest.first_skipped] == ["8", "32"]
     assert manifest.splits["train"][0].rows == 50
     fewer = generate_text(dataclasses.replace(dataset, num_train=40), store, data, BadRows.SKIP)
-    assert fewer["skipped_rows"] == 2
+    assert fewer.skipped_rows == 2

@@ -213,8 +213,8 @@ def test_predictions_show_source_target_prediction_and_references(store, run, ca
 def test_the_report_states_the_share_of_evaluation(store, run):
     spec = finetuning(num_steps=400, eval_every=200)
     times = store.status(spec).record.provenance
-    evaluation = times["evaluation_seconds"] + times["test_seconds"]
-    share = evaluation / (evaluation + times["train_seconds"])
+    evaluation = times.evaluation_seconds + times.test_seconds
+    share = evaluation / (evaluation + times.train_seconds)
     assert evaluation_share(store.statuses([spec])).startswith(f"evaluation: {100 * share:.1f} % of ")
     assert evaluation_share(store.statuses([task().data])) == ""
 

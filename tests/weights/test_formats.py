@@ -677,7 +677,7 @@ def finetuned(store, init, cache):
     run = Finetune(task=BARELY, init=init)
     make(run, store=store, cache=cache, report=lambda result: None, node="here")
     record = store.status(run).record
-    return read_params(store.local_root / name(run) / "checkpoints", record["result"]["selected_step"]), name(run)
+    return read_params(store.local_root / name(run) / "checkpoints", record.weights.selected_step), name(run)
 
 
 def test_full_init_starts_from_the_imported_weights(imported, tmp_path):
