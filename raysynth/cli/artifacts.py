@@ -16,7 +16,7 @@ from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import published_models
 from raysynth.store.store import Store
 
-_EXAMPLE = "such as pretrain/set.seed0-3fb5a7f9"
+_EXAMPLE = "such as pretrain/set.seed0-1c575405"
 
 
 def add_verbs(verbs: Verbs) -> None:

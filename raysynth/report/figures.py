@@ -178,7 +178,7 @@ def norms_by_layer(sources: Mapping[str, Mapping[str, Sequence[float]]], *, file
 def legends(artifacts: Iterable[str]) -> list[str]:
     """Short names for the lines of a figure, from the names of the artifacts; each is still unique in the figure.
 
-    `pretrain/set.seed0-3fb5a7f9` becomes "set"; beside another seed it becomes "set, seed0".
+    `pretrain/set.seed0-1c575405` becomes "set"; beside another seed it becomes "set, seed0".
     """
     artifacts = list(artifacts)
     names = list(artifacts)

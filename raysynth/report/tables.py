@@ -193,20 +193,9 @@ class Entry:
         return "\n".join(lines)
 
 
-HEADINGS = {
-    "exact_match": "EM",
-    "squad_exact_match": "EM",
-    "canonical_smiles_match": "EM",
-    "token_f1": "F1",
-    "squad_f1": "F1",
-    "rouge1": "ROUGE-1",
-}
-"""Headings of metrics in the paper's tables; everything else calls `heading`."""
-
-
 def heading(metric: str) -> str:
     """The metric's heading in the paper's tables; its name in words for a metric that the paper does not print."""
-    return HEADINGS.get(metric, metric.replace("_", " "))
+    return decoded_metrics[metric].heading if metric in decoded_metrics else metric.replace("_", " ")
 
 
 def column_headings(entries: Mapping[Place, Entry]) -> dict[Key, set[str]]:

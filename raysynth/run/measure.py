@@ -30,10 +30,10 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
     import ray
 
     from raysynth.run.execute import trial_resources
-    from raysynth.run.session import training_session
+    from raysynth.run.session import nodes, training_session
 
     with training_session(address, store):
-        resources = trial_resources(ray.nodes())  # type: ignore[no-untyped-call]  # Ray has no types here
+        resources = trial_resources(nodes())
         request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
         answers = {
             file: ray.remote(_time_step).options(**request).remote(recipe, model)

@@ -177,7 +177,7 @@ class Store:
         return Status(state=State.RUNNING if alive(progress) else State.INTERRUPTED, progress=progress)
 
     def record_of(self, where: str) -> Record | None:
-        """The record of an artifact by its name, such as `pretrain/set.seed0-3fb5a7f9`, or None if it is not done."""
+        """The record of an artifact by its name, such as `pretrain/set.seed0-1c575405`, or None if it is not done."""
         file = f"{where}/record.json"
         value = self.read_json(file)
         return None if value is None else Record.read(value, f"{self.uri}: {file}")
@@ -249,7 +249,7 @@ class Store:
         return self.fetch_by_name(name(artifact), cache)
 
     def fetch_by_name(self, where: str, cache: Path) -> Path:
-        """`fetch` for an artifact that is known by its name only, such as `pretrain/set.seed0-3fb5a7f9`."""
+        """`fetch` for an artifact that is known by its name only, such as `pretrain/set.seed0-1c575405`."""
         if self.local_root is not None:
             return self.local_root / where
         target = cache / where

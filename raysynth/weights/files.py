@@ -1,14 +1,13 @@
 """Reading files of weights, and writing a directory of them as a whole."""
 
 import json
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line
+from raysynth.store.files import written_aside
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -40,18 +39,9 @@ def new_directory(directory: Path) -> Iterator[Path]:
     """
     if directory.exists():
         raise InputError(f"{directory} exists already")
-    aside = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.aside")
     try:
-        aside.mkdir(parents=True)
-        yield aside
-        aside.rename(directory)
+        with written_aside(directory) as aside:
+            aside.mkdir()
+            yield aside
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its type if the message is empty."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -13,12 +13,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line
 from raysynth.model.t5 import Params
 from raysynth.specs.models import T5Config
 from raysynth.specs.parameters import parse, paths
 from raysynth.weights.checks import Array, as_float32, check_shapes, checked_arrays, config_of, nested
-from raysynth.weights.files import first_line, new_directory, read_json
+from raysynth.weights.files import new_directory, read_json
 
 _SIZES = {
     "vocab_size": "vocab_size",

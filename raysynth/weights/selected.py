@@ -33,7 +33,7 @@ class Weights:
 def selected(artifact: str, store: Store) -> Weights:
     """The selected checkpoint of an artifact, verified against the digest in its record.
 
-    The artifact is given by name, such as `pretrain/set.seed0-3fb5a7f9`. Raises `InputError` for an unknown or
+    The artifact is given by name, such as `pretrain/set.seed0-1c575405`. Raises `InputError` for an unknown or
     unfinished artifact, a data set, and a checkpoint that is missing or damaged.
     """
     artifact = artifact.strip("/")

@@ -14,12 +14,12 @@ import numpy as np
 import tensorstore
 from flax.serialization import msgpack_restore, msgpack_serialize
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line
 from raysynth.model.t5 import Params
 from raysynth.specs.models import T5Config
 from raysynth.specs.parameters import paths
 from raysynth.weights.checks import Array, Shapes, as_float32, check_shapes, checked_arrays, config_of, nested
-from raysynth.weights.files import first_line, new_directory, read_bytes
+from raysynth.weights.files import new_directory, read_bytes
 
 _VERSION = 3
 _CHUNK_BYTES = 64 * 2**20
