@@ -97,11 +97,10 @@ def draw(
             failed[dataset] = str(error) if isinstance(error, InputError | WorkerError) else _class_and_line(error)
             log = error.log if isinstance(error, WorkerError) else traceback.format_exc()
             run.store.fail(dataset, outcome=Outcome.FAILED, error=failed[dataset], log=log)
-            run.driver.release(dataset)
             ends.failed(name(dataset), failed[dataset])
         else:
-            run.driver.release(dataset)
             ends.finished(name(dataset))
+        run.driver.release(dataset)
     return failed
 
 

@@ -165,6 +165,11 @@ class Dependencies(Searcher, Silent):
             return self._ended + Counter({Outcome.PREEMPTED: lost, Outcome.BLOCKED: blocked})
 
     def _end(self, artifact: Artifact, outcome: Outcome, error: str) -> None:
+        """Count the end of an artifact that this searcher leased, and release it."""
+        self._count(artifact, outcome, error)
+        self._driver.release(artifact)
+
+    def _count(self, artifact: Artifact, outcome: Outcome, error: str) -> None:
         self._ended[outcome] += 1
         if outcome is Outcome.SUCCEEDED:
             self._done.add(artifact)
@@ -172,17 +177,16 @@ class Dependencies(Searcher, Silent):
         else:
             self.failures[artifact] = error
             self._observer.failed(name(artifact), error)
-        self._driver.release(artifact)
 
     def finished(self, artifact: str) -> None:
         """Note that an awaited input is done."""
         with self._lock:
-            self._end(self._awaited.pop(artifact), Outcome.SUCCEEDED, "")
+            self._count(self._awaited.pop(artifact), Outcome.SUCCEEDED, "")
 
     def failed(self, artifact: str, error: str) -> None:
         """Note that an awaited input could not be made."""
         with self._lock:
-            self._end(self._awaited.pop(artifact), Outcome.FAILED, error)
+            self._count(self._awaited.pop(artifact), Outcome.FAILED, error)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a restore that never happens: the store says what is done
