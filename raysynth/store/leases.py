@@ -18,6 +18,9 @@ SETTLE_SECONDS = 1.0
 BEAT_SECONDS = 10.0
 """Least time between two signs of life."""
 
+_LEASES = "leases"
+"""The directory of all leases in the store."""
+
 
 class Driver:
     """One run that works on a store, perhaps beside others.
@@ -31,6 +34,8 @@ class Driver:
         self._store = store
         self._name = uuid.uuid4().hex[:8]
         self._last_beat = float("-inf")
+        self._leased: set[str] = set()
+        """The names of the artifacts that this run has leased."""
 
     @property
     def file(self) -> str:
@@ -60,18 +65,39 @@ class Driver:
 
     def lease(self, artifact: Artifact) -> bool:
         """Whether this run may make the artifact. If so, no other run may until it is released."""
-        file = f"{name(artifact)}/lease.json"
-        if (holder := self._holder(file)) is not None:
+        where = name(artifact)
+        if (holder := self._holder(_file(where))) is not None:
             return holder == self._name
-        self._store.write_json(file, {"driver": self._name})
-        if not self.others():
-            return True
-        time.sleep(SETTLE_SECONDS)
-        return self._holder(file) == self._name
+        self._store.write_json(_file(where), {"driver": self._name})
+        if self.others():
+            time.sleep(SETTLE_SECONDS)
+            if self._holder(_file(where)) != self._name:
+                return False
+        self._leased.add(where)
+        return True
 
     def release(self, artifact: Artifact) -> None:
         """Let other runs have the artifact."""
-        self._store.delete(f"{name(artifact)}/lease.json")
+        self._release(name(artifact))
+
+    def _release(self, where: str) -> None:
+        self._store.delete(_file(where))
+        self._leased.discard(where)
+
+    def tidy(self) -> None:
+        """Delete the leases that dead runs left on artifacts that are done. Others are taken over when needed."""
+        selector = fs.FileSelector(f"{self._store.root}/{_LEASES}", allow_not_found=True, recursive=True)
+        for info in self._store.filesystem.get_file_info(selector):
+            where = info.path.removeprefix(f"{self._store.root}/{_LEASES}/").removesuffix(".json")
+            is_lease = info.type is fs.FileType.File and info.extension == "json"
+            if is_lease and self._holder(_file(where)) is None and self._store.exists(f"{where}/record.json"):
+                self._store.delete(_file(where))
+
+    def leave(self) -> None:
+        """Release what is still leased, and withdraw the mark of this run."""
+        for where in list(self._leased):
+            self._release(where)
+        self._store.delete(self.file)
 
     def _holder(self, file: str) -> str | None:
         """The living run that holds a lease, or None."""
@@ -96,7 +122,13 @@ def driver(store: Store) -> Iterator[Driver]:
     this_run.beat()
     if this_run.others():
         time.sleep(SETTLE_SECONDS)  # after this, leases are visible that others wrote before they knew of this run
+    this_run.tidy()
     try:
         yield this_run
     finally:
-        store.delete(this_run.file)
+        this_run.leave()
+
+
+def _file(where: str) -> str:
+    """The lease of the artifact with a name. Leases lie in a directory of their own, so that one listing shows all."""
+    return f"{_LEASES}/{where}.json"

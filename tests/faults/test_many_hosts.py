@@ -136,7 +136,7 @@ def test_hosts_workers_and_runs_killed_at_random_change_nothing(cluster, undistu
         label: record["result"] for label, record in undisturbed.items()
     }
     assert not list((tmp_path / "store").rglob("failure.json"))
-    assert not list((tmp_path / "store").rglob("lease.json"))
+    assert not list((tmp_path / "store" / "leases").rglob("*.json"))
     print(dict(kills))
 
 

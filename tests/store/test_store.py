@@ -126,15 +126,31 @@ def test_an_artifact_is_leased_to_one_run_until_it_releases_it_or_dies(store, ot
         assert driver.lease(ARTIFACT)
         assert not driver.others()
         driver.release(ARTIFACT)
-        assert not store.exists(f"{name(ARTIFACT)}/lease.json")
+        assert not store.exists(f"leases/{name(ARTIFACT)}.json")
     assert not store.filesystem.get_file_info(fs.FileSelector(f"{store.root}/drivers", allow_not_found=True))
+
+
+def test_leases_that_dead_runs_left_on_finished_artifacts_are_deleted(store, other):
+    other.kill()
+    other.wait()
+    with leases.driver(store):
+        assert store.exists(f"leases/{name(ARTIFACT)}.json"), "whoever makes the artifact takes it over"
+    store.record(ARTIFACT, result=weights_result(), provenance=provenance())
+    with leases.driver(store):
+        assert not store.exists(f"leases/{name(ARTIFACT)}.json")
+
+
+def test_a_run_that_ends_releases_what_it_leased(store):
+    with leases.driver(store) as driver:
+        assert driver.lease(ARTIFACT)
+    assert not store.exists(f"leases/{name(ARTIFACT)}.json")
 
 
 def test_of_two_that_write_a_lease_at_once_the_last_one_has_it(store, other, monkeypatch):
     free = dataclasses.replace(ARTIFACT, seed=17)
     with leases.driver(store) as driver:
-        rival = f"{name(free)}/lease.json"
-        theirs = store.read_json(f"{name(ARTIFACT)}/lease.json")
+        rival = f"leases/{name(free)}.json"
+        theirs = store.read_json(f"leases/{name(ARTIFACT)}.json")
         monkeypatch.setattr(time, "sleep", lambda seconds: store.write_json(rival, theirs))
         assert not driver.lease(free)
 
