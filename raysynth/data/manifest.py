@@ -5,7 +5,6 @@ A data set counts as complete once its manifest is in the store.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
+from raysynth.store.sealed import unseal
 from raysynth.store.store import Store
 
 Kind = TypeVar("Kind")
@@ -92,12 +92,10 @@ def read_from_directory(directory: Path) -> Manifest:
     """
     file = directory / MANIFEST
     try:
-        value = json.loads(file.read_bytes())
+        content = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise _unusable(str(file), "is not JSON") from None
-    return _manifest(value, str(file))
+    return _manifest(unseal(content, str(file)), str(file))
 
 
 def write_manifest(manifest: Manifest, store: Store, directory: str, *more_files: str) -> None:

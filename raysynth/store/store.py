@@ -4,7 +4,6 @@ A store is a local path or any URI that pyarrow's file systems know (`gs://…`,
 remembers what is done: resuming, extending and asking what remains all read the same records.
 """
 
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from raysynth.specs.identity import Artifact, describe, name
 from raysynth.store.files import write_whole, written_aside
 from raysynth.store.marks import alive, here
 from raysynth.store.records import DataResult, Failure, Outcome, Provenance, Record, Running, WeightsResult, as_json
+from raysynth.store.sealed import seal, unseal
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 
@@ -117,21 +117,13 @@ class Store:
             self.filesystem.move(aside, full)
 
     def read_json(self, path: str) -> dict[str, Any] | None:
-        """The JSON object in a file, or None where there is no file; raises `InputError` for anything else."""
+        """The JSON object in a file, or None where there is no file; raises `InputError` for a damaged one."""
         content = self.read_bytes(path)
-        if content is None:
-            return None
-        try:
-            value = json.loads(content)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise InputError(f"{self.uri}: {path} is not a JSON object; delete it to have it made again")
-        return value
+        return None if content is None else unseal(content, f"{self.uri}: {path}")
 
     def write_json(self, path: str, value: Mapping[str, Any]) -> None:
-        """Write a JSON object whole or not at all."""
-        self.write_bytes(path, json.dumps(value, indent=1).encode())
+        """Write a JSON object whole or not at all, with its checksum."""
+        self.write_bytes(path, seal(value))
 
     def move(self, path: str, to: str) -> None:
         """Give a file another name."""
