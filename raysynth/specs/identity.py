@@ -52,7 +52,12 @@ def describe(value: Any) -> Any:
 
 def fingerprint(artifact: Artifact) -> str:
     """The first eight hex digits of the SHA-256 of the description."""
-    text = json.dumps(describe(artifact), sort_keys=True, separators=(",", ":"))
+    return fingerprint_of(describe(artifact))
+
+
+def fingerprint_of(description: Any) -> str:
+    """The fingerprint of the artifact with that description, as `describe` returns it or a record holds it."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -1,15 +1,21 @@
 """Several runs on one store share its work: each artifact is leased to one run at a time."""
 
+import contextlib
+import re
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from pyarrow import fs
-
-from raysynth.specs.identity import Artifact, name
-from raysynth.store.marks import Mark, alive, here
-from raysynth.store.store import Store
+from raysynth.errors import InputError, StoreError
+from raysynth.specs.identity import Artifact
+from raysynth.store.marks import ALIVE_SECONDS, Watch, here
+from raysynth.store.records import Mark
+from raysynth.store.store import Store, directory_of
+from raysynth.store.typed import read_object
 
 LOOK_SECONDS = 3.0
 """Least time between two looks at an artifact that another run makes."""
@@ -20,99 +26,169 @@ BEAT_SECONDS = 10.0
 
 _LEASES = "leases"
 """The directory of all leases in the store."""
+_DRIVERS = "drivers"
+"""The directory of the marks of all runs in the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """Which run makes an artifact."""
+
+    driver: str
+    """The name of the run: its mark's file without the suffix."""
+
+    @staticmethod
+    def read(value: Any, place: str) -> "Lease":
+        """The lease in a JSON value; errors name `place`."""
+        lease = read_object(Lease, value, place)
+        if not re.fullmatch("[0-9a-f]{8}", lease.driver):
+            raise InputError(f"{place} is damaged: no run is called {lease.driver!r}")
+        return lease
 
 
 class Driver:
     """One run that works on a store, perhaps beside others.
 
-    Each run has a file that it renews as a sign of life. A lease names the run that makes an artifact, and holds while
-    that run is alive. No operation common to all file systems lets exactly one writer win, so a run that is not alone
-    writes its lease, waits, and reads it again: the last writer has it.
+    Each run has a file that a thread renews as a sign of life. A lease names the run that makes an artifact, and holds
+    while that run is alive. No operation common to all file systems lets exactly one writer win, so a run that is not
+    alone writes its lease, waits, and reads it again: the last writer has it.
+
+    Marks and leases that are damaged count as absent.
     """
 
     def __init__(self, store: Store):
         self._store = store
         self._name = uuid.uuid4().hex[:8]
-        self._last_beat = float("-inf")
+        self._watch = Watch()
+        self._last_try = self._last_beat = float("-inf")
         self._leased: set[str] = set()
         """The names of the artifacts that this run has leased."""
+        self._lost: set[str] = set()
+        """The names of the artifacts whose leases other runs have taken, because they thought this run dead."""
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self._error: Exception | None = None
 
     @property
     def file(self) -> str:
         """Where this run leaves its mark."""
-        return f"drivers/{self._name}.json"
+        return f"{_DRIVERS}/{self._name}.json"
 
     def beat(self) -> None:
-        """Show a sign of life, at most every `BEAT_SECONDS`."""
-        if time.monotonic() - self._last_beat > BEAT_SECONDS:
-            self._store.write_json(self.file, vars(here()))
-            self._last_beat = time.monotonic()
+        """Show a sign of life, at most every `BEAT_SECONDS`, and see whether other runs took leases of this one.
+
+        Raises `StoreError` once no sign of life could be written for so long that other runs think this one dead.
+        """
+        if self._error is not None:
+            raise self._error
+        with self._lock:
+            if time.monotonic() - self._last_try < BEAT_SECONDS or self._left.is_set():
+                return
+            self._last_try = time.monotonic()
+            try:
+                self._store.write_json(self.file, vars(here()))
+                leased = list(self._leased)
+                self._lost.update(where for where in leased if self._lease(where) not in (None, self._name))
+            except StoreError:
+                if time.monotonic() - self._last_beat > ALIVE_SECONDS:
+                    raise
+            else:
+                self._last_beat = time.monotonic()
+                self._leased -= self._lost
+
+    def keep_beating(self) -> None:
+        """Show signs of life until this run leaves; for a thread of its own. `beat` raises what went wrong here."""
+        while not self._left.wait(BEAT_SECONDS):
+            try:
+                self.beat()
+            except StoreError:
+                continue  # the store may work again; until then `beat` raises this in the run's own thread
+            except Exception as error:
+                self._error = error
+                return
+
+    def lost(self, where: str) -> bool:
+        """Whether another run took the lease of the artifact with that name from this one."""
+        return where in self._lost
 
     def others(self) -> list[Mark]:
         """The marks of the other living runs. Deletes those of dead ones."""
         marks = []
-        selector = fs.FileSelector(f"{self._store.root}/drivers", allow_not_found=True)
-        for info in self._store.filesystem.get_file_info(selector):
-            file = f"drivers/{info.base_name}"
+        for file in self._store.files_below(_DRIVERS):
             if file == self.file or not file.endswith(".json"):
                 continue
-            mark = self._mark(file)
-            if mark is not None and alive(mark):
+            mark = self._store.read_if_whole(file, Mark.read)
+            if mark is not None and self._watch.alive(file, mark):
                 marks.append(mark)
-            elif mark is not None:
+            else:
                 self._store.delete(file)
         return marks
 
     def lease(self, artifact: Artifact) -> bool:
         """Whether this run may make the artifact. If so, no other run may until it is released."""
-        where = name(artifact)
-        if (holder := self._holder(_file(where))) is not None:
-            return holder == self._name
-        self._store.write_json(_file(where), {"driver": self._name})
-        if self.others():
-            time.sleep(SETTLE_SECONDS)
-            if self._holder(_file(where)) != self._name:
+        where = directory_of(artifact)
+        if (holder := self._holder(where)) != self._name:
+            if holder is not None:
                 return False
+            self._store.write_json(_file(where), {"driver": self._name})
+            if self.others():
+                time.sleep(SETTLE_SECONDS)
+                if self._holder(where) != self._name:
+                    return False
+        self._lost.discard(where)
         self._leased.add(where)
         return True
 
+    def holder(self, artifact: Artifact) -> str:
+        """Which run holds the lease of an artifact, in words."""
+        holder = self._holder(directory_of(artifact))
+        mark = None if holder is None else self._store.read_if_whole(_mark_file(holder), Mark.read)
+        if holder is None or mark is None:
+            return "another run"
+        age_seconds = self._watch.silence_seconds(_mark_file(holder), mark)
+        return f"another run, process {mark.pid} on {mark.host}, whose last sign of life is {age_seconds:.0f} s old"
+
     def release(self, artifact: Artifact) -> None:
-        """Let other runs have the artifact."""
-        self._release(name(artifact))
+        """Let other runs have the artifact, if this run holds it."""
+        self._release(directory_of(artifact))
 
     def _release(self, where: str) -> None:
-        self._store.delete(_file(where))
+        if where in self._leased and self._lease(where) == self._name:
+            self._store.delete(_file(where))
         self._leased.discard(where)
 
     def tidy(self) -> None:
         """Delete the leases that dead runs left on artifacts that are done. Others are taken over when needed."""
-        selector = fs.FileSelector(f"{self._store.root}/{_LEASES}", allow_not_found=True, recursive=True)
-        for info in self._store.filesystem.get_file_info(selector):
-            where = info.path.removeprefix(f"{self._store.root}/{_LEASES}/").removesuffix(".json")
-            is_lease = info.type is fs.FileType.File and info.extension == "json"
-            if is_lease and self._holder(_file(where)) is None and self._store.exists(f"{where}/record.json"):
+        for where in self.dead_leases():
+            if self._store.exists(f"{where}/record.json"):
                 self._store.delete(_file(where))
+
+    def dead_leases(self) -> list[str]:
+        """The names of the artifacts that are leased to runs that are gone."""
+        files = [file for file in self._store.files_below(_LEASES) if file.endswith(".json")]
+        names = [file.removeprefix(f"{_LEASES}/").removesuffix(".json") for file in files]
+        return [where for where in names if self._holder(where) is None]
 
     def leave(self) -> None:
         """Release what is still leased, and withdraw the mark of this run."""
-        for where in list(self._leased):
-            self._release(where)
-        self._store.delete(self.file)
+        self._left.set()
+        with self._lock, contextlib.suppress(StoreError):  # what stays is known to be of a run that is gone
+            for where in list(self._leased):
+                self._release(where)
+            self._store.delete(self.file)
 
-    def _holder(self, file: str) -> str | None:
+    def _holder(self, where: str) -> str | None:
         """The living run that holds a lease, or None."""
-        lease = self._store.read_json(file)
-        if lease is None:
-            return None
-        holder: str = lease["driver"]
-        if holder == self._name:
+        holder = self._lease(where)
+        if holder is None or holder == self._name:
             return holder
-        mark = self._mark(f"drivers/{holder}.json")
-        return holder if mark is not None and alive(mark) else None
+        mark = self._store.read_if_whole(_mark_file(holder), Mark.read)
+        return holder if mark is not None and self._watch.alive(_mark_file(holder), mark) else None
 
-    def _mark(self, file: str) -> Mark | None:
-        value = self._store.read_json(file)
-        return None if value is None else Mark(**value)
+    def _lease(self, where: str) -> str | None:
+        """The run that the lease of an artifact names, living or not."""
+        lease = self._store.read_if_whole(_file(where), Lease.read)
+        return None if lease is None else lease.driver
 
 
 @contextmanager
@@ -120,10 +196,11 @@ def driver(store: Store) -> Iterator[Driver]:
     """Take part in a store's work for the length of one run."""
     this_run = Driver(store)
     this_run.beat()
-    if this_run.others():
-        time.sleep(SETTLE_SECONDS)  # after this, leases are visible that others wrote before they knew of this run
-    this_run.tidy()
     try:
+        if this_run.others():
+            time.sleep(SETTLE_SECONDS)  # after this, leases are visible that others wrote before they knew of this run
+        this_run.tidy()
+        threading.Thread(target=this_run.keep_beating, name="signs of life", daemon=True).start()
         yield this_run
     finally:
         this_run.leave()
@@ -132,3 +209,7 @@ def driver(store: Store) -> Iterator[Driver]:
 def _file(where: str) -> str:
     """The lease of the artifact with a name. Leases lie in a directory of their own, so that one listing shows all."""
     return f"{_LEASES}/{where}.json"
+
+
+def _mark_file(driver: str) -> str:
+    return f"{_DRIVERS}/{driver}.json"

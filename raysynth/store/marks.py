@@ -1,46 +1,125 @@
-"""Marks of processes, by which others can tell whether they are alive, and the provenance of records."""
+"""Marks of processes, by which others can tell whether they are alive, and the provenance of records.
 
+A number is reused, and clocks may be wrong by days. So a process of this machine is known by its number and the moment
+at which it started, and one that this machine cannot see by whether its mark changes while this process watches.
+"""
+
+import functools
 import importlib.metadata
 import os
 import platform
 import socket
+import subprocess
 import time
-from dataclasses import dataclass
+from pathlib import Path
 
-from raysynth.store.records import Provenance, Running
+from raysynth.store.records import Mark, Provenance
 
 ALIVE_SECONDS = 120
-"""A process on another host counts as gone once its mark is this old."""
+"""A process that this machine cannot see counts as gone once its mark has not changed for this long."""
 
 _PACKAGES = ("raysynth", "jax", "flax", "optax", "orbax-checkpoint", "ray", "numpy", "sentencepiece", "pyarrow")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Mark:
-    """A sign of life of one process."""
-
-    host: str
-    pid: int
-    time: float
-    """Seconds since the epoch."""
+# -------------------------------------------------------------------------------- this process
 
 
 def here() -> Mark:
     """The mark of this process, now."""
-    return Mark(host=socket.gethostname(), pid=os.getpid(), time=time.time())
+    pid = os.getpid()
+    return Mark(host=socket.gethostname(), pid=pid, machine=_machine(), birth=_birth(pid) or "", time=time.time())
 
 
-def alive(mark: Mark | Running) -> bool:
-    """Whether the process that left a mark still runs, as far as this host can tell."""
-    if mark.host != socket.gethostname():
-        return time.time() - mark.time < ALIVE_SECONDS
+@functools.cache
+def _machine() -> str:
+    """The same text in two processes if and only if each can see the other by its number."""
     try:
-        os.kill(mark.pid, 0)
-    except ProcessLookupError:
-        return False
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # not Linux, where there are no namespaces of process ids
+        return socket.gethostname()
+
+
+def _birth(pid: int) -> str | None:
+    """When a process started, in whatever unit the system has; None if there is no such process, "" if unknown."""
+    if Path("/proc/self/stat").exists():
+        try:
+            # The name of the program stands in parentheses, and may hold spaces and parentheses.
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            return None if fields[0] in _DEAD else fields[19]
+        except (FileNotFoundError, ProcessLookupError):
+            return "" if _is_hidden(pid) else None
+        except (OSError, IndexError):
+            return ""
+    try:
+        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() or None
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that the system does not show to this user."""
+    try:
+        os.kill(pid, 0)
     except PermissionError:
         return True
-    return mark.pid != os.getpid()  # in a container, an earlier process may have had our own number
+    except (OSError, OverflowError):
+        return False
+    return False  # it is this user's, so it would be shown: it has just begun or just ended
+
+
+_DEAD = ("Z", "X", "x")
+"""States of processes that have ended and that their parents have not asked about."""
+
+# -------------------------------------------------------------------------------- other processes
+
+
+def runs(mark: Mark) -> bool | None:
+    """Whether the process that left a mark runs on this machine; None if this machine cannot tell."""
+    if mark.machine != _machine():
+        return None
+    birth = _birth(mark.pid)
+    if birth is None:
+        return False
+    return birth == mark.birth if birth else None
+
+
+class Watch:
+    """Tells from changes of a mark whether a process lives that this machine cannot see.
+
+    Only this machine's own monotonic time counts, so wrong clocks do no harm.
+    """
+
+    def __init__(self) -> None:
+        self._last_change: dict[str, tuple[Mark, float]] = {}
+        """Each mark by its file, and when it was first seen like this."""
+
+    def is_new(self, file: str) -> bool:
+        """Whether the mark in a file has never been looked at."""
+        return file not in self._last_change
+
+    def silence_seconds(self, file: str, mark: Mark) -> float:
+        """For how long, as far as this process knows, the mark in a file has been as it is now."""
+        last = self._last_change.get(file)
+        if last is None or last[0] != mark:
+            self._last_change[file] = mark, time.monotonic()
+            return 0.0
+        return time.monotonic() - last[1]
+
+    def alive(self, file: str, mark: Mark) -> bool:
+        """Whether the process that left a mark in a file lives; one that cannot be seen does until it falls silent."""
+        silence_seconds = self.silence_seconds(file, mark)
+        is_running = runs(mark)
+        return silence_seconds < ALIVE_SECONDS if is_running is None else is_running
+
+    def alive_at_first_sight(self, file: str, mark: Mark) -> bool:
+        """`alive`, but a mark that is seen for the first time counts by its time, if clocks agree within two minutes.
+
+        For a look that nothing depends on: if the other clock is wrong, a second look tells the truth.
+        """
+        if runs(mark) is None and self.is_new(file) and abs(time.time() - mark.time) > ALIVE_SECONDS:
+            self._last_change[file] = mark, time.monotonic() - ALIVE_SECONDS
+        return self.alive(file, mark)
 
 
 def provenance(started: float) -> Provenance:

@@ -1,17 +1,17 @@
 """What the store keeps of an artifact as typed values: records, failures and progress, each with one reader and writer.
 
-On disk each is a JSON object whose keys are the fields; fields that are None are left out. Unknown and missing fields
-are an `InputError` in one line.
+On disk each is a JSON object whose keys are the fields; fields that are None are left out. Unknown and missing fields,
+and values of another type, are an `InputError` in one line.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from raysynth.errors import InputError
+from raysynth.store.typed import read_object
 
 Metrics = Mapping[str, float]
 """Scores by the metric's name, each in [0, 1] but for the loss."""
@@ -115,16 +115,10 @@ class Record:
     @staticmethod
     def read(value: Any, place: str) -> "Record":
         """The record in a JSON value; errors name `place`."""
-        fields = _checked(Record, value, place)
-        result = fields["result"]
-        kind: type[DataResult] | type[WeightsResult] = DataResult
-        if not isinstance(result, dict) or "rows" not in result:
-            kind = WeightsResult
-        result = _checked(kind, result, f"{place}, result")
-        if "evaluations" in result:
-            result["evaluations"] = {int(step): metrics for step, metrics in result["evaluations"].items()}
-        provenance = _checked(Provenance, fields["provenance"], f"{place}, provenance")
-        return Record(**{**fields, "result": kind(**result), "provenance": Provenance(**provenance)})
+        result = value.get("result") if isinstance(value, dict) else None
+        if isinstance(result, dict):  # named first, because an error should name the fields of the right kind
+            read_object(DataResult if "rows" in result else WeightsResult, result, f"{place}, result")
+        return read_object(Record, value, place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,18 +140,35 @@ class Failure:
     @staticmethod
     def read(value: Any, place: str) -> "Failure":
         """The failure in a JSON value; errors name `place`."""
-        fields = _checked(Failure, value, place)
-        return Failure(**{**fields, "outcome": Outcome(fields.get("outcome", Outcome.FAILED))})
+        failure = read_object(Failure, value, place)
+        if failure.outcome not in (Outcome.FAILED, Outcome.DIVERGED):
+            raise InputError(f"{place} is damaged: its outcome must be failed or diverged, got {failure.outcome}")
+        return failure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
-    """How far an artifact is that is being made, or was when its run ended."""
+class Mark:
+    """A sign of life of one process, which says enough to tell it from all others."""
 
     host: str
     pid: int
+    machine: str
+    """The machine since it started, and the namespace of process ids there."""
+    birth: str
+    """When the process started; two processes with the same number differ in it."""
     time: float
-    """Seconds since the epoch, when this was written."""
+    """Seconds since the epoch by the clock of the host, when this was written."""
+
+    @staticmethod
+    def read(value: Any, place: str) -> "Mark":
+        """The mark in a JSON value; errors name `place`."""
+        return read_object(Mark, value, place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running(Mark):
+    """How far an artifact is that is being made, or was when its run ended."""
+
     step: int
     num_steps: int
     seconds_per_step: float | None = None
@@ -165,10 +176,7 @@ class Running:
     @staticmethod
     def read(value: Any, place: str) -> "Running":
         """The progress in a JSON value; errors name `place`."""
-        return Running(**_checked(Running, value, place))
-
-
-Kept = TypeVar("Kept", Record, Failure, Running)
+        return read_object(Running, value, place)
 
 
 def as_json(value: Any) -> dict[str, Any]:
@@ -182,18 +190,3 @@ def as_json(value: Any) -> dict[str, Any]:
 
 def _plain(item: Any) -> Any:
     return {str(key): _plain(value) for key, value in item.items()} if isinstance(item, Mapping) else item
-
-
-def _checked(kind: type, value: Any, place: str) -> dict[str, Any]:
-    """The fields of a JSON object, without those that are null."""
-    if not isinstance(value, dict):
-        raise InputError(f"{place} must be a JSON object, got {json.dumps(value):.60}; delete it to have it made again")
-    known = {field.name: field for field in dataclasses.fields(kind)}
-    for name in value:
-        if name not in known:
-            raise InputError(f"{place} has the unknown field {name!r}; known: {', '.join(known)}")
-    fields = {name: item for name, item in value.items() if item is not None}
-    for name, field in known.items():
-        if name not in fields and field.default is dataclasses.MISSING:
-            raise InputError(f"{place} lacks the field {name!r}; delete it to have it made again")
-    return fields

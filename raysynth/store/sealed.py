@@ -22,14 +22,17 @@ def unseal(content: bytes, place: str) -> dict[str, Any]:
     Raises `InputError`, which names `place`, for anything that `seal` did not write.
     """
     try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise InputError(f"{place} is damaged: it is not a whole JSON object")
-    if _CHECKSUM not in fields:
+        fields = json.loads(content.decode())
+        if not isinstance(fields, dict):
+            raise ValueError("not an object")
+        written = fields.pop(_CHECKSUM, None)
+        computed = _checksum(fields)
+        json.dumps(fields, ensure_ascii=False).encode()  # fails for half a surrogate pair, which nothing can print
+    except (ValueError, RecursionError):  # not JSON, too deep, or text that cannot be encoded
+        raise InputError(f"{place} is damaged: it is not a whole JSON object") from None
+    if written is None:
         raise InputError(f"{place} is damaged: it lacks its checksum")
-    if fields.pop(_CHECKSUM) != _checksum(fields):
+    if written != computed:
         raise InputError(f"{place} is damaged: its checksum does not match its content")
     return fields
 

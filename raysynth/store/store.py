@@ -4,29 +4,42 @@ A store is a local path or any URI that pyarrow's file systems know (`gs://…`,
 remembers what is done: resuming, extending and asking what remains all read the same records.
 """
 
+import hashlib
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
+import pyarrow as pa
 from pyarrow import fs
 
-from raysynth.errors import InputError, first_line
-from raysynth.specs.identity import Artifact, describe, name
-from raysynth.store.files import write_whole, written_aside
-from raysynth.store.marks import alive, here
+from raysynth.errors import InputError, StoreError, first_line
+from raysynth.specs.identity import Artifact, describe, fingerprint_of, name
+from raysynth.store import checksums, mirror
+from raysynth.store.checksums import Checksum
+from raysynth.store.files import private_directory, write_whole, written_aside
+from raysynth.store.marks import Watch, here
 from raysynth.store.records import DataResult, Failure, Outcome, Provenance, Record, Running, WeightsResult, as_json
 from raysynth.store.sealed import seal, unseal
 
+Kept = TypeVar("Kept")
+
+KINDS = ("dataset", "pretrain", "pretrained", "finetune")
+"""The directories of artifacts in a store."""
+SET_ASIDE = "set-aside"
+"""The directory of what was damaged and will be made again."""
+
 _OBJECT_STORES = ("s3", "gcs", "abfs")
+_CHUNK_BYTES = 2**23
 
 
 class State(StrEnum):
@@ -58,6 +71,7 @@ class Store:
 
     def __init__(self, uri: str):
         self.uri = uri
+        self._watch = Watch()
         try:
             if re.match("[a-z0-9]+:/[^/]", uri):  # nobody means a local directory of such a name
                 raise ValueError("a URI has two slashes")
@@ -88,38 +102,111 @@ class Store:
 
     # -------------------------------------------------------------------------------- plain files
 
+    def _full(self, path: str) -> str:
+        """Where a path below the root is. Every operation goes through this, so none leaves the store."""
+        if any(part in ("", ".", "..") for part in path.split("/")) or not is_plain(path):
+            raise InputError(f"store {self.uri!r}: {path!r:.200} is no path of a file in a store")
+        return f"{self.root}/{path}"
+
+    @contextmanager
+    def _operation(self, what: str) -> Iterator[None]:
+        """Raise `StoreError` in one line for what file systems raise."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{self.uri}: cannot {what}: {_reason(error)}") from error
+
     def exists(self, path: str) -> bool:
         """Whether there is a file or directory at a path below the root."""
-        return self.filesystem.get_file_info(f"{self.root}/{path}").type is not fs.FileType.NotFound
+        full = self._full(path)
+        with self._operation(f"look at {path}"):
+            return self.filesystem.get_file_info(full).type is not fs.FileType.NotFound
+
+    def files_below(self, directory: str) -> dict[str, int]:
+        """The size in bytes of every file below a directory, by its path in the store; empty if there is none."""
+        selector = fs.FileSelector(self._full(directory), allow_not_found=True, recursive=True)
+        with self._operation(f"list {directory}"):
+            infos = self.filesystem.get_file_info(selector)
+        return {info.path[len(self.root) + 1 :]: info.size for info in infos if info.type is fs.FileType.File}
 
     def read_bytes(self, path: str) -> bytes | None:
         """The bytes of a file, or None where there is no file."""
-        try:
-            with self.filesystem.open_input_stream(f"{self.root}/{path}") as stream:
-                content: bytes = stream.read()
-                return content
-        except FileNotFoundError:
-            return None
+        full = self._full(path)
+        with self._operation(f"read {path}"):
+            try:
+                with self.filesystem.open_input_stream(full) as stream:
+                    content: bytes = stream.read()
+                    return content
+            except FileNotFoundError:
+                return None
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file whole or not at all: aside and renamed, or as one upload to an object store."""
-        full = f"{self.root}/{path}"
-        if self.local_root is not None:
-            write_whole(Path(full), content)
-            return
+        full = self._full(path)
+        with self._operation(f"write {path}"):
+            if self.local_root is not None:
+                write_whole(Path(full), content)
+            else:
+                with self._uploaded(full) as stream:
+                    stream.write(content)
+
+    @contextmanager
+    def _uploaded(self, full: str) -> Iterator[Any]:
+        """A stream to a file of a remote store, which gets its name once the block succeeds."""
         aside = full
         if self.filesystem.type_name not in _OBJECT_STORES:
             self.filesystem.create_dir(full.rsplit("/", 1)[0], recursive=True)
             aside = f"{full}.{uuid.uuid4().hex}.aside"
         with self.filesystem.open_output_stream(aside) as stream:
-            stream.write(content)
+            yield stream
         if aside != full:
             self.filesystem.move(aside, full)
+
+    def write_file(self, path: str, file: Path) -> Checksum:
+        """Upload a local file to a remote store; returns the checksum of what was uploaded."""
+        full = self._full(path)
+        with self._operation(f"write {path}"), file.open("rb") as content, self._uploaded(full) as stream:
+            return _copy(content, stream)
+
+    def read_file(self, path: str, file: Path) -> Checksum | None:
+        """Download a file to a local one; returns the checksum of what was downloaded, or None if there is no file."""
+        full = self._full(path)
+        with self._operation(f"copy {path} to this machine"):
+            try:
+                stream = self.filesystem.open_input_stream(full)
+            except FileNotFoundError:
+                return None
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with stream, file.open("wb") as content:
+                return _copy(stream, content)
+
+    def checksum(self, path: str) -> Checksum:
+        """Size and SHA-256 of a file; raises `InputError` if it is missing."""
+        full = self._full(path)
+        with self._operation(f"read {path}"):
+            try:
+                with self.filesystem.open_input_stream(full) as stream:
+                    return _copy(stream, None)
+            except FileNotFoundError:
+                raise InputError(f"{self.uri}: {path} is missing") from None
 
     def read_json(self, path: str) -> dict[str, Any] | None:
         """The JSON object in a file, or None where there is no file; raises `InputError` for a damaged one."""
         content = self.read_bytes(path)
         return None if content is None else unseal(content, f"{self.uri}: {path}")
+
+    def read_if_whole(self, path: str, read: Callable[[Any, str], Kept]) -> Kept | None:
+        """What `read` makes of a file's JSON object and its place; None where the file is absent or damaged.
+
+        For files that coordinate runs: a damaged one counts as absent, and is replaced by whoever writes it next.
+        """
+        try:
+            value = self.read_json(path)
+            return None if value is None else read(value, f"{self.uri}: {path}")
+        except StoreError:
+            raise
+        except InputError:
+            return None
 
     def write_json(self, path: str, value: Mapping[str, Any]) -> None:
         """Write a JSON object whole or not at all, with its checksum."""
@@ -127,16 +214,41 @@ class Store:
 
     def move(self, path: str, to: str) -> None:
         """Give a file another name."""
-        self.filesystem.move(f"{self.root}/{path}", f"{self.root}/{to}")
+        source, target = self._full(path), self._full(to)
+        with self._operation(f"move {path} to {to}"):
+            if self.filesystem.type_name not in _OBJECT_STORES:
+                self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            self.filesystem.move(source, target)
 
     def delete(self, path: str) -> None:
         """Delete a file or a whole directory, if there is one."""
-        full = f"{self.root}/{path}"
-        kind = self.filesystem.get_file_info(full).type
-        if kind is fs.FileType.Directory:
-            self.filesystem.delete_dir(full)
-        elif kind is not fs.FileType.NotFound:
-            self.filesystem.delete_file(full)
+        full = self._full(path)
+        with self._operation(f"delete {path}"):
+            try:
+                kind = self.filesystem.get_file_info(full).type
+                if kind is fs.FileType.Directory:
+                    self.filesystem.delete_dir(full)
+                elif kind is not fs.FileType.NotFound:
+                    self.filesystem.delete_file(full)
+            except FileNotFoundError:
+                pass  # another run deleted it at the same time
+
+    def set_aside(self, path: str) -> str:
+        """Move a file or a directory below `set-aside/`, where nothing reads it; returns where it is then."""
+        to = f"{SET_ASIDE}/{path}"
+        number = 1
+        while self.exists(to):
+            number += 1
+            to = f"{SET_ASIDE}/{path}.{number}"
+        if self.local_root is not None:
+            self.move(path, to)
+            return to
+        # Object stores have no directories to move. The record goes first: without it nothing else counts.
+        below = sorted(self.files_below(path), key=lambda file: not file.endswith("/record.json")) or [path]
+        for file in below:
+            self.move(file, to + file.removeprefix(path))
+        self.delete(path)
+        return to
 
     def check_writable(self) -> None:
         """Raise `InputError` unless a file can be written."""
@@ -147,37 +259,59 @@ class Store:
             self.write_bytes(probe, b"")
             self.delete(probe)
         except (OSError, ValueError) as error:
-            raise InputError(f"store {self.uri!r} is not writable: {first_line(error)}") from None
+            reason = _reason(error.__cause__ or error)
+            raise InputError(f"store {self.uri!r} is not writable: {reason}") from None
 
     # -------------------------------------------------------------------------------- artifacts
 
+    @property
+    def healing(self) -> str:
+        """The command that heals a damaged store."""
+        return f"raysynth verify --store {shlex.quote(self.uri)} --repair"
+
     def status(self, artifact: Artifact) -> Status:
-        """What the store knows of an artifact; raises `InputError` where its record has another description."""
-        where = name(artifact)
-        if (record := self.record_of(where)) is not None:
-            if record.description != describe(artifact):
-                fields = ", ".join(differences(record.description, describe(artifact)))
-                raise InputError(f"{self.uri}: {where}/record.json disagrees with its description in {fields}")
+        """What the store knows of an artifact; raises `InputError` where its record is damaged or of another one."""
+        where = directory_of(artifact)
+        if (record := self._record(where, description=describe(artifact))) is not None:
             return Status(state=State.DONE, record=record)
-        file = f"{where}/failure.json"
-        if (value := self.read_json(file)) is not None:
-            failure = Failure.read(value, f"{self.uri}: {file}")
+        if (failure := self.read_if_whole(f"{where}/failure.json", Failure.read)) is not None:
             return Status(state=State(failure.outcome.value), failure=failure)
         progress = self._running(where)
         if progress is None:
             return Status(state=State.NEW)
-        return Status(state=State.RUNNING if alive(progress) else State.INTERRUPTED, progress=progress)
+        is_alive = self._watch.alive_at_first_sight(f"{where}/running.json", progress)
+        return Status(state=State.RUNNING if is_alive else State.INTERRUPTED, progress=progress)
 
     def record_of(self, where: str) -> Record | None:
-        """The record of an artifact by its name, such as `pretrain/set.seed0-1c575405`, or None if it is not done."""
+        """The record of an artifact by its name, such as `pretrain/set.seed0-1c575405`, or None if it is not done.
+
+        Raises `InputError` for a damaged record, and for one of another artifact.
+        """
+        return self._record(where, description=None)
+
+    def _record(self, where: str, *, description: Any) -> Record | None:
         file = f"{where}/record.json"
-        value = self.read_json(file)
-        return None if value is None else Record.read(value, f"{self.uri}: {file}")
+        place = f"{self.uri}: {file}"
+        try:
+            value = self.read_json(file)
+            if value is None:
+                return None
+            record = Record.read(value, place)
+            if description is not None and record.description != description:
+                fields = ", ".join(differences(record.description, description))
+                raise InputError(f"{place} disagrees with its description in {fields}")
+            if record.artifact != where:
+                raise InputError(f"{place} is the record of another artifact, {record.artifact!r}")
+            if not where.endswith(f"-{fingerprint_of(record.description)}"):
+                raise InputError(f"{place} has a description that does not belong to the artifact's name")
+        except StoreError:
+            raise
+        except InputError as error:
+            raise InputError(f"{error}; to heal it: {self.healing}") from None
+        return record
 
     def _running(self, where: str) -> Running | None:
-        file = f"{where}/running.json"
-        value = self.read_json(file)
-        return None if value is None else Running.read(value, f"{self.uri}: {file}")
+        return self.read_if_whole(f"{where}/running.json", Running.read)
 
     def statuses(self, artifacts: Iterable[Artifact]) -> dict[Artifact, Status]:
         """The status of each artifact, read side by side."""
@@ -185,28 +319,33 @@ class Store:
         with ThreadPoolExecutor(16) as pool:
             return dict(zip(artifacts, pool.map(self.status, artifacts), strict=True))
 
-    def names(self) -> list[str]:
-        """The names of all trained or imported artifacts in the store, done or not."""
+    def names(self, kinds: Iterable[str] = ("pretrain", "pretrained", "finetune")) -> list[str]:
+        """The names of all artifacts of these kinds in the store, done or not; by default those with weights."""
         names = []
-        for kind in ("pretrain", "pretrained", "finetune"):
+        for kind in kinds:
             selector = fs.FileSelector(f"{self.root}/{kind}", allow_not_found=True)
-            names += [f"{kind}/{info.base_name}" for info in self.filesystem.get_file_info(selector)]
+            with self._operation(f"list {kind}"):
+                names += [f"{kind}/{info.base_name}" for info in self.filesystem.get_file_info(selector)]
         return sorted(names)
 
     def record(self, artifact: Artifact, *, result: DataResult | WeightsResult, provenance: Provenance) -> None:
         """Write the record that makes an artifact done; `result` depends on the description alone."""
-        where = name(artifact)
+        where = directory_of(artifact)
         record = Record(artifact=where, description=describe(artifact), result=result, provenance=provenance)
-        self.write_json(f"{where}/record.json", as_json(record))
+        value = as_json(record)
+        Record.read(value, f"the record of {where}")  # what could not be read again is never written
+        self.write_json(f"{where}/record.json", value)
         for stale in ("running.json", "failure.json"):
             self.delete(f"{where}/{stale}")
 
     def fail(self, artifact: Artifact, *, outcome: Outcome, error: str, log: str) -> None:
         """Note why an artifact could not be made, in one line and with the traceback, and at which step."""
-        where = name(artifact)
+        where = directory_of(artifact)
         progress = self._running(where)
+        step = None if progress is None else progress.step
+        mark = here()
         failure = Failure(
-            **vars(here()), outcome=outcome, error=error, step=None if progress is None else progress.step, log=log
+            host=mark.host, pid=mark.pid, time=mark.time, outcome=outcome, error=error, step=step, log=log
         )
         self.write_json(f"{where}/failure.json", as_json(failure))
         self.delete(f"{where}/running.json")
@@ -214,23 +353,29 @@ class Store:
     def progress(self, artifact: Artifact, *, step: int, num_steps: int, seconds_per_step: float | None) -> None:
         """Note that an artifact is being made, how far it is and, if known, how fast."""
         running = Running(**vars(here()), step=step, num_steps=num_steps, seconds_per_step=seconds_per_step)
-        self.write_json(f"{name(artifact)}/running.json", as_json(running))
+        self.write_json(f"{directory_of(artifact)}/running.json", as_json(running))
 
     def forget_failure(self, artifact: Artifact) -> None:
         """Let a failed artifact be tried again."""
-        self.delete(f"{name(artifact)}/failure.json")
+        self.delete(f"{directory_of(artifact)}/failure.json")
 
     @contextmanager
     def workspace(self, artifact: Artifact) -> "Iterator[Workspace]":
-        """A local directory with the artifact's files: the store's own if it is local, else a mirror."""
+        """A local directory with the artifact's files: the store's own if it is local, else a mirror.
+
+        A mirror lacks the files that are damaged in the store.
+        """
+        where = directory_of(artifact)
         if self.local_root is not None:
-            path = self.local_root / name(artifact)
-            path.mkdir(parents=True, exist_ok=True)
-            yield Workspace(store=self, name=name(artifact), path=path, seen=None)
+            path = Path(self._full(where))
+            with self._operation(f"write {where}"):
+                path.mkdir(parents=True, exist_ok=True)
+            yield Workspace(path=path, mirror=None)
             return
-        path = Path(tempfile.mkdtemp(prefix="raysynth-"))
+        with self._operation("make a temporary directory"):
+            path = Path(tempfile.mkdtemp(prefix="raysynth-"))
         try:
-            workspace = Workspace(store=self, name=name(artifact), path=path, seen={})
+            workspace = Workspace(path=path, mirror=mirror.Mirror(self, where, path))
             workspace.pull()
             yield workspace
         finally:
@@ -238,64 +383,83 @@ class Store:
 
     def fetch(self, artifact: Artifact, cache: Path) -> Path:
         """A local directory with the files of a done artifact, downloaded once into `cache` if the store is remote."""
-        return self.fetch_by_name(name(artifact), cache)
+        return self.fetch_by_name(directory_of(artifact), cache)
 
     def fetch_by_name(self, where: str, cache: Path) -> Path:
-        """`fetch` for an artifact that is known by its name only, such as `pretrain/set.seed0-1c575405`."""
+        """`fetch` for an artifact that is known by its name only, such as `pretrain/set.seed0-1c575405`.
+
+        A copy in `cache` is used only if it has the checksums in the store. Raises `InputError` for an artifact whose
+        files in the store are not as they were written.
+        """
+        full = self._full(where)
         if self.local_root is not None:
-            return self.local_root / where
+            return Path(full)
+        private_directory(cache)
+        try:
+            listed = mirror.read_list(self, where)
+        except StoreError:
+            raise
+        except InputError as error:
+            raise InputError(f"{error}; to heal it: {self.healing}") from None
+        if listed is None:
+            raise InputError(f"{self.uri}: {where}/{mirror.LIST} is missing; to heal it: {self.healing}")
         target = cache / where
-        if not target.exists():
-            try:
-                with written_aside(target) as aside:
-                    aside.mkdir()
-                    Workspace(store=self, name=where, path=aside, seen={}).pull()
-            except OSError:
-                if not target.exists():  # else another trial on this host was first
-                    raise
+        with self._operation(f"copy {where} to this machine"):
+            if target.exists() and checksums.problem(target, listed.files) is not None:
+                mirror.remove(target)
+            if not target.exists():
+                self._download(where, target)
         return target
+
+    def _download(self, where: str, target: Path) -> None:
+        try:
+            with written_aside(target) as aside:
+                aside.mkdir()
+                if problems := mirror.Mirror(self, where, aside).pull():
+                    raise InputError(f"{problems[0]}; to heal it: {self.healing}")
+        except OSError:
+            if not target.exists():  # else another trial on this host was first
+                raise
+
+    def write_list(self, directory: str, files: Iterable[str]) -> None:
+        """List the files of a directory with their checksums: a remote store copies what is listed, if it is alike."""
+        mirror.write_list(self, directory, files)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
     """The local files of one artifact while it is being made."""
 
-    store: Store
-    name: str
     path: Path
-    seen: dict[str, tuple[int, int]] | None
-    """Size and modification time of each mirrored file; None if the directory is the store's own."""
+    mirror: mirror.Mirror | None
+    """What keeps a remote store up to date; None if the directory is the store's own."""
 
     def push(self) -> None:
-        """Bring the store up to date: new files first, then the list that makes them count, then deletions."""
-        if self.seen is None:
-            return
-        files = {
-            str(file.relative_to(self.path)): (file.stat().st_size, file.stat().st_mtime_ns)
-            for file in sorted(self.path.rglob("*"))
-            if file.is_file()
-        }
-        for relative, mark in files.items():
-            if self.seen.get(relative) != mark:
-                self.store.write_bytes(f"{self.name}/{relative}", (self.path / relative).read_bytes())
-        self.store.write_json(f"{self.name}/files.json", {"files": sorted(files)})
-        for relative in self.seen.keys() - files.keys():
-            self.store.delete(f"{self.name}/{relative}")
-        self.seen.clear()
-        self.seen.update(files)
+        """Bring the store up to date."""
+        if self.mirror is not None:
+            self.mirror.push()
 
     def pull(self) -> None:
-        """Copy the files that the store lists."""
-        listed = self.store.read_json(f"{self.name}/files.json") or {"files": []}
-        for relative in listed["files"]:
-            content = self.store.read_bytes(f"{self.name}/{relative}")
-            if content is None:
-                raise InputError(f"{self.store.uri}: {self.name}/{relative} is listed but missing")
-            file = self.path / relative
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
-            if self.seen is not None:
-                self.seen[relative] = (file.stat().st_size, file.stat().st_mtime_ns)
+        """Copy the files that the store lists, without those that are not as they were written."""
+        if self.mirror is not None:
+            self.mirror.pull()
+
+
+def directory_of(artifact: Artifact) -> str:
+    """The artifact's name, which is its directory in a store; raises `InputError` if it cannot be one."""
+    where = name(artifact)
+    _, _, label = where.partition("/")
+    if "/" in label or label.startswith(".") or not is_plain(label):
+        raise InputError(
+            f"{where!r:.200} cannot be a directory of a store: a name must not start with a dot, or hold a slash, a "
+            "backslash or a control character"
+        )
+    return where
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path has no characters that a file system or a terminal takes for something else."""
+    return "\\" not in path and path.isprintable()
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
@@ -307,3 +471,20 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
             for line in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
         ]
     return [] if one == other else [f"{path} ({one!r} against {other!r})"]
+
+
+def _reason(error: BaseException) -> str:
+    """Why an operation failed, in the system's words where it has any."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else first_line(error)
+
+
+def _copy(source: BinaryIO, target: BinaryIO | None) -> Checksum:
+    """Copy a stream; returns the checksum of what was copied."""
+    size, sha256 = 0, hashlib.sha256()
+    while chunk := source.read(_CHUNK_BYTES):
+        size += len(chunk)
+        sha256.update(chunk)
+        if target is not None:
+            target.write(chunk)
+    return Checksum(size=size, sha256=sha256.hexdigest())

@@ -1,0 +1,100 @@
+"""JSON values to dataclasses: each field is checked against its type, so that nothing of another type gets further."""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar
+
+from raysynth.errors import InputError
+
+Kept = TypeVar("Kept")
+
+_TOO_LARGE = 2**63
+"""Whole numbers are steps, counts and process ids, so they are below this and not negative."""
+_MAX_DIGITS = 18
+"""Of a key that stands for a whole number."""
+
+
+def read_object(kind: type[Kept], value: Any, place: str) -> Kept:
+    """The instance of a dataclass whose fields a JSON object holds; null stands for a missing field.
+
+    Raises `InputError`, which names `place` and the field, for unknown and missing fields, for values of another type,
+    for negative whole numbers, for numbers that are not finite and for unknown members of enumerations.
+    """
+    if not isinstance(value, dict):
+        raise InputError(f"{place} is damaged: it must be an object, got {_shown(value)}")
+    types = _types(kind)
+    for name in value:
+        if name not in types:
+            raise InputError(f"{place} is damaged: it has the unknown field {name!r}; known: {', '.join(types)}")
+    fields = {name: _read(types[name], item, f"{place}, {name}") for name, item in value.items() if item is not None}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # `kind` is a dataclass
+        if field.name not in fields and field.default is dataclasses.MISSING:
+            raise InputError(f"{place} is damaged: it lacks the field {field.name!r}")
+    return kind(**fields)
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """The value as that type; raises `InputError`, which names `place`."""
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, UnionType):
+        return _read_either([each for each in typing.get_args(kind) if each is not NoneType], value, place)
+    if origin is Mapping and isinstance(value, dict):
+        key_kind, value_kind = typing.get_args(kind)
+        return {
+            _key(key_kind, key, place): _read(value_kind, item, f"{place}, {key}") for key, item in value.items()
+        }
+    if dataclasses.is_dataclass(kind):
+        return read_object(typing.cast("type[Any]", kind), value, place)
+    if isinstance(kind, type) and issubclass(kind, Enum) and value in [member.value for member in kind]:
+        return kind(value)
+    if kind is float and type(value) in (int, float) and _is_finite(value):
+        return float(value)
+    if kind is int and type(value) is int and 0 <= value < _TOO_LARGE:
+        return value
+    if kind in (str, bool) and type(value) is kind:
+        return value
+    raise InputError(f"{place} is damaged: it must be {_NAMES.get(kind, 'an object')}, got {_shown(value)}")
+
+
+_NAMES = {int: "a whole number of at least 0", float: "a finite number", str: "text", bool: "true or false"}
+
+
+def _read_either(kinds: list[Any], value: Any, place: str) -> Any:
+    """The value as the first of the types that fits; the error is that of the last one."""
+    for kind in kinds[:-1]:
+        try:
+            return _read(kind, value, place)
+        except InputError:
+            continue
+    return _read(kinds[-1], value, place)
+
+
+def _key(kind: Any, key: str, place: str) -> Any:
+    if kind is not int:
+        return key
+    if not (key.isascii() and key.isdigit() and len(key) <= _MAX_DIGITS and str(int(key)) == key):
+        raise InputError(f"{place} is damaged: its keys must be whole numbers, got {_shown(key)}")
+    return int(key)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.60}"
