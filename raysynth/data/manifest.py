@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
-from raysynth.store.sealed import unseal
+from raysynth.store.sealed import seal, unseal
 from raysynth.store.store import Store
 
 Kind = TypeVar("Kind")
@@ -103,10 +103,10 @@ def write_manifest(manifest: Manifest, store: Store, directory: str, *more_files
 
     `more_files` are files of the data set that are not shards.
     """
+    content = seal(dataclasses.asdict(manifest))
     if store.local_root is None:
-        files = [*(shard.file for shard in manifest.shards), MANIFEST, *more_files]
-        store.write_json(f"{directory}/files.json", {"files": files})
-    store.write_json(f"{directory}/{MANIFEST}", dataclasses.asdict(manifest))
+        store.write_list(directory, [*(shard.file for shard in manifest.shards), *more_files], {MANIFEST: content})
+    store.write_bytes(f"{directory}/{MANIFEST}", content)
 
 
 # -------------------------------------------------------------------------------- from JSON

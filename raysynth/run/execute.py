@@ -4,8 +4,8 @@ import re
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,10 @@ from raysynth.run.cluster import promised
 from raysynth.run.make_data import draw, write_texts
 from raysynth.run.searcher import Dependencies
 from raysynth.run.session import nodes, training_session
-from raysynth.run.surroundings import Run
+from raysynth.run.surroundings import Guarded, Run
 from raysynth.run.trial import trial
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.identity import Artifact, name
-from raysynth.store.leases import Driver
 from raysynth.store.records import Outcome
 from raysynth.store.store import Store
 
@@ -31,15 +30,16 @@ from raysynth.store.store import Store
 class _TuneEvents(tune.Callback):
     """Passes Tune's events on to the observer and keeps the run's mark in the store fresh."""
 
-    def __init__(self, observer: Observer, driver: Driver):
-        self._observer = observer
-        self._driver = driver
+    def __init__(self, run: Run):
+        self._observer: Observer = run.observer
+        self._driver, self._trouble = run.driver, run.trouble
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that never happens
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        self._driver.beat()
+        with self._trouble.caught():
+            self._driver.beat()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._observer.started(trial.config["artifact"])
@@ -49,12 +49,11 @@ class _TuneEvents(tune.Callback):
             self._observer.progress(trial.config["artifact"], Progress(**result["progress"]))
 
 
-class _StopAfterFailures(Stopper):
-    """Ends the experiment once `max_failed` artifacts have failed."""
+class _StopIf(Stopper):
+    """Ends the experiment once a condition holds."""
 
-    def __init__(self, searcher: Dependencies, max_failed: int):
-        self._searcher = searcher
-        self._max_failed = max_failed
+    def __init__(self, condition: Callable[[], bool]):
+        self._condition = condition
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its stoppers for a restore that never happens
@@ -63,7 +62,7 @@ class _StopAfterFailures(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return len(self._searcher.failures) >= self._max_failed
+        return self._condition()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +87,10 @@ def damaged_inputs(artifacts: list[Artifact], done: set[Artifact], store: Store)
 def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset], run: Run) -> Ended:
     """Make every artifact whose inputs can be made, and the `damaged` data sets again.
 
-    Synthetic data sets are drawn while others train: only what needs a data set waits for it.
+    Synthetic data sets are drawn while others train: only what needs a data set waits for it. Raises, as an error with
+    one line, whatever goes wrong in the thread that draws or in an observer.
     """
+    run = replace(run, observer=Guarded(run.observer, run.trouble))
     texts = [artifact for artifact in artifacts if isinstance(artifact, TextDataset)]
     datasets = [artifact for artifact in artifacts if isinstance(artifact, Dataset)] + sorted(damaged, key=name)
     trained = [artifact for artifact in artifacts if not isinstance(artifact, Dataset | TextDataset)]
@@ -105,13 +106,21 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             run=run,
             hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
         )
-        drawing = threading.Thread(target=draw, args=(datasets, run, searcher), daemon=True)
+        drawing = threading.Thread(target=_draw_all, args=(datasets, run, searcher), daemon=True)
         drawing.start()
         while not _too_many_failed(searcher, run) and searcher.wait():
             _tune(trained, searcher, run, cache)
-        while drawing.is_alive() and not _too_many_failed(searcher, run):
+        while drawing.is_alive() and not run.trouble and not _too_many_failed(searcher, run):
             drawing.join(1)
+        run.trouble.check()
         return Ended(failed=searcher.failures, outcomes=written + searcher.outcomes())
+
+
+def _draw_all(datasets: Sequence[Dataset], run: Run, searcher: Dependencies) -> None:
+    """Make the data sets that the searcher awaits. Whatever goes wrong here is the run's trouble."""
+    with run.trouble.caught():
+        draw(datasets, run, searcher)
+        searcher.check_all_made()
 
 
 def _too_many_failed(searcher: Dependencies, run: Run) -> bool:
@@ -120,7 +129,11 @@ def _too_many_failed(searcher: Dependencies, run: Run) -> bool:
 
 def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache: Path) -> None:
     function = tune.with_parameters(
-        trial, artifacts={name(artifact): artifact for artifact in artifacts}, store=run.store, cache=cache
+        trial,
+        artifacts={name(artifact): artifact for artifact in artifacts},
+        store=run.store,
+        cache=cache,
+        driver=run.driver.name,
     )
     with tempfile.TemporaryDirectory(prefix="raysynth-tune-") as scratch:  # Tune's own state is never restored
         tuner = tune.Tuner(
@@ -130,8 +143,8 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_TuneEvents(run.observer, run.driver)],
-                stop=None if run.max_failed is None else _StopAfterFailures(searcher, run.max_failed),
+                callbacks=[_TuneEvents(run)],
+                stop=_StopIf(lambda: bool(run.trouble) or _too_many_failed(searcher, run)),
             ),
         )
         tuner.fit()

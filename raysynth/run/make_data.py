@@ -14,7 +14,7 @@ from raysynth.observer import Observer, Progress
 from raysynth.run import generate
 from raysynth.run.generate_corpus import generate_corpus, write_documents
 from raysynth.run.session import session
-from raysynth.run.surroundings import Run
+from raysynth.run.surroundings import Run, Waits
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.identity import name
 from raysynth.store.leases import LOOK_SECONDS
@@ -47,7 +47,9 @@ def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
 
 
 def _write_pairs(dataset: TextDataset, run: Run) -> None:
+    waits = Waits(run)
     while not run.driver.lease(dataset):
+        waits.waiting(dataset)
         time.sleep(LOOK_SECONDS)
     started, note = time.time(), ""
     try:
@@ -72,7 +74,7 @@ def draw(
     `ends` is told how each data set ended, `run.observer` all else. Calls `done_with_ray` once the last data set needs
     Ray no longer.
     """
-    waiting, needs_ray = list(datasets), True
+    waiting, waits, needs_ray = list(datasets), Waits(run), True
     failed: dict[Dataset, str] = {}
 
     def one_less() -> None:
@@ -84,6 +86,8 @@ def draw(
     while waiting:
         dataset = next((dataset for dataset in waiting if run.driver.lease(dataset)), None)
         if dataset is None:
+            for each in waiting:
+                waits.waiting(each)
             time.sleep(LOOK_SECONDS)
             continue
         waiting.remove(dataset)

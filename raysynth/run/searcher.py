@@ -12,8 +12,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from raysynth.errors import InputError
 from raysynth.observer import Silent
-from raysynth.run.surroundings import Run
+from raysynth.run.surroundings import Run, Waits
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store.leases import LOOK_SECONDS
 from raysynth.store.records import Outcome
@@ -30,7 +31,8 @@ class Dependencies(Searcher, Silent):
 
     An `Observer` of the data sets that are drawn meanwhile: `finished` and `failed` may be called from other threads.
     Ends count by type. Success frees what waits for the artifact. A preempted artifact starts again without limit, one
-    that raised an exception `MAX_RETRIES` times. Bad input and a diverged loss are final.
+    that raised an exception `MAX_RETRIES` times. Bad input and a diverged loss are final. What Tune calls raises
+    nothing: an error there is the run's trouble, and then nothing more is suggested.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Dependencies(Searcher, Silent):
         self._done = set(done)
         self._awaited = {name(artifact): artifact for artifact in awaited}
         self._store, self._driver, self._observer, self._hosts = run.store, run.driver, run.observer, hosts
+        self._trouble, self._waits = run.trouble, Waits(run)
         self._running: dict[str, Artifact] = {}
         self._nodes: dict[str, str] = {}
         """The node of each trial that has reported it."""
@@ -69,17 +72,22 @@ class Dependencies(Searcher, Silent):
         Never let Tune wait for data: its idle actors hold the CPUs that generation needs. Call `wait` before the next
         experiment instead.
         """
-        with self._lock:
-            artifact = self._next()
+        with self._lock, self._trouble.caught():
+            artifact = None if self._trouble else self._next()
             if artifact is None:
                 return None if self._running else Searcher.FINISHED
             self._waiting.remove(artifact)
             self._running[trial_id] = artifact
             return {"artifact": name(artifact)}
+        return Searcher.FINISHED
 
     def wait(self) -> bool:
-        """Wait until an artifact can start, which is then leased, or until none ever can; returns whether one can."""
+        """Wait until an artifact can start, which is then leased, or until none ever can; returns whether one can.
+
+        Raises the run's trouble.
+        """
         while True:
+            self._trouble.check()
             with self._lock:
                 if self._next() is not None:
                     return True
@@ -98,27 +106,32 @@ class Dependencies(Searcher, Silent):
                 return None
             if not self._driver.lease(artifact):
                 self._waiting.remove(artifact)
-                self._elsewhere[artifact] = time.monotonic()
+                self._made_elsewhere(artifact)
             elif self._store.status(artifact).state is State.DONE:  # by another run, a moment ago
                 self._waiting.remove(artifact)
                 self._end(artifact, Outcome.SUCCEEDED, "")
             else:
                 return artifact
 
+    def _made_elsewhere(self, artifact: Artifact) -> None:
+        self._elsewhere[artifact] = time.monotonic()
+        self._waits.waiting(artifact)
+
     def _look_elsewhere(self) -> None:
         for artifact, looked in list(self._elsewhere.items()):
             if time.monotonic() - looked < LOOK_SECONDS:
                 continue
             status = self._store.status(artifact)
-            self._elsewhere[artifact] = time.monotonic()
+            if status.state is not State.DONE and not self._driver.lease(artifact):
+                self._made_elsewhere(artifact)
+                continue
+            del self._elsewhere[artifact]
+            self._waits.over(artifact)
             if status.state is State.DONE:
-                del self._elsewhere[artifact]
                 self._end(artifact, Outcome.SUCCEEDED, "")
-            elif status.failure is not None and self._driver.lease(artifact):
-                del self._elsewhere[artifact]
+            elif status.failure is not None:
                 self._end(artifact, status.failure.outcome, status.failure.error)
-            elif self._driver.lease(artifact):  # the other run is gone
-                del self._elsewhere[artifact]
+            else:  # the other run is gone
                 self._waiting.append(artifact)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -126,13 +139,16 @@ class Dependencies(Searcher, Silent):
             self._nodes[trial_id] = result["node"]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        with self._lock:
+        with self._lock, self._trouble.caught():
             artifact = self._running.pop(trial_id, None)
             if artifact is None:
                 return
             last, node = result or {}, self._nodes.pop(trial_id, None)
             if error or "outcome" not in last:
                 self._died(artifact, node)
+            elif last["outcome"] == Outcome.PREEMPTED:
+                self._observer.noted(name(artifact), "another run took it over, because it thought this one dead")
+                self._made_elsewhere(artifact)
             elif last.get("again") and self._raised[artifact] < MAX_RETRIES:
                 self._raised[artifact] += 1
                 self._again(artifact, last["error"])
@@ -187,6 +203,12 @@ class Dependencies(Searcher, Silent):
         """Note that an awaited input could not be made."""
         with self._lock:
             self._count(self._awaited.pop(artifact), Outcome.FAILED, error)
+
+    def check_all_made(self) -> None:
+        """Raise `InputError` if inputs are still awaited; for the end of whatever makes them."""
+        with self._lock:
+            if self._awaited:
+                raise InputError(f"{next(iter(self._awaited))} is not drawn, because Ray ended under it")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher for a restore that never happens: the store says what is done

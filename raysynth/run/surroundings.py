@@ -1,12 +1,82 @@
-"""What all parts of a run share."""
+"""What all parts of a run share: where it works, who watches, what has gone wrong in it and what it waits for."""
 
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from raysynth.downstream.rows import BadRows
-from raysynth.observer import Observer
+from raysynth.errors import InputError, WorkerError
+from raysynth.observer import Observer, Progress
+from raysynth.specs.identity import Artifact, name
 from raysynth.store.leases import Driver
 from raysynth.store.store import Store
+
+NOTE_SECONDS = 10.0
+"""A wait that is longer says once what it waits for."""
+
+
+class Trouble:
+    """The first error in one of a run's threads, or where Tune calls the run: it ends the run.
+
+    Nobody waits for a thread's exceptions, and Tune prints those of its callbacks at length. So both leave them here,
+    and whoever waits looks here.
+    """
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    def __bool__(self) -> bool:
+        return self._error is not None
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Keep an exception of the block, unless it is Ctrl-C."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._error = self._error or error
+
+    def check(self) -> None:
+        """Raise the error, if there is one, as one that has one line."""
+        if self._error is None:
+            return
+        if isinstance(self._error, InputError | WorkerError):
+            raise self._error
+        raise WorkerError.of(self._error) from self._error  # type: ignore[arg-type]  # any exception has a traceback
+
+
+class Guarded:
+    """An observer that passes events on to another one, whose exceptions end the run."""
+
+    def __init__(self, observer: Observer, trouble: Trouble):
+        self._observer, self._trouble = observer, trouble
+
+    def started(self, artifact: str) -> None:
+        with self._trouble.caught():
+            self._observer.started(artifact)
+
+    def progress(self, artifact: str, progress: Progress) -> None:
+        with self._trouble.caught():
+            self._observer.progress(artifact, progress)
+
+    def evaluated(self, artifact: str, progress: Progress) -> None:
+        with self._trouble.caught():
+            self._observer.evaluated(artifact, progress)
+
+    def finished(self, artifact: str) -> None:
+        with self._trouble.caught():
+            self._observer.finished(artifact)
+
+    def failed(self, artifact: str, error: str) -> None:
+        with self._trouble.caught():
+            self._observer.failed(artifact, error)
+
+    def noted(self, artifact: str, note: str) -> None:
+        with self._trouble.caught():
+            self._observer.noted(artifact, note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +93,25 @@ class Run:
     bad_rows: BadRows = BadRows.REFUSE
     max_failed: int | None = None
     """The run ends once this many artifacts have failed; None never ends it early."""
+    trouble: Trouble = field(default_factory=Trouble)
+
+
+class Waits:
+    """Says once of each artifact that another run makes how long this run has waited for it, and for whom."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._since: dict[Artifact, float] = {}
+        self._noted: set[Artifact] = set()
+
+    def waiting(self, artifact: Artifact) -> None:
+        """Note that this run waits for an artifact, or does so still."""
+        since = self._since.setdefault(artifact, time.monotonic())
+        if time.monotonic() - since >= NOTE_SECONDS and artifact not in self._noted:
+            self._noted.add(artifact)
+            self._run.observer.noted(name(artifact), f"waits for {self._run.driver.holder(artifact)}")
+
+    def over(self, artifact: Artifact) -> None:
+        """Note that the wait for an artifact is over."""
+        self._since.pop(artifact, None)
+        self._noted.discard(artifact)

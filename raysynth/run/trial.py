@@ -1,5 +1,6 @@
 """What Tune runs: one artifact, from its inputs in the store to its record, with TensorBoard scalars and hparams."""
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +14,13 @@ from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams as hparams_summary
 
 from raysynth.downstream.metrics import METRICS
-from raysynth.errors import Diverged, InputError, first_line
+from raysynth.errors import Diverged, InputError, StoreError, first_line
 from raysynth.observer import Progress, Silent
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
+from raysynth.store.files import private_directory
+from raysynth.store.leases import is_taken
 from raysynth.store.marks import provenance
 from raysynth.store.records import Metrics, Outcome
 from raysynth.store.store import Store, Workspace
@@ -31,31 +34,54 @@ Report = Callable[[dict[str, Any]], None]
 """Sends a dict to the driver."""
 
 
-def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: Store, cache: Path) -> None:
-    """Make the artifact that `config` names. An exception becomes its failure record and does not end the sweep."""
+class LeaseLost(Exception):
+    """Raised in a trial whose artifact another run makes now, because it thought this run dead."""
+
+
+def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: Store, cache: Path, driver: str) -> None:
+    """Make the artifact that `config` names for the run that is called `driver`.
+
+    An exception becomes the artifact's failure record and does not end the sweep.
+    """
     artifact = artifacts[config["artifact"]]
     node = ray.get_runtime_context().get_node_id()
     tune.report({"node": node})
     try:
         store.forget_failure(artifact)
-        make(artifact, store=store, cache=cache, report=lambda result: tune.report(result), node=node)
+        make(artifact, store=store, cache=cache, report=lambda result: tune.report(result), node=node, driver=driver)
+    except LeaseLost:
+        tune.report({"outcome": Outcome.PREEMPTED})
     except Exception as error:
-        final = isinstance(error, InputError | Diverged)
-        line = first_line(error) if final else f"{type(error).__name__}: {first_line(error)}"
+        final = isinstance(error, InputError | Diverged) and not isinstance(error, StoreError)
+        is_plain = isinstance(error, InputError | Diverged)
+        line = first_line(error) if is_plain else f"{type(error).__name__}: {first_line(error)}"
         outcome = Outcome.DIVERGED if isinstance(error, Diverged) else Outcome.FAILED
-        store.fail(artifact, outcome=outcome, error=line, log=traceback.format_exc())
+        with contextlib.suppress(StoreError):  # such as a full disk, of which the driver is told all the same
+            store.fail(artifact, outcome=outcome, error=line, log=traceback.format_exc())
         tune.report({"outcome": outcome, "error": line, "again": not final})
     else:
         tune.report({"outcome": Outcome.SUCCEEDED})
 
 
-def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node: str) -> None:
-    """Train an artifact in its workspace and write its record, on the Ray node with that id."""
+def make(
+    artifact: Artifact, *, store: Store, cache: Path, report: Report, node: str, driver: str | None = None
+) -> None:
+    """Train an artifact in its workspace and write its record, on the Ray node with that id.
+
+    Raises `LeaseLost` once its lease names another run than `driver`.
+    """
     from raysynth.model import devices, train  # JAX is imported where a trial runs, never in the driver
 
     started = time.time()
+    if store.local_root is None:
+        private_directory(cache)  # before JAX keeps its compiled programs in it
+
+    def check_lease() -> None:
+        if driver is not None and is_taken(store, artifact, driver):
+            raise LeaseLost
+
     with store.workspace(artifact) as workspace:
-        board = _Board(artifact, workspace, store, report)
+        board = _Board(artifact, workspace, store, report, check_lease)
         try:
             if isinstance(artifact, Pretrain):
                 trained = train.pretrain(
@@ -85,6 +111,7 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
                 board.write_test(trained.result.test, trained.result.selected_step)
         finally:
             board.close()
+        check_lease()
         workspace.push()
         where = replace(provenance(started), node=node, device=devices.device(), **vars(trained.timing))
         store.record(artifact, result=trained.result, provenance=where)
@@ -93,11 +120,19 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
 class _Board(Silent):
     """An observer that takes a run's progress to TensorBoard, the store and the driver."""
 
-    def __init__(self, artifact: Artifact, workspace: Workspace, store: Store, report: Report):
+    def __init__(
+        self,
+        artifact: Artifact,
+        workspace: Workspace,
+        store: Store,
+        report: Report,
+        check_lease: Callable[[], None],
+    ):
         self._artifact = artifact
         self._workspace = workspace
         self._store = store
         self._report = report
+        self._check_lease = check_lease
         self._writer: SummaryWriter | None = None
         self._last_report = self._last_mark = float("-inf")
         self._seconds_per_step: float | None = None
@@ -139,12 +174,14 @@ class _Board(Silent):
         return self._writer
 
     def _mark(self, progress: Progress) -> None:
-        self._store.progress(
-            self._artifact,
-            step=progress.step,
-            num_steps=progress.num_steps,
-            seconds_per_step=self._seconds_per_step,
-        )
+        with contextlib.suppress(StoreError):  # the mark only informs, and the next one may succeed
+            self._check_lease()
+            self._store.progress(
+                self._artifact,
+                step=progress.step,
+                num_steps=progress.num_steps,
+                seconds_per_step=self._seconds_per_step,
+            )
         self._last_mark = time.monotonic()
 
     def _send(self, progress: Progress) -> None:

@@ -31,6 +31,11 @@ def checksum(file: Path) -> Checksum:
         return Checksum(size=stream.tell(), sha256=sha256)
 
 
+def checksum_of(content: bytes) -> Checksum:
+    """Size and SHA-256 of a file with this content."""
+    return Checksum(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
 def checksums(directory: Path) -> dict[str, Checksum]:
     """The checksums of all files below a directory, read side by side."""
     files = [file for file in sorted(directory.rglob("*")) if file.is_file()]

@@ -63,19 +63,22 @@ class Driver:
         self._last_try = self._last_beat = float("-inf")
         self._leased: set[str] = set()
         """The names of the artifacts that this run has leased."""
-        self._lost: set[str] = set()
-        """The names of the artifacts whose leases other runs have taken, because they thought this run dead."""
         self._lock = threading.Lock()
         self._left = threading.Event()
         self._error: Exception | None = None
 
     @property
+    def name(self) -> str:
+        """What leases call this run."""
+        return self._name
+
+    @property
     def file(self) -> str:
         """Where this run leaves its mark."""
-        return f"{_DRIVERS}/{self._name}.json"
+        return _mark_file(self._name)
 
     def beat(self) -> None:
-        """Show a sign of life, at most every `BEAT_SECONDS`, and see whether other runs took leases of this one.
+        """Show a sign of life, at most every `BEAT_SECONDS`.
 
         Raises `StoreError` once no sign of life could be written for so long that other runs think this one dead.
         """
@@ -87,14 +90,11 @@ class Driver:
             self._last_try = time.monotonic()
             try:
                 self._store.write_json(self.file, vars(here()))
-                leased = list(self._leased)
-                self._lost.update(where for where in leased if self._lease(where) not in (None, self._name))
             except StoreError:
                 if time.monotonic() - self._last_beat > ALIVE_SECONDS:
                     raise
             else:
                 self._last_beat = time.monotonic()
-                self._leased -= self._lost
 
     def keep_beating(self) -> None:
         """Show signs of life until this run leaves; for a thread of its own. `beat` raises what went wrong here."""
@@ -106,10 +106,6 @@ class Driver:
             except Exception as error:
                 self._error = error
                 return
-
-    def lost(self, where: str) -> bool:
-        """Whether another run took the lease of the artifact with that name from this one."""
-        return where in self._lost
 
     def others(self) -> list[Mark]:
         """The marks of the other living runs. Deletes those of dead ones."""
@@ -135,7 +131,6 @@ class Driver:
                 time.sleep(SETTLE_SECONDS)
                 if self._holder(where) != self._name:
                     return False
-        self._lost.discard(where)
         self._leased.add(where)
         return True
 
@@ -186,9 +181,7 @@ class Driver:
         return holder if mark is not None and self._watch.alive(_mark_file(holder), mark) else None
 
     def _lease(self, where: str) -> str | None:
-        """The run that the lease of an artifact names, living or not."""
-        lease = self._store.read_if_whole(_file(where), Lease.read)
-        return None if lease is None else lease.driver
+        return _leased_to(self._store, where)
 
 
 @contextmanager
@@ -204,6 +197,17 @@ def driver(store: Store) -> Iterator[Driver]:
         yield this_run
     finally:
         this_run.leave()
+
+
+def is_taken(store: Store, artifact: Artifact, driver: str) -> bool:
+    """Whether the lease of an artifact names another run than that one, which it does if that one was thought dead."""
+    return _leased_to(store, directory_of(artifact)) not in (None, driver)
+
+
+def _leased_to(store: Store, where: str) -> str | None:
+    """The run that the lease of an artifact names, living or not."""
+    lease = store.read_if_whole(_file(where), Lease.read)
+    return None if lease is None else lease.driver
 
 
 def _file(where: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysynth.errors import InputError, StoreError
-from raysynth.store.checksums import Checksum, Checksums, checksum, read_checksums
+from raysynth.store.checksums import Checksum, Checksums, checksum, checksum_of, read_checksums
 
 if TYPE_CHECKING:
     from raysynth.store.store import Store
@@ -46,12 +46,16 @@ def read_list(store: "Store", where: str) -> FileList | None:
     )
 
 
-def write_list(store: "Store", where: str, files: Iterable[str]) -> None:
-    """Write the list of an artifact whose files are in the store already; raises `InputError` if one is missing."""
+def write_list(store: "Store", where: str, files: Iterable[str], last: Mapping[str, bytes]) -> None:
+    """Write the list of an artifact whose files are in the store already, but for `last`, which come after the list.
+
+    Raises `InputError` if one of them is missing.
+    """
     files = list(files)
     with ThreadPoolExecutor(8) as pool:
-        checksums = pool.map(lambda file: store.checksum(f"{where}/{file}"), files)
-        _write(store, where, FileList(files=dict(zip(files, checksums, strict=True))))
+        written = dict(zip(files, pool.map(lambda file: store.checksum(f"{where}/{file}"), files), strict=True))
+    coming = {file: checksum_of(content) for file, content in last.items()}
+    _write(store, where, FileList(files=written | coming))
 
 
 def _write(store: "Store", where: str, listed: FileList) -> None:

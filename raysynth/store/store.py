@@ -421,9 +421,12 @@ class Store:
             if not target.exists():  # else another trial on this host was first
                 raise
 
-    def write_list(self, directory: str, files: Iterable[str]) -> None:
-        """List the files of a directory with their checksums: a remote store copies what is listed, if it is alike."""
-        mirror.write_list(self, directory, files)
+    def write_list(self, directory: str, files: Iterable[str], last: Mapping[str, bytes]) -> None:
+        """List the files of a directory with their checksums, by which a remote store's files are copied.
+
+        `last` are the files, with their contents, that the caller writes after the list.
+        """
+        mirror.write_list(self, directory, files, last)
 
 
 @dataclass(frozen=True, kw_only=True)

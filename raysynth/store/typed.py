@@ -5,7 +5,6 @@ import math
 import typing
 from collections.abc import Mapping
 from enum import Enum
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ def read_object(kind: type[Kept], value: Any, place: str) -> Kept:
     """
     if not isinstance(value, dict):
         raise InputError(f"{place} is damaged: it must be an object, got {_shown(value)}")
-    types = _types(kind)
+    types = typing.get_type_hints(kind)
     for name in value:
         if name not in types:
             raise InputError(f"{place} is damaged: it has the unknown field {name!r}; known: {', '.join(types)}")
@@ -36,11 +35,6 @@ def read_object(kind: type[Kept], value: Any, place: str) -> Kept:
         if field.name not in fields and field.default is dataclasses.MISSING:
             raise InputError(f"{place} is damaged: it lacks the field {field.name!r}")
     return kind(**fields)
-
-
-@cache
-def _types(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
@@ -52,9 +46,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         return _read_either([each for each in typing.get_args(kind) if each is not NoneType], value, place)
     if origin is Mapping and isinstance(value, dict):
         key_kind, value_kind = typing.get_args(kind)
-        return {
-            _key(key_kind, key, place): _read(value_kind, item, f"{place}, {key}") for key, item in value.items()
-        }
+        return {_key(key_kind, key, place): _read(value_kind, item, f"{place}, {key}") for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
         return read_object(typing.cast("type[Any]", kind), value, place)
     if isinstance(kind, type) and issubclass(kind, Enum) and value in [member.value for member in kind]:

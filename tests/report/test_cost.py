@@ -58,7 +58,7 @@ def test_status_says_what_runs_how_fast_and_what_waits(store, capsys):
     out = capsys.readouterr().out
     assert "step 1,000 of 5,000 on " in out
     assert "1.11 steps/s, 1 h 0 min left at most" in out
-    assert f"waiting     1 for {name(SOURCE)} (interrupted)" in out
+    assert f"waiting     1 for {name(SOURCE)} (running)" in out
 
 
 def test_measured_speeds_stand_in_for_those_of_records(store):

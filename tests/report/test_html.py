@@ -1,5 +1,6 @@
 """The page of a report: well-formed, without external files, with every number and record of the sweep."""
 
+import posixpath
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -65,7 +66,7 @@ def test_the_page_refers_to_nothing_but_records(store):
     assert not re.search(r"https?://(?!www\.w3\.org)|url\(|@import|<script|<link", text)
     links = [reference for reference in read.references if not reference.startswith("data:image/svg+xml;base64,")]
     assert len(read.references) - len(links) == read.tags.count("img") == 2  # dots and learning curves
-    assert all(store.exists(f"reports/s/{unquote(link)}") for link in links)
+    assert all(store.exists(posixpath.normpath(f"reports/s/{unquote(link)}")) for link in links)
     artifacts = in_order([cell.artifact for cell in sweep().cells()])
     done = [artifact for artifact in artifacts if store.status(artifact).state is State.DONE]
     assert {f"../../{name(artifact)}/record.json" for artifact in done} < set(links)

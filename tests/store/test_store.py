@@ -173,11 +173,10 @@ def test_a_store_that_cannot_be_used_is_one_line(uri, line):
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_record_is_one_line(store):
+def test_a_broken_record_is_one_line_that_names_the_remedy(store):
     store.write_bytes(f"{name(ARTIFACT)}/record.json", b'{"half": ')
-    with pytest.raises(
-        InputError, match=r"record\.json is damaged: it is not a whole JSON object; to heal it: raysynth verify --store .* --repair"
-    ):
+    damage = r"record\.json is damaged: it is not a whole JSON object"
+    with pytest.raises(InputError, match=rf"{damage}; to heal it: raysynth verify --store .* --repair"):
         store.status(ARTIFACT)
 
 
