@@ -19,6 +19,7 @@ FLOORS = [
     {"paper"},
     {"store"},
     {"data", "report"},
+    {"verify"},
     {"model"},
     {"weights", "run"},
     {"sweep"},

@@ -1,19 +1,26 @@
-"""Verbs on the artifacts of a store: predictions, why, import, export, stats, figure6.
+"""Verbs on the artifacts of a store: verify, predictions, why, import, export, stats, figure6.
 
 JAX is imported by the verbs that need it.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from raysynth import verify
 from raysynth.command_line import Verbs, add_verb
 from raysynth.errors import InputError, unknown
 from raysynth.report.predictions import print_predictions
-from raysynth.report.tables import as_csv
+from raysynth.report.tables import as_csv, as_terminal_table
 from raysynth.report.why import why
 from raysynth.specs.init_schemes import GroupBy
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import published_models
+from raysynth.store.marks import Watch
 from raysynth.store.store import Store
 
 _EXAMPLE = "such as pretrain/set.seed0-1c575405"
@@ -21,12 +28,74 @@ _EXAMPLE = "such as pretrain/set.seed0-1c575405"
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of this module."""
-    for add in (_add_predictions, _add_why, _add_import, _add_export, _add_stats, _add_figure6):
+    for add in (_add_verify, _add_predictions, _add_why, _add_import, _add_export, _add_stats, _add_figure6):
         add(verbs)
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="URI", required=True, help="the store, as for a sweep")
+
+
+# -------------------------------------------------------------------------------- verify
+
+
+def _add_verify(verbs: Verbs) -> None:
+    summary = "check that everything in a store is as it was written; status 1 if anything is not"
+    parser = add_verb(verbs, "verify", _verify, summary)
+    _add_store(parser)
+    parser.add_argument("--deep", action="store_true", help="read the contents of all files too, not only their sizes")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="set aside what is damaged, below set-aside/ in the store, and delete what killed runs left behind",
+    )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    store = Store(options.store)
+    if not store.has_root:
+        raise InputError(f"there is no store at {store.uri}")
+    if options.repair:
+        store.check_writable()
+        verify.check_unused(store, lambda line: print(line, file=sys.stderr))
+    in_use = verify.others(store, Watch())
+    if in_use:
+        print(f"process {in_use[0].pid} on {in_use[0].host} works on the store: what it makes is left out")
+    findings = _findings(store, in_use=bool(in_use), deep=options.deep)
+    if not findings:
+        print(f"{store.uri}: all is well{'' if options.deep else ' (sizes only; --deep reads the contents too)'}")
+        return 0
+    rows = [[escape(text) for text in (finding.place, finding.problem, finding.remedy)] for finding in findings]
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(as_terminal_table("", ["artifact", "problem", "remedy"], rows, num_text_columns=3))
+    return _repair(findings, store) if options.repair else 1
+
+
+_WIDTH = 240
+"""Characters of a line where the output is no terminal."""
+
+
+def _findings(store: Store, *, in_use: bool, deep: bool) -> list[verify.Finding]:
+    if not deep:
+        return list(verify.findings(store, verify.Reading(), in_use=in_use))
+    console = Console(file=sys.stderr)
+    columns = TextColumn("reading"), BarColumn(bar_width=None), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=verify.num_bytes(store))
+        reading = verify.DeepReading(lambda count: progress.advance(task, count))
+        return list(verify.findings(store, reading, in_use=in_use))
+
+
+def _repair(findings: list[verify.Finding], store: Store) -> int:
+    """Do what the remedies say; returns 1 if one of them needs a person."""
+    status = 0
+    for finding in findings:
+        try:
+            print(verify.repair(finding, store))
+        except InputError as error:
+            status = 1
+            print(f"error: {error}", file=sys.stderr)
+    return status
 
 
 # -------------------------------------------------------------------------------- predictions and descriptions

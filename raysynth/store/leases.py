@@ -110,10 +110,9 @@ class Driver:
     def others(self) -> list[Mark]:
         """The marks of the other living runs. Deletes those of dead ones."""
         marks = []
-        for file in self._store.files_below(_DRIVERS):
-            if file == self.file or not file.endswith(".json"):
+        for file, mark in marks_of_runs(self._store).items():
+            if file == self.file:
                 continue
-            mark = self._store.read_if_whole(file, Mark.read)
             if mark is not None and self._watch.alive(file, mark):
                 marks.append(mark)
             else:
@@ -160,9 +159,7 @@ class Driver:
 
     def dead_leases(self) -> list[str]:
         """The names of the artifacts that are leased to runs that are gone."""
-        files = [file for file in self._store.files_below(_LEASES) if file.endswith(".json")]
-        names = [file.removeprefix(f"{_LEASES}/").removesuffix(".json") for file in files]
-        return [where for where in names if self._holder(where) is None]
+        return [where for where in leased_artifacts(self._store) if self._holder(where) is None]
 
     def leave(self) -> None:
         """Release what is still leased, and withdraw the mark of this run."""
@@ -197,6 +194,19 @@ def driver(store: Store) -> Iterator[Driver]:
         yield this_run
     finally:
         this_run.leave()
+
+
+def marks_of_runs(store: Store) -> dict[str, Mark | None]:
+    """The marks of all runs, living or not, by their files; None for a damaged one."""
+    return {
+        file: store.read_if_whole(file, Mark.read) for file in store.files_below(_DRIVERS) if file.endswith(".json")
+    }
+
+
+def leased_artifacts(store: Store) -> dict[str, str]:
+    """The file of every lease by the name of the artifact, whether the run that holds it lives or not."""
+    files = [file for file in store.files_below(_LEASES) if file.endswith(".json")]
+    return {file.removeprefix(f"{_LEASES}/").removesuffix(".json"): file for file in files}
 
 
 def is_taken(store: Store, artifact: Artifact, driver: str) -> bool:

@@ -100,6 +100,12 @@ class Store:
         """The root as a path, or None where the store is remote."""
         return Path(self.root) if self.filesystem.type_name == "local" else None
 
+    @property
+    def has_root(self) -> bool:
+        """Whether the root is there."""
+        with self._operation("look at the store"):
+            return self.filesystem.get_file_info(self.root).type is not fs.FileType.NotFound
+
     # -------------------------------------------------------------------------------- plain files
 
     def _full(self, path: str) -> str:
@@ -123,9 +129,13 @@ class Store:
             return self.filesystem.get_file_info(full).type is not fs.FileType.NotFound
 
     def files_below(self, directory: str) -> dict[str, int]:
-        """The size in bytes of every file below a directory, by its path in the store; empty if there is none."""
-        selector = fs.FileSelector(self._full(directory), allow_not_found=True, recursive=True)
-        with self._operation(f"list {directory}"):
+        """The size in bytes of every file below a directory, by its path in the store; empty if there is none.
+
+        The root is the directory "".
+        """
+        full = self._full(directory) if directory else self.root
+        selector = fs.FileSelector(full, allow_not_found=True, recursive=True)
+        with self._operation(f"list {directory or 'the store'}"):
             infos = self.filesystem.get_file_info(selector)
         return {info.path[len(self.root) + 1 :]: info.size for info in infos if info.type is fs.FileType.File}
 
@@ -139,6 +149,10 @@ class Store:
                     return content
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                if self.filesystem.get_file_info(full).type is fs.FileType.Directory:
+                    raise InputError(f"{self.uri}: {path} is damaged: it is a directory") from error
+                raise
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file whole or not at all: aside and renamed, or as one upload to an object store."""
