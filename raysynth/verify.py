@@ -223,15 +223,11 @@ def _unfinished(where: str, files: Mapping[str, int], store: Store, read: "Readi
     """What a later run would not go on from. It finds this out itself; here it is said beforehand."""
     steps = {file.split("/")[1] for file in files if re.fullmatch(rf"checkpoints/[0-9]+/{CHECKPOINT_LIST}", file)}
     for step in sorted(steps, key=int):
-        for line in list(_checkpoint(where, step, files, store, read))[:1]:
-            path = f"{where}/checkpoints/{step}"
-            yield Finding(place=where, problem=line, remedy=Remedy.SET_ASIDE, path=path)
+        for problem in list(_checkpoint(where, step, files, store, read))[:1]:
+            yield Finding(place=where, problem=problem, remedy=Remedy.SET_ASIDE, path=f"{where}/checkpoints/{step}")
     for file in sorted(files):
-        if (
-            not file.startswith("checkpoints/")
-            and file.endswith(".json")
-            and (line := _unsealed(f"{where}/{file}", store))
-        ):
+        is_ours = file.endswith(".json") and not file.startswith("checkpoints/")
+        if is_ours and (line := _unsealed(f"{where}/{file}", store)):
             yield Finding(place=where, problem=line, remedy=Remedy.SET_ASIDE, path=f"{where}/{file}")
 
 

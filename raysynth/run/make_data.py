@@ -96,7 +96,7 @@ def draw(
                 run.observer.started(name(dataset))
                 _draw(dataset, run, one_less)
         except Exception as error:
-            if needs_ray and not ray.is_initialized():
+            if needs_ray and not ray.is_initialized() and not isinstance(error, InputError):
                 return failed  # the run ended under this thread
             failed[dataset] = str(error) if isinstance(error, InputError | WorkerError) else _class_and_line(error)
             log = error.log if isinstance(error, WorkerError) else traceback.format_exc()

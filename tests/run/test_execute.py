@@ -1,9 +1,18 @@
-"""A trial takes what the cluster has."""
+"""A trial takes what the cluster has, and what goes wrong beside Tune ends the run in one line."""
+
+import contextlib
 
 import pytest
 
-from raysynth import InputError
-from raysynth.run.execute import trial_resources
+from raysynth import Dataset, InputError, synthetic_tasks
+from raysynth.errors import StoreError, WorkerError
+from raysynth.observer import Silent
+from raysynth.run import execute as execute_module
+from raysynth.run import make_data
+from raysynth.run.execute import execute, trial_resources
+from raysynth.run.surroundings import Run
+from raysynth.store import leases
+from raysynth.store.store import Store
 
 
 @pytest.mark.parametrize(
@@ -35,3 +44,58 @@ def test_a_slice_of_several_hosts_is_refused(head):
 def test_a_slice_of_one_host_is_taken_whole(head):
     nodes = [{"Alive": True, "Resources": {"CPU": 240.0, "TPU": 4.0, head: 1.0}}]
     assert trial_resources(nodes) == {"CPU": 1, "TPU": 4.0}
+
+
+DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)
+
+
+class Breaks(Silent):
+    """An observer that cannot show what happens."""
+
+    def started(self, artifact):
+        raise KeyError("[/bold]")
+
+
+def storage_fails(*_, **__):
+    raise StoreError("/disk: cannot write x: No space left on device")
+
+
+def exits(*_, **__):
+    raise SystemExit(3)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run whose Ray session does nothing, and that draws nothing."""
+
+    @contextlib.contextmanager
+    def no_session(*_):
+        yield tmp_path
+
+    monkeypatch.setattr(execute_module, "training_session", no_session)
+    monkeypatch.setattr(execute_module, "nodes", list)
+    monkeypatch.setattr(make_data, "_draw", lambda *_: None)
+    store = Store(str(tmp_path))
+    with leases.driver(store) as driver:
+        yield Run(store=store, driver=driver, observer=Silent())
+
+
+@pytest.mark.parametrize(
+    ("break_it", "error", "line"),
+    [
+        (lambda patch, run: patch.setattr(run.driver.__class__, "lease", storage_fails), StoreError, "No space left"),
+        (lambda patch, run: patch.setattr(run.store.__class__, "status", storage_fails), StoreError, "No space left"),
+        (lambda patch, run: patch.setattr(run.driver.__class__, "release", storage_fails), StoreError, "No space left"),
+        (lambda patch, run: patch.setattr(execute_module, "draw", exits), WorkerError, "3"),
+        (lambda patch, run: patch.setattr(execute_module, "draw", lambda *_: {}), InputError, "is not drawn"),
+        (lambda patch, run: object.__setattr__(run, "observer", Breaks()), WorkerError, "[/bold]"),
+    ],
+)
+def test_whatever_goes_wrong_in_the_thread_that_draws_ends_the_run_in_one_line(run, monkeypatch, break_it, error, line):
+    with monkeypatch.context() as patch:
+        patch.setattr(run.store.__class__, "fail", storage_fails)
+        break_it(patch, run)
+        with pytest.raises(error) as caught:
+            execute([DATA], set(), set(), run)
+    assert line in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

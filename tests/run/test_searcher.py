@@ -6,7 +6,9 @@ import pytest
 from ray.tune.search import Searcher
 
 from raysynth import Dataset, Finetune, FullInit, Pretrain, RandomInit, T5Config, downstream_tasks, synthetic_tasks
+from raysynth.errors import InputError, StoreError, WorkerError
 from raysynth.run import searcher as searcher_module
+from raysynth.run import surroundings
 from raysynth.run.searcher import MAX_DEATHS, MAX_RETRIES, Dependencies
 from raysynth.run.surroundings import Run
 from raysynth.specs.identity import in_order, name
@@ -53,11 +55,12 @@ class Bench:
 
     def __init__(self, store, driver, artifacts, done=DATA, awaited=()):
         self.store, self.driver, self.events, self.nodes, self.trials = store, driver, Events(), {"n1", "n2"}, {}
+        self.run = Run(store=store, driver=driver, observer=self.events)
         self.searcher = Dependencies(
             artifacts,
             set(done),
             awaited=set(awaited),
-            run=Run(store=store, driver=driver, observer=self.events),
+            run=self.run,
             hosts=lambda: self.nodes,
         )
 
@@ -204,3 +207,66 @@ def test_what_failed_in_another_run_is_failed_here(bench, looks, monkeypatch):
         bench.store.fail(SET, outcome=Outcome.DIVERGED, error="nan", log="")
     assert bench.suggest() == Searcher.FINISHED
     assert bench.searcher.failures == {SET: "nan"}
+
+
+def test_a_wait_for_another_run_says_once_what_it_waits_for(bench, looks, monkeypatch):
+    bench = bench([SET])
+    monkeypatch.setattr(bench.driver, "lease", lambda artifact: False)
+    assert bench.suggest() == Searcher.FINISHED
+    assert not bench.events, "a short wait is silent"
+    monkeypatch.setattr(surroundings, "NOTE_SECONDS", 0.0)
+    for _ in range(3):
+        assert bench.suggest() == Searcher.FINISHED
+    assert bench.events == [f"{name(SET)}: waits for another run"]
+
+
+def test_a_lease_that_another_run_took_is_awaited_like_any_other(bench, looks, monkeypatch):
+    bench = bench([SET, FULL_SET])
+    assert bench.suggest() == name(SET)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.driver, "lease", lambda artifact: False)
+        bench.end(SET, {"outcome": Outcome.PREEMPTED})
+        assert bench.suggest() == Searcher.FINISHED
+        assert not bench.searcher.failures
+        bench.store.record(SET, result=weights_result(), provenance=provenance())
+    assert bench.suggest() == name(FULL_SET)
+
+
+def fail(*_, **__):
+    raise StoreError("s3://b: cannot read x: Connection timed out")
+
+
+@pytest.mark.parametrize("operation", ["status", "fail"])
+def test_a_storage_error_where_tune_calls_ends_the_run_in_one_line(bench, operation, monkeypatch):
+    bench = bench([SET, IDENTITY])
+    for _ in range(MAX_DEATHS):
+        assert bench.suggest() == name(SET)
+        bench.end(SET, node="n1")
+    monkeypatch.setattr(bench.store.__class__, operation, fail)
+    if operation == "fail":
+        assert bench.suggest() == name(SET)
+        bench.end(SET, node="n1")
+    assert bench.suggest() == Searcher.FINISHED
+    assert bench.run.trouble
+    with pytest.raises(StoreError, match="Connection timed out"):
+        bench.searcher.wait()
+
+
+def test_a_wait_ends_when_a_thread_has_failed(bench):
+    bench = bench([SET], done=DATA - {SET.data}, awaited={SET.data})
+
+    def work():
+        with bench.run.trouble.caught():
+            {}["no such key"]
+
+    threading.Timer(0.2, work).start()
+    with pytest.raises(WorkerError, match=r"KeyError: 'no such key' \(test_searcher\.py, line \d+\)"):
+        bench.searcher.wait()
+
+
+def test_inputs_that_nobody_makes_are_an_error(bench):
+    bench = bench([SET], done=DATA - {SET.data}, awaited={SET.data})
+    with pytest.raises(InputError, match=f"{name(SET.data)} is not drawn"):
+        bench.searcher.check_all_made()
+    bench.searcher.finished(name(SET.data))
+    bench.searcher.check_all_made()
