@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import ray
 
 from raysynth.errors import InputError, WorkerError
-from raysynth.store.files import private_directory
 from raysynth.store.store import Store
 
 Item = TypeVar("Item")
@@ -74,11 +73,8 @@ def session(
 @contextlib.contextmanager
 def training_session(address: str | None, store: Store) -> Iterator[Path]:
     """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs."""
-    folder = f"raysynth-cache-{os.getuid()}"  # in a directory that all users share
-    place = Path(tempfile.gettempdir()) / folder / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
-    if store.local_root is None:
-        private_directory(place)
-    compiled = (store.local_root or place) / "compiled"
+    place = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
+    compiled = store.local_root / "compiled" if store.local_root is not None else place / "compiled"
     variables = {
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -19,7 +19,6 @@ from raysynth.observer import Progress, Silent
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
-from raysynth.store.files import private_directory
 from raysynth.store.leases import is_taken
 from raysynth.store.marks import provenance
 from raysynth.store.records import Metrics, Outcome
@@ -73,8 +72,6 @@ def make(
     from raysynth.model import devices, train  # JAX is imported where a trial runs, never in the driver
 
     started = time.time()
-    if store.local_root is None:
-        private_directory(cache)  # before JAX keeps its compiled programs in it
 
     def check_lease() -> None:
         if driver is not None and is_taken(store, artifact, driver):

@@ -22,7 +22,8 @@ def read_object(kind: type[Kept], value: Any, place: str) -> Kept:
     """The instance of a dataclass whose fields a JSON object holds; null stands for a missing field.
 
     Raises `InputError`, which names `place` and the field, for unknown and missing fields, for values of another type,
-    for negative whole numbers, for numbers that are not finite and for unknown members of enumerations.
+    for negative whole numbers, for numbers that are not finite and for unknown members of enumerations. Types are
+    those of JSON values, dataclasses, enumerations, `Mapping[...]`, `tuple[..., ...]` and unions of them with None.
     """
     if not isinstance(value, dict):
         raise InputError(f"{place} is damaged: it must be an object, got {_shown(value)}")
@@ -44,6 +45,8 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         return value
     if origin in (typing.Union, UnionType):
         return _read_either([each for each in typing.get_args(kind) if each is not NoneType], value, place)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_read(typing.get_args(kind)[0], item, place) for item in value)
     if origin is Mapping and isinstance(value, dict):
         key_kind, value_kind = typing.get_args(kind)
         return {_key(key_kind, key, place): _read(value_kind, item, f"{place}, {key}") for key, item in value.items()}
