@@ -16,7 +16,7 @@ from raysynth.store.checksums import Checksums, read_checksums
 from raysynth.store.marks import ALIVE_SECONDS, Watch, runs
 from raysynth.store.records import DataResult, Mark, Record, WeightsResult
 from raysynth.store.sealed import unseal
-from raysynth.store.store import KINDS, SET_ASIDE, Store
+from raysynth.store.store import KINDS, SET_ASIDE, Store, is_plain
 
 CHECKPOINT_LIST = "checksums.json"
 """The list of the files of a checkpoint, in its directory."""
@@ -92,7 +92,8 @@ def num_bytes(store: Store) -> int:
 
 def findings(store: Store, read: "Reading", *, in_use: bool) -> Iterator[Finding]:
     """What is wrong in a store; what is still being made is left out while the store is `in_use`."""
-    files = {file: size for file, size in store.files_below("").items() if file.split("/")[0] not in _UNCHECKED}
+    every = store.files_below("")  # a name with control characters is not raysynth's
+    files = {file: every[file] for file in every if is_plain(file) and file.split("/")[0] not in _UNCHECKED}
     artifacts: dict[str, dict[str, int]] = {}
     for file, size in files.items():
         kind, _, rest = file.partition("/")

@@ -176,7 +176,7 @@ def test_deep_finds_a_flipped_byte(store, capsys, artifact, file):
 def test_what_dead_runs_left_is_deleted(store, capsys):
     dead = vars(dataclasses.replace(here(), birth="1"))
     store.write_json("drivers/0123abcd.json", dead)
-    store.write_bytes("drivers/torn.json", b"{")
+    store.write_bytes("drivers/89abcdef.json", b"{")
     store.write_json(f"leases/{name(SOURCE)}.json", {"driver": "0123abcd"})
     leftover = f"{name(DATA)}/.train-00000.parquet.{'0' * 32}.aside"
     store.write_bytes(leftover, b"half")

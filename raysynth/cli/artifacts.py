@@ -7,15 +7,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from raysynth import verify
 from raysynth.command_line import Verbs, add_verb
 from raysynth.errors import InputError, unknown
 from raysynth.report.predictions import print_predictions
-from raysynth.report.tables import as_csv, as_terminal_table
+from raysynth.report.tables import as_csv
 from raysynth.report.why import why
 from raysynth.specs.init_schemes import GroupBy
 from raysynth.specs.models import Dtype, T5Config
@@ -65,10 +67,16 @@ def _verify(options: argparse.Namespace) -> int:
     if not findings:
         print(f"{store.uri}: all is well{'' if options.deep else ' (sizes only; --deep reads the contents too)'}")
         return 0
-    rows = [[escape(text) for text in (finding.place, finding.problem, finding.remedy)] for finding in findings]
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    console.print(as_terminal_table("", ["artifact", "problem", "remedy"], rows, num_text_columns=3))
+    table = Table("artifact", "problem", "remedy", box=SIMPLE_HEAD)
+    for finding in findings:
+        table.add_row(_shown(finding.place), _shown(finding.problem), _shown(finding.remedy))
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
     return _repair(findings, store) if options.repair else 1
+
+
+def _shown(text: str) -> Text:
+    """A text of the store for a terminal, which must not take any of it for markup or for a command."""
+    return Text("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))
 
 
 _WIDTH = 240

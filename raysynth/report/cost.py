@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.finetuning import Finetune
@@ -15,6 +16,7 @@ from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
 from raysynth.store.store import State, Status, Store
+from raysynth.store.typed import read_object
 from raysynth.synthetic.base import SyntheticTask
 
 # -------------------------------------------------------------------------------- cost
@@ -97,9 +99,23 @@ def speeds(statuses: Mapping[Artifact, Status], store: Store) -> dict[Artifact, 
             result[artifact] = recorded.get(shape)
         else:
             if file not in measured:
-                measured[file] = (store.read_json(file) or {}).get("seconds_per_step")
+                speed = store.read_if_whole(file, Speed.read)
+                measured[file] = None if speed is None else speed.seconds_per_step
             result[artifact] = measured[file]
     return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What `plan --measure` writes of a shape."""
+
+    seconds_per_step: float
+    device: str
+
+    @staticmethod
+    def read(value: Any, place: str) -> "Speed":
+        """The speed in a JSON value; errors name `place`."""
+        return read_object(Speed, value, place)
 
 
 def recipe_of(artifact: Artifact) -> Recipe | None:

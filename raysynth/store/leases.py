@@ -14,7 +14,7 @@ from raysynth.errors import InputError, StoreError
 from raysynth.specs.identity import Artifact
 from raysynth.store.marks import ALIVE_SECONDS, Watch, here
 from raysynth.store.records import Mark
-from raysynth.store.store import Store, directory_of
+from raysynth.store.store import Store, directory_of, is_plain
 from raysynth.store.typed import read_object
 
 LOOK_SECONDS = 3.0
@@ -28,6 +28,8 @@ _LEASES = "leases"
 """The directory of all leases in the store."""
 _DRIVERS = "drivers"
 """The directory of the marks of all runs in the store."""
+_NAME = "[0-9a-f]{8}"
+"""What a run is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Lease:
     def read(value: Any, place: str) -> "Lease":
         """The lease in a JSON value; errors name `place`."""
         lease = read_object(Lease, value, place)
-        if not re.fullmatch("[0-9a-f]{8}", lease.driver):
+        if not re.fullmatch(_NAME, lease.driver):
             raise InputError(f"{place} is damaged: no run is called {lease.driver!r}")
         return lease
 
@@ -63,7 +65,7 @@ class Driver:
         self._last_try = self._last_beat = float("-inf")
         self._leased: set[str] = set()
         """The names of the artifacts that this run has leased."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._left = threading.Event()
         self._error: Exception | None = None
 
@@ -78,7 +80,7 @@ class Driver:
         return _mark_file(self._name)
 
     def beat(self) -> None:
-        """Show a sign of life, at most every `BEAT_SECONDS`.
+        """Show a sign of life, at most every `BEAT_SECONDS`, and write leases again that were lost or damaged.
 
         Raises `StoreError` once no sign of life could be written for so long that other runs think this one dead.
         """
@@ -90,6 +92,9 @@ class Driver:
             self._last_try = time.monotonic()
             try:
                 self._store.write_json(self.file, vars(here()))
+                for where in self._leased:
+                    if self._lease(where) is None:
+                        self._store.write_json(_file(where), {"driver": self._name})
             except StoreError:
                 if time.monotonic() - self._last_beat > ALIVE_SECONDS:
                     raise
@@ -130,7 +135,8 @@ class Driver:
                 time.sleep(SETTLE_SECONDS)
                 if self._holder(where) != self._name:
                     return False
-        self._leased.add(where)
+        with self._lock:
+            self._leased.add(where)
         return True
 
     def holder(self, artifact: Artifact) -> str:
@@ -147,9 +153,10 @@ class Driver:
         self._release(directory_of(artifact))
 
     def _release(self, where: str) -> None:
-        if where in self._leased and self._lease(where) == self._name:
-            self._store.delete(_file(where))
-        self._leased.discard(where)
+        with self._lock:
+            if where in self._leased and self._lease(where) == self._name:
+                self._store.delete(_file(where))
+            self._leased.discard(where)
 
     def tidy(self) -> None:
         """Delete the leases that dead runs left on artifacts that are done. Others are taken over when needed."""
@@ -198,15 +205,15 @@ def driver(store: Store) -> Iterator[Driver]:
 
 def marks_of_runs(store: Store) -> dict[str, Mark | None]:
     """The marks of all runs, living or not, by their files; None for a damaged one."""
-    return {
-        file: store.read_if_whole(file, Mark.read) for file in store.files_below(_DRIVERS) if file.endswith(".json")
-    }
+    files = [file for file in store.files_below(_DRIVERS) if re.fullmatch(rf"{_DRIVERS}/{_NAME}\.json", file)]
+    return {file: store.read_if_whole(file, Mark.read) for file in files}
 
 
 def leased_artifacts(store: Store) -> dict[str, str]:
     """The file of every lease by the name of the artifact, whether the run that holds it lives or not."""
-    files = [file for file in store.files_below(_LEASES) if file.endswith(".json")]
-    return {file.removeprefix(f"{_LEASES}/").removesuffix(".json"): file for file in files}
+    files = [file for file in store.files_below(_LEASES) if is_plain(file)]
+    matches = (re.fullmatch(rf"{_LEASES}/([^/]+/[^/]+)\.json", file) for file in files)
+    return {match[1]: match[0] for match in matches if match}
 
 
 def is_taken(store: Store, artifact: Artifact, driver: str) -> bool:

@@ -5,12 +5,15 @@ at which it started, and one that this machine cannot see by whether its mark ch
 """
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import socket
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 from raysynth.store.records import Mark, Provenance
@@ -70,6 +73,29 @@ def _is_hidden(pid: int) -> bool:
 
 _DEAD = ("Z", "X", "x")
 """States of processes that have ended and that their parents have not asked about."""
+
+
+def scratch_name() -> str:
+    """A name for a file or directory of this process's own, by which others can tell when it is not needed any more."""
+    mark = here()
+    return f"{_SCRATCH}{_digest(mark.machine)}-{mark.pid}-{_digest(mark.birth)}-{uuid.uuid4().hex}"
+
+
+def is_dead_scratch(name: str) -> bool:
+    """Whether a name is that of scratch of a process of this machine that is gone."""
+    match = re.fullmatch(rf"{_SCRATCH}([0-9a-f]{{8}})-([0-9]{{1,18}})-([0-9a-f]{{8}})-[0-9a-f]{{32}}", name)
+    if match is None or match[1] != _digest(_machine()):
+        return False
+    birth = _birth(int(match[2]))
+    return birth is None or (birth != "" and _digest(birth) != match[3])
+
+
+_SCRATCH = "raysynth-copy-"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
 
 # -------------------------------------------------------------------------------- other processes
 

@@ -3,15 +3,18 @@
 The list of an artifact holds size and SHA-256 of each of its files. A file that differs from it is never used.
 """
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysynth.errors import InputError, StoreError
 from raysynth.store.checksums import Checksum, Checksums, checksum, checksum_of, read_checksums
+from raysynth.store.marks import is_dead_scratch, scratch_name
 
 if TYPE_CHECKING:
     from raysynth.store.store import Store
@@ -135,12 +138,16 @@ def _mark(file: Path) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def remove(directory: Path) -> None:
-    """Delete a local copy, which others may be reading: it loses its name first."""
-    aside = directory.with_name(f".{directory.name}.damaged.aside")
-    shutil.rmtree(aside, ignore_errors=True)
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A directory of this process's own, which is gone afterwards. Deletes those that killed processes left there."""
+    for path in parent.iterdir():
+        if is_dead_scratch(path.name):
+            with contextlib.suppress(OSError):  # another user's, or deleted at the same time
+                shutil.rmtree(path)
+    path = parent / scratch_name()
+    path.mkdir(mode=0o700)
     try:
-        directory.rename(aside)
-    except FileNotFoundError:  # another process was first
-        return
-    shutil.rmtree(aside, ignore_errors=True)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

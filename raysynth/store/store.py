@@ -4,11 +4,11 @@ A store is a local path or any URI that pyarrow's file systems know (`gs://…`,
 remembers what is done: resuming, extending and asking what remains all read the same records.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import shlex
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ from raysynth.errors import InputError, StoreError, first_line
 from raysynth.specs.identity import Artifact, describe, fingerprint_of, name
 from raysynth.store import checksums, mirror
 from raysynth.store.checksums import Checksum
-from raysynth.store.files import private_directory, write_whole, written_aside
+from raysynth.store.files import private_directory, write_whole
 from raysynth.store.marks import Watch, here
 from raysynth.store.records import DataResult, Failure, Outcome, Provenance, Record, Running, WeightsResult, as_json
 from raysynth.store.sealed import seal, unseal
@@ -82,6 +82,10 @@ class Store:
         except (ValueError, OSError, NotImplementedError) as error:
             raise InputError(f"store {uri!r} is not a path or a URI that pyarrow knows: {first_line(error)}") from None
         self.root = self.root.rstrip("/")
+        try:
+            self.root.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"store {uri!r} must be a path that is text in UTF-8") from None
         if self.filesystem.type_name == "local":
             self.uri = self.root  # a relative path means the same in every process
             if os.path.isfile(self.root):
@@ -133,11 +137,20 @@ class Store:
 
         The root is the directory "".
         """
+        infos = self._listed(directory, recursive=True)
+        return {path: info.size for path, info in infos.items() if info.type is fs.FileType.File}
+
+    def _listed(self, directory: str, *, recursive: bool) -> dict[str, fs.FileInfo]:
+        """What is in a directory, by path in the store, without what has a name that is no text."""
         full = self._full(directory) if directory else self.root
-        selector = fs.FileSelector(full, allow_not_found=True, recursive=True)
+        selector = fs.FileSelector(full, allow_not_found=True, recursive=recursive)
         with self._operation(f"list {directory or 'the store'}"):
             infos = self.filesystem.get_file_info(selector)
-        return {info.path[len(self.root) + 1 :]: info.size for info in infos if info.type is fs.FileType.File}
+        listed = {}
+        for info in infos:
+            with contextlib.suppress(UnicodeDecodeError):  # raysynth has not written it
+                listed[info.path[len(self.root) + 1 :]] = info
+        return listed
 
     def read_bytes(self, path: str) -> bytes | None:
         """The bytes of a file, or None where there is no file."""
@@ -335,12 +348,7 @@ class Store:
 
     def names(self, kinds: Iterable[str] = ("pretrain", "pretrained", "finetune")) -> list[str]:
         """The names of all artifacts of these kinds in the store, done or not; by default those with weights."""
-        names = []
-        for kind in kinds:
-            selector = fs.FileSelector(f"{self.root}/{kind}", allow_not_found=True)
-            with self._operation(f"list {kind}"):
-                names += [f"{kind}/{info.base_name}" for info in self.filesystem.get_file_info(selector)]
-        return sorted(names)
+        return sorted(path for kind in kinds for path in self._listed(kind, recursive=False))
 
     def record(self, artifact: Artifact, *, result: DataResult | WeightsResult, provenance: Provenance) -> None:
         """Write the record that makes an artifact done; `result` depends on the description alone."""
@@ -386,14 +394,12 @@ class Store:
                 path.mkdir(parents=True, exist_ok=True)
             yield Workspace(path=path, mirror=None)
             return
-        with self._operation("make a temporary directory"):
-            path = Path(tempfile.mkdtemp(prefix="raysynth-"))
-        try:
+        with contextlib.ExitStack() as stack:
+            with self._operation("make a temporary directory"):
+                path = stack.enter_context(mirror.scratch(Path(tempfile.gettempdir())))
             workspace = Workspace(path=path, mirror=mirror.Mirror(self, where, path))
             workspace.pull()
             yield workspace
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
 
     def fetch(self, artifact: Artifact, cache: Path) -> Path:
         """A local directory with the files of a done artifact, downloaded once into `cache` if the store is remote."""
@@ -408,7 +414,7 @@ class Store:
         full = self._full(where)
         if self.local_root is not None:
             return Path(full)
-        private_directory(cache)
+        cache = private_directory(cache)
         try:
             listed = mirror.read_list(self, where)
         except StoreError:
@@ -419,21 +425,20 @@ class Store:
             raise InputError(f"{self.uri}: {where}/{mirror.LIST} is missing; to heal it: {self.healing}")
         target = cache / where
         with self._operation(f"copy {where} to this machine"):
-            if target.exists() and checksums.problem(target, listed.files) is not None:
-                mirror.remove(target)
-            if not target.exists():
-                self._download(where, target)
-        return target
-
-    def _download(self, where: str, target: Path) -> None:
-        try:
-            with written_aside(target) as aside:
-                aside.mkdir()
-                if problems := mirror.Mirror(self, where, aside).pull():
+            if target.exists() and checksums.problem(target, listed.files) is None:
+                return target
+            with mirror.scratch(cache) as scratch:
+                if problems := mirror.Mirror(self, where, scratch / "new").pull():
                     raise InputError(f"{problems[0]}; to heal it: {self.healing}")
-        except OSError:
-            if not target.exists():  # else another trial on this host was first
-                raise
+                (scratch / "new").mkdir(exist_ok=True)  # an artifact without files
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    (scratch / "new").rename(target)
+                except OSError:  # it is there: another trial on this host was first, or it is damaged
+                    if checksums.problem(target, listed.files) is not None:
+                        target.rename(scratch / "old")
+                        (scratch / "new").rename(target)
+        return target
 
     def write_list(self, directory: str, files: Iterable[str], last: Mapping[str, bytes]) -> None:
         """List the files of a directory with their checksums, by which a remote store's files are copied.

@@ -2,10 +2,11 @@
 
 import pytest
 
-from raysynth.report.cost import remaining, speeds
+from raysynth.report.cost import remaining, speed_file, speeds
 from raysynth.report.status import print_plan, print_status
 from raysynth.run.measure import measure
 from raysynth.specs.identity import in_order, name
+from raysynth.store.sealed import seal
 from raysynth.store.store import Outcome
 from tests.records import provenance, weights_result
 from tests.report.grids import TASK, pretrain, trial
@@ -71,3 +72,9 @@ def test_measured_speeds_stand_in_for_those_of_records(store):
     assert len({measured[artifact] for artifact in RANDOM}) == 1
     assert measured[RANDOM[0]] > 0
     assert remaining(statuses, store).unknown == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"null", seal({"seconds_per_step": "fast", "device": "cpu"})])
+def test_a_damaged_speed_counts_as_unknown(store, content):
+    store.write_bytes(speed_file(RANDOM[0]), content)
+    assert speeds(store.statuses(RANDOM), store)[RANDOM[0]] is None

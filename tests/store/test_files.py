@@ -185,3 +185,28 @@ def test_a_file_in_place_of_a_directory_and_the_reverse_are_one_line(tmp_path):
         with pytest.raises(InputError) as caught:
             operation()
         assert len(str(caught.value).splitlines()) == 1
+
+
+def test_names_that_raysynth_does_not_write_are_no_hindrance(tmp_path):
+    for file in (
+        b"dataset/\xff",
+        b"dataset/a\x1bb",
+        b"leases/.json",
+        b"leases/x/y/z.json",
+        b"drivers/\xff.json",
+        b"\xfe",
+    ):
+        place = os.fsencode(tmp_path) + b"/" + file
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        open(place, "w").close()
+    os.makedirs(tmp_path / "drivers" / "0123abcd.json")
+    store = Store(str(tmp_path))
+    with leases.driver(store) as driver:
+        assert driver.lease(DATA)
+        assert not driver.others()
+    assert store.names(["dataset"]) == ["dataset/a\x1bb"]
+
+
+def test_a_store_whose_name_is_no_text_is_one_line():
+    with pytest.raises(InputError, match="must be a path that is text in UTF-8"):
+        Store(os.fsdecode(b"/tmp/\xff"))

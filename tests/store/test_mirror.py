@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import tempfile
 
 import pytest
 
@@ -184,3 +185,18 @@ class LostNetwork:
 
     def __getattr__(self, operation):
         raise OSError(errno.ETIMEDOUT, "AWS Error NETWORK_CONNECTION during HeadObject operation")
+
+
+def test_what_killed_processes_left_is_deleted_and_what_others_use_is_not(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with store.workspace(ARTIFACT) as work:
+        ours = work.path.name
+    prefix, machine, pid, birth, _ = ours.rsplit("-", 4)
+    random = "0" * 32
+    dead = [f"{prefix}-{machine}-{pid}-00000000-{random}", f"{prefix}-{machine}-{2**62}-{birth}-{random}"]
+    kept = [f"{prefix}-00000000-{2**62}-{birth}-{random}", ours, f"{prefix}-notes", "other"]
+    for name in (*dead, *kept):
+        (tmp_path / name / "below").mkdir(parents=True)
+    with store.workspace(ARTIFACT) as work:
+        assert {path.name for path in tmp_path.iterdir()} == {*kept, work.path.name}
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
