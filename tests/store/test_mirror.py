@@ -193,10 +193,10 @@ def test_what_killed_processes_left_is_deleted_and_what_others_use_is_not(store,
         ours = work.path.name
     prefix, machine, pid, birth, _ = ours.rsplit("-", 4)
     random = "0" * 32
-    dead = [f"{prefix}-{machine}-{pid}-00000000-{random}", f"{prefix}-{machine}-{2**62}-{birth}-{random}"]
-    kept = [f"{prefix}-00000000-{2**62}-{birth}-{random}", ours, f"{prefix}-notes", "other"]
-    for name in (*dead, *kept):
-        (tmp_path / name / "below").mkdir(parents=True)
+    dead = [f"{prefix}-{machine}-{pid}-00000000-{random}", f"{prefix}-{machine}-{10**15}-{birth}-{random}"]
+    kept = [f"{prefix}-00000000-{10**15}-{birth}-{random}", ours, f"{prefix}-notes", "other"]
+    for folder in (*dead, *kept):
+        (tmp_path / folder / "below").mkdir(parents=True)
     with store.workspace(ARTIFACT) as work:
         assert {path.name for path in tmp_path.iterdir()} == {*kept, work.path.name}
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
