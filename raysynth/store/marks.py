@@ -54,7 +54,8 @@ def _birth(pid: int) -> str | None:
         except (OSError, IndexError):
             return ""
     try:
-        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        command, language = ["ps", "-o", "lstart=", "-p", str(pid)], {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+        done = subprocess.run(command, env=language, capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return done.stdout.strip() or None
