@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from raysynth.data.manifest import MANIFEST, read_from_store
+from raysynth.data.manifest import MANIFEST, VOCABULARY, Manifest, read_from_store
 from raysynth.errors import InputError, StoreError
 from raysynth.store import leases, mirror
 from raysynth.store.checksums import Checksums, read_checksums
@@ -167,11 +167,18 @@ def _data(where: str, result: DataResult, files: Mapping[str, int], store: Store
     elif {split.value: count for split, count in manifest.num_rows.items()} != result.rows:
         yield f"{MANIFEST} has other numbers of rows than the record"
     else:
-        for shard in manifest.shards:
-            if shard.file not in files:
-                yield f"{shard.file} is missing"
-            elif read.sha256(f"{where}/{shard.file}", store) not in (None, shard.sha256):
-                yield f"{shard.file} has another content than was written"
+        for file, sha256 in _data_files(manifest).items():
+            if file not in files:
+                yield f"{file} is missing"
+            elif read.sha256(f"{where}/{file}", store) not in (None, sha256):
+                yield f"{file} has another content than was written"
+
+
+def _data_files(manifest: Manifest) -> dict[str, str]:
+    """The SHA-256 of the files that a manifest vouches for, in hex."""
+    files = {shard.file: shard.sha256 for shard in manifest.shards}
+    vocabulary: str | None = getattr(manifest, "vocabulary_sha256", None)
+    return files if vocabulary is None else {**files, VOCABULARY: vocabulary}
 
 
 def _weights(
