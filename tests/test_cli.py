@@ -233,6 +233,7 @@ VERBS = {
     },
     "fetch": {"--into"},
     "predictions": {"--store", "--num-examples", "--only"},
+    "verify": {"--store", "--deep", "--repair"},
     "why": {"--store"},
     "import": {"--name", "--store", "--model", "--dtype"},
     "export": {"--store", "--format"},

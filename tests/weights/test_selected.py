@@ -100,7 +100,7 @@ def test_a_remote_store_gives_the_same(store, bucket, tmp_path, capsys):
         means = [attention_norm_means(selected(artifact, place).flat) for place in (store, remote)]
         assert means[0] == means[1]
     assert main(["figure6", FIRST, "--store", remote.uri, "--out", str(tmp_path / "remote.svg")]) == 0
-    remote.write_json(f"{FIRST}/files.json", {"files": []})
+    remote.write_json(f"{FIRST}/files.json", {"files": {}})
     capsys.readouterr()
     assert main(["stats", FIRST, "--store", remote.uri]) == 2
     error = capsys.readouterr().err
