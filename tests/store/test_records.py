@@ -42,6 +42,7 @@ VALUES = {
 }
 
 
+@settings(deadline=None)
 @given(value=JSON, kind=st.sampled_from(list(VALUES)))
 def test_any_json_is_read_or_refused_in_one_line(value, kind):
     read_or_refused(kind, value)
@@ -61,6 +62,7 @@ def read_or_refused(kind, value):
     return None
 
 
+@settings(deadline=None)
 @given(data=st.data(), kind=st.sampled_from(list(VALUES)), value=JSON)
 def test_any_json_for_a_field_is_read_or_refused_in_one_line(data, kind, value):
     """Also for the fields of objects in an object."""
@@ -87,6 +89,7 @@ def numbers(value, path=()):
         yield value
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_bytes_that_are_not_sealed_are_refused_in_one_line(content):
     with pytest.raises(InputError) as caught:
@@ -95,6 +98,7 @@ def test_bytes_that_are_not_sealed_are_refused_in_one_line(content):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@settings(deadline=None)
 @given(value=st.dictionaries(st.text(), JSON))
 def test_what_is_sealed_comes_back(value):
     value.pop("checksum", None)
@@ -162,7 +166,7 @@ def store(tmp_path_factory):
     return Store(str(tmp_path_factory.mktemp("records")))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(content=st.binary(max_size=100) | JSON.filter(lambda value: isinstance(value, dict)).map(seal))
 def test_a_damaged_file_beside_an_artifact_counts_as_absent_and_is_replaced(store, content):
     where = name(ARTIFACT)
@@ -179,7 +183,7 @@ def test_a_damaged_file_beside_an_artifact_counts_as_absent_and_is_replaced(stor
     store.forget_failure(ARTIFACT)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(content=st.binary(max_size=100) | JSON.filter(lambda value: isinstance(value, dict)).map(seal))
 def test_a_damaged_record_is_one_line_that_names_the_remedy(store, content):
     store.write_bytes(f"{name(DATA)}/record.json", content)
