@@ -8,7 +8,7 @@ from typing import Any
 
 from raysynth.command_line import Verbs, add_data, add_verb, natural
 from raysynth.data import show
-from raysynth.data.locations import locations
+from raysynth.data.locations import corpus_location, locations, shown_location
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, unknown
@@ -41,7 +41,9 @@ def _add_show(verbs: Verbs) -> None:
     _add_task(parser)
     parser.add_argument("-n", "--num-examples", type=int, default=3, help="number of examples (default: 3)")
     parser.add_argument("--seed", type=natural, default=0, help="another seed gives other examples (default: 0)")
-    parser.add_argument("--data", metavar="PATH", help="the files of a text corpus or a downstream task")
+    parser.add_argument(
+        "--data", metavar="PATH", action="append", default=[], help="the files of a text corpus or a downstream task"
+    )
     _add_lengths(parser)
     parser.add_argument("--num-letters", type=int, help="draw from this many tokens instead of all 31,998")
 
@@ -50,18 +52,16 @@ def _show(options: argparse.Namespace) -> int:
     """Print examples of a synthetic task, a text corpus or a downstream task."""
     _check_options(options)
     count, seed = options.num_examples, options.seed
-    path = (options.data or "").removeprefix(f"{options.task}=")  # TASK=PATH works too, as in `generate`
     if options.task in synthetic_tasks:
         task = _with_letters(_with_lengths(synthetic_tasks[options.task], options), options.num_letters)
         text = show.of_task(task, num_examples=count, seed=seed)
     elif options.task in text_corpora:
-        if options.data is None:
-            raise InputError(f"{options.task} needs --data, a file or directory of documents")
+        path = corpus_location(options.task, shown_location(options.task, options.data))
         text = show.of_corpus(text_corpora[options.task], path, num_examples=count, seed=seed)
     else:
         dataset = downstream_tasks[options.task].data
-        places = {} if options.data is None else {dataset.name: path}
-        text = show.of_texts(dataset, places, num_examples=count, seed=seed)
+        data = shown_location(options.task, options.data)
+        text = show.of_texts(dataset, data, num_examples=count, seed=seed)
     print(text)
     return 0
 
