@@ -58,18 +58,13 @@ def location(data_name: str, data: Mapping[str, str]) -> str | None:
     """Where the files of a data set are: `data`'s entry, else RAYSYNTH_DATA_<NAME>, else None.
 
     The name is that of the data set or of any task on it, such as `cnndm` or `cnndm_10k`. Raises `InputError` for
-    unknown names in `data` and for two paths to one data set.
+    unknown names in `data`.
     """
     check_locations(data)
     tasks = [name for name, task in downstream_tasks.items() if task.data.name == data_name]
     names = dict.fromkeys([data_name, *tasks])
-    for paths in ([data.get(name) for name in names], [_from_environment(name) for name in names]):
-        different = list(dict.fromkeys(filter(None, paths)))
-        if len(different) > 1:
-            raise InputError(f"{data_name} has two locations: {' and '.join(map(shown, different[:2]))}")
-        if different:
-            return different[0]
-    return None
+    paths = [data.get(name) for name in names] + [_from_environment(name) for name in names]
+    return next(filter(None, paths), None)
 
 
 def check_locations(data: Mapping[str, str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ def canonical_smiles(smiles: str) -> str | None:
     return str(chemistry.CanonSmiles(chemistry.MolToSmiles(molecule)))
 
 
-_MAX_LENGTH = 4_000
+_MAX_LENGTH = 2_000
 """In characters; the longest reactants of USPTO-50K have fewer than a thousand."""
 
 
