@@ -106,4 +106,4 @@ def _listed_stories(file: Path, *, root: Path) -> Iterator[Row | InputError]:
         if digest in stories:
             yield from _story_rows(stories[digest])
         else:
-            yield row.error(f"{digest}.story, the story of {shown(address)}, is not under {shown(root)}")
+            yield row.error(f"{digest}.story, the story of {shown(address[:200])}, is not under {shown(root)}")

@@ -209,7 +209,7 @@ def parquet_rows(file: Path) -> Iterator[Row | InputError]:
                 problem = _fields_problem(values)
                 yield row.error(problem) if problem else row
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{shown(file)} cannot be read: {first_line(error)}") from None
+        raise InputError(f"{shown(file)} cannot be read: {shown(first_line(error))}") from None
 
 
 def _values(column: Any) -> list[object]:

@@ -52,7 +52,7 @@ def _question_rows(file: Path) -> Iterator[Row | InputError]:
                     line += text.count("\n", position, max(start, position))
                     position = start  # from the first id that is written in another way on, places have no lines
                 place = f"{name}, line {line}" if position >= 0 else within
-                place = f"{place}, question {shown(identity) if isinstance(identity, str) else 'without id'}"
+                place = f"{place}, question {shown(identity[:200]) if isinstance(identity, str) else 'without id'}"
                 yield Row(place, {"context": paragraph.get("context"), **question})
 
 

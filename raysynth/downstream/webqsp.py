@@ -70,7 +70,7 @@ def _official_rows(file: Path) -> Iterator[Row | InputError]:
         raise InputError(f"{shown(file)}: must hold a list of questions or an object with the field 'Questions'")
     for number, question in enumerate(questions, start=1):
         name = question.get("QuestionId", f"number {number}") if isinstance(question, dict) else f"number {number}"
-        place = f"{shown(file)}, question {name if isinstance(name, str) and name.isprintable() else brief(name)}"
+        place = f"{shown(file)}, question {shown(name[:200]) if isinstance(name, str) else brief(name)}"
         yield Row(place, question) if isinstance(question, dict) else InputError(f"{place}: not a JSON object")
 
 
