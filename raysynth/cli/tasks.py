@@ -8,7 +8,7 @@ from typing import Any
 
 from raysynth.command_line import Verbs, add_data, add_verb, natural
 from raysynth.data import show
-from raysynth.data.locations import corpus_location, locations, shown_location
+from raysynth.data.locations import corpus_location, location_of_one, locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, unknown
@@ -41,9 +41,7 @@ def _add_show(verbs: Verbs) -> None:
     _add_task(parser)
     parser.add_argument("-n", "--num-examples", type=int, default=3, help="number of examples (default: 3)")
     parser.add_argument("--seed", type=natural, default=0, help="another seed gives other examples (default: 0)")
-    parser.add_argument(
-        "--data", metavar="PATH", action="append", default=[], help="the files of a text corpus or a downstream task"
-    )
+    parser.add_argument("--data", metavar="PATH", help="the files of a text corpus or a downstream task")
     _add_lengths(parser)
     parser.add_argument("--num-letters", type=int, help="draw from this many tokens instead of all 31,998")
 
@@ -56,11 +54,11 @@ def _show(options: argparse.Namespace) -> int:
         task = _with_letters(_with_lengths(synthetic_tasks[options.task], options), options.num_letters)
         text = show.of_task(task, num_examples=count, seed=seed)
     elif options.task in text_corpora:
-        path = corpus_location(options.task, shown_location(options.task, options.data))
+        path = corpus_location(options.task, location_of_one(options.task, options.data))
         text = show.of_corpus(text_corpora[options.task], path, num_examples=count, seed=seed)
     else:
         dataset = downstream_tasks[options.task].data
-        data = shown_location(options.task, options.data)
+        data = location_of_one(options.task, options.data)
         text = show.of_texts(dataset, data, num_examples=count, seed=seed)
     print(text)
     return 0

@@ -32,16 +32,21 @@ def locations(options: Sequence[str]) -> dict[str, str]:
     return paths
 
 
-def shown_location(task: str, options: Sequence[str]) -> dict[str, str]:
-    """The `locations` of one task for a verb that takes PATH or TASK=PATH; empty without an option.
+def location_of_one(task: str, option: str | None) -> dict[str, str]:
+    """The `locations` for a verb on one task, whose option is PATH or TASK=PATH; empty without an option.
 
     TASK may be the task's name or that of its data set.
     """
-    if len(options) > 1:
-        raise InputError(f"--data takes one path for {task}, got {' and '.join(map(shown, options))}")
     data_name = downstream_tasks[task].data.name if task in downstream_tasks else task
-    paths = [re.sub(rf"^({re.escape(task)}|{re.escape(data_name)})=", "", option) for option in options]
-    return locations([f"{data_name}={path}" for path in paths])
+    if option is None:
+        return {}
+    if not option.strip():
+        raise InputError(f"--data takes a path, got {option!r}")
+    name, equals, _ = option.partition("=")
+    is_pair = equals and (name == data_name or name in downstream_tasks or name in text_corpora)
+    if is_pair and name not in (task, data_name):
+        raise InputError(f"--data has the files of {name}, but {task} is to be read")
+    return locations([f"{data_name}={option[len(name) + 1 :] if is_pair else option}"])
 
 
 def corpus_location(corpus: str, data: Mapping[str, str]) -> str:

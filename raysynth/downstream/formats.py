@@ -117,11 +117,16 @@ def read_json(file: Path) -> tuple[Any, str]:
 def parsed(text: str) -> Any:
     """The value of a JSON text; raises `ValueError` with one line for anything else."""
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except json.JSONDecodeError as error:
         raise ValueError(f"broken JSON: {error.msg} at column {error.colno}") from error
     except RecursionError:
         raise ValueError("broken JSON: nested too deeply") from None
+
+
+def _integer(digits: str) -> int | float:
+    """An integer, or infinity for one of so many digits that Python refuses it."""
+    return int(digits) if len(digits) < 4_000 else float(digits)
 
 
 def _unique(fields: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -195,9 +200,9 @@ def parquet_rows(file: Path) -> Iterator[Row | InputError]:
     import pyarrow as pa  # only this format needs it, and `import raysynth` must stay fast
     import pyarrow.parquet as pq
 
-    number = 0
+    number, content = 0, pa.BufferReader(read_bytes(file))
     try:
-        table = pq.ParquetFile(pa.BufferReader(read_bytes(file)))
+        table = pq.ParquetFile(content)
         names = table.schema_arrow.names
         if repeated := next((name for name in names if names.count(name) > 1), None):
             raise InputError(f"{shown(file)} has column {brief(repeated)} twice")
@@ -208,7 +213,9 @@ def parquet_rows(file: Path) -> Iterator[Row | InputError]:
                 row = Row(f"{shown(file)}, row {number}", dict(zip(names, values, strict=True)))
                 problem = _fields_problem(values)
                 yield row.error(problem) if problem else row
-    except (OSError, pa.ArrowException) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:  # names of columns that are not UTF-8 are ValueErrors
         raise InputError(f"{shown(file)} cannot be read: {shown(first_line(error))}") from None
 
 
@@ -218,7 +225,7 @@ def _values(column: Any) -> list[object]:
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
         return [column.type] * len(column)
     values = column.cast(pa.large_binary()).to_pylist()
     return [value if value is None else value.decode(errors="surrogateescape") for value in values]
