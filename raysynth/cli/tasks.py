@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def _fetch(options: argparse.Namespace) -> int:
     """Download a task's files and print how to use them; returns 1 if something has to be done by hand."""
     data_name = downstream_tasks[options.task].data.name if options.task in downstream_tasks else options.task
     publisher = publishers[data_name]
+    options.into = Path(os.path.expanduser(options.into))
     print(f"{publisher.page} (licence: {publisher.licence})")
     fetch(publisher, options.into)
     if publisher.by_hand:

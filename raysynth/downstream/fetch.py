@@ -5,6 +5,7 @@ records its SHA-256 in `SHA256SUMS` beside the data, and later calls verify the 
 one exception is a server at 127.0.0.1.
 """
 
+import fcntl
 import hashlib
 import http.client
 import os
@@ -173,12 +174,13 @@ def fetch(publisher: Publisher, into: Path) -> None:
         Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress,
     ):
         into.mkdir(parents=True, exist_ok=True)
-        for download in publisher.downloads:
-            if os.path.lexists(into / download.file):
-                _verify(download, into)
-            else:
-                _download(download, into, progress)
-            _unpack(download, into)
+        with _only_call(into):
+            for download in publisher.downloads:
+                if os.path.lexists(into / download.file):
+                    _verify(download, into)
+                else:
+                    _download(download, into, progress)
+                _unpack(download, into)
 
 
 @contextmanager
@@ -188,6 +190,19 @@ def _disk(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{shown(error.filename or folder)} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _only_call(folder: Path) -> Iterator[None]:
+    """Raise `InputError` while another process fetches to the same folder: both would write to one part."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"another process fetches to {shown(folder)}") from None
+    finally:
+        os.close(lock)
 
 
 # -------------------------------------------------------------------------------- the network
@@ -372,7 +387,7 @@ def _digest(file: Path) -> str:
 @contextmanager
 def _written_aside(file: Path) -> Iterator[Path]:
     """Yield a path beside `file`; what the block writes to it becomes `file` once the block succeeds."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.aside")
+    aside = file.with_name(f".{file.name}.aside")
     try:
         yield aside
         aside.replace(file)

@@ -1,8 +1,10 @@
 """Downloads from a local server that supports ranges and versions, can break a connection and can send no length."""
 
+import fcntl
 import hashlib
 import http.server
 import io
+import os
 import re
 import struct
 import subprocess
@@ -230,6 +232,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(server, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/below cannot be written: Not a directory$"):
         fetch(published(server), tmp_path / "file" / "below")
+
+
+def test_two_calls_at_once_are_one_line(server, tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match=rf"^another process fetches to {tmp_path}$"):
+        fetch(published(server), tmp_path)
+    os.close(folder)
+    fetch(published(server), tmp_path)
 
 
 def archive(members):
