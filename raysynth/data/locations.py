@@ -68,8 +68,8 @@ def location(data_name: str, data: Mapping[str, str]) -> str | None:
     check_locations(data)
     tasks = [name for name, task in downstream_tasks.items() if task.data.name == data_name]
     names = dict.fromkeys([data_name, *tasks])
-    paths = [data.get(name) for name in names] + [_from_environment(name) for name in names]
-    return next(filter(None, paths), None)
+    by_option = filter(None, map(data.get, names))
+    return next(by_option, None) or next(filter(None, map(_from_environment, names)), None)
 
 
 def check_locations(data: Mapping[str, str]) -> dict[str, str]:

@@ -283,39 +283,32 @@ def _numbered(folder: Path, stem: str, files: list[Path]) -> list[Path]:
 
 _SHARD = r"[-._]\d{1,9}[-_]of[-_]\d{1,9}(?:-[0-9a-f]{8,64})?"
 _SHARD_NAME = re.compile(
-    r"(?P<stem>.*?[-._])(?P<number>\d{1,9})(?P<of>[-_]of[-_])(?P<total>\d{1,9})(?:-[0-9a-f]{8,64})?(?P<ending>\..+)?"
+    r"(?P<stem>(?:.*?[-._])?)(?P<number>\d{1,9})(?P<of>[-_]of[-_])(?P<total>\d{1,9})(?:-[0-9a-f]{8,64})?(?P<ending>\..+)?"
 )
 
 
 def check_shards(files: Iterable[Path]) -> None:
     """Raise `InputError` unless all shards are there of each set such as `train-00000-of-00003.parquet`."""
-    sets: dict[tuple[Path, str, str], list[tuple[int, re.Match[str], Path]]] = {}
+    sets: dict[tuple[Path, str, str], list[tuple[Path, re.Match[str]]]] = {}
     for file in files:
-        if match := _SHARD_NAME.fullmatch(file.name):
-            ending = re.sub(_COMPRESSED + "$", "", match["ending"] or "")
-            sets.setdefault((file.parent, match["stem"], ending), []).append((int(match["number"]), match, file))
-    for shards in sets.values():
-        _check_set({int(match["total"]) for _, match, _ in shards}, shards)
-
-
-def _check_set(totals: set[int], shards: list[tuple[int, re.Match[str], Path]]) -> None:
-    number, match, file = shards[0]
-    by_number: dict[int, Path] = {}
-    for number, other, path in shards:
-        if int(other["total"]) != int(match["total"]):
-            raise InputError(f"{shown(file)} and {shown(path)} are shards of two different sets")
-        if number in by_number:
-            raise InputError(f"{shown(by_number[number])} and {shown(path)} are the same shard")
-        by_number[number] = path
-    (total,) = totals
-    first = 1 if total in by_number and 0 not in by_number else 0  # some tools count from one
-    missing = next((number for number in range(first, first + total) if number not in by_number), None)
-    if missing is not None:
-        shard = f"{missing:0{len(match['number'])}}{match['of']}{match['total']}"
-        name = f"{match['stem']}{shard}{match['ending'] or ''}"
-        raise InputError(f"{shown(file.parent / name)} is missing, the other shards are there ({len(by_number)})")
-    if len(by_number) > total:
-        raise InputError(f"{shown(by_number[max(by_number)])} does not belong to a set of {total} shards")
+        if match := _SHARD_NAME.fullmatch(_uncompressed(file).name):
+            sets.setdefault((file.parent, match["stem"], match["ending"] or ""), []).append((file, match))
+    for (folder, stem, ending), shards in sets.items():
+        file, match = shards[0]
+        by_number: dict[int, Path] = {}
+        for other, other_match in shards:
+            if int(other_match["total"]) != int(match["total"]):
+                raise InputError(f"{shown(file)} and {shown(other)} are shards of two different sets")
+            if (twin := by_number.setdefault(int(other_match["number"]), other)) != other:
+                raise InputError(f"{shown(twin)} and {shown(other)} are the same shard")
+        total = int(match["total"])
+        first = 1 if total in by_number and 0 not in by_number else 0  # some tools count from one
+        missing = next((number for number in range(first, first + total) if number not in by_number), None)
+        if missing is not None:
+            name = f"{stem}{missing:0{len(match['number'])}}{match['of']}{match['total']}{ending}"
+            raise InputError(f"{shown(folder / name)} is missing, other shards of the set are there ({len(by_number)})")
+        if len(by_number) > total:
+            raise InputError(f"{shown(by_number[max(by_number)])} does not belong to a set of {total} shards")
 
 
 _COPY = re.compile(r"(?P<original>.+?)(?: ?\(\d+\)| - Copy(?: \(\d+\))?| copy(?: \d+)?)")
