@@ -8,10 +8,12 @@ one exception is a server at 127.0.0.1.
 import fcntl
 import hashlib
 import http.client
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import sys
 import urllib.error
 import urllib.parse
@@ -410,9 +412,24 @@ def _unpack(download: Download, into: Path) -> None:
                 raise InputError(f"{file}: unpacks to more than {_MAX_BYTES:,} bytes")
             for member in members:
                 _unpack_member(archive, member, into)
-    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error, RuntimeError) as error:
-        reason = first_line(error)  # also an unknown method or a password, which are runtime errors
+    except (*_ARCHIVE_ERRORS, OSError) as error:
+        if isinstance(error, InputError) or getattr(error, "errno", None) is not None:
+            raise  # the disk's errors have numbers, those of the module bz2 have none
+        reason = shown(first_line(error))
         raise InputError(f"{file}: not the expected archive: {reason}; delete it to fetch it again") from None
+
+
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,
+)
+"""What reading a damaged archive raises; unknown methods of compression and passwords are runtime errors."""
 
 
 def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path) -> None:

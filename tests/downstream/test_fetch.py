@@ -243,9 +243,9 @@ def test_two_calls_at_once_are_one_line(server, tmp_path):
     fetch(published(server), tmp_path)
 
 
-def archive(members):
+def archive(members, compression=zipfile.ZIP_STORED):
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as file:
+    with zipfile.ZipFile(packed, "w", compression) as file:
         for name, content in members.items():
             file.writestr(name, content)
     return packed.getvalue()
@@ -275,6 +275,16 @@ def test_a_member_that_was_cut_or_altered_is_extracted_again(server, tmp_path, l
 def test_a_member_with_a_wrong_crc_is_one_line_and_not_kept(server, tmp_path):
     server.content = archive({"set/train.txt": "texts"}).replace(b"texts", b"tests")
     with pytest.raises(InputError, match=r"not the expected archive: Bad CRC-32 .*; delete it to fetch it again$"):
+        fetch(published(server, members=("set/train.txt",)), tmp_path)
+    assert not list((tmp_path / "set").iterdir())
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_cannot_be_decompressed_is_one_line_and_not_kept(server, tmp_path, compression):
+    content = bytearray(archive({"set/train.txt": CONTENT[:5_000]}, compression))
+    content[50:90] = bytes(40)
+    server.content = bytes(content)
+    with pytest.raises(InputError, match=r"data\.bin: not the expected archive: .*; delete it to fetch it again$"):
         fetch(published(server, members=("set/train.txt",)), tmp_path)
     assert not list((tmp_path / "set").iterdir())
 
