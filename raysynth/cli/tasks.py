@@ -9,7 +9,7 @@ from typing import Any
 
 from raysynth.command_line import Verbs, add_data, add_verb, natural
 from raysynth.data import show
-from raysynth.data.locations import corpus_location, location_of_one, locations
+from raysynth.data.locations import check_location, corpus_location, location_of_one, locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, unknown
@@ -98,11 +98,13 @@ def _generate(options: argparse.Namespace) -> int:
     _check_options(options)
     if options.task in downstream_tasks:
         _refuse(options, _AMOUNTS, "text")  # the publisher's files decide which examples there are
+    dataset, data = _data_set(options), locations(options.data)
+    check_location(dataset, data)
     return write_data_set(
-        _data_set(options),
+        dataset,
         Store(options.store),
         options.address,
-        locations(options.data),
+        data,
         BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
     )
 

@@ -55,10 +55,7 @@ def read_splits(
     Raises `InputError` if there is no split, or if a split has no row that can be read.
     """
     if location is None:
-        raise InputError(
-            f"{task} needs its files: pass --data {task}=DIR or set RAYSYNTH_DATA_{task.upper()} "
-            f"(raysynth fetch {task} --into DIR downloads them, or says how to get them)"
-        )
+        raise no_location(task)
     root, formats = Path(location), list(formats)
     if not os.path.isdir(root):
         raise InputError(f"{task} reads files: {shown(root)} is not a directory")
@@ -74,6 +71,14 @@ def read_splits(
         tried = ", ".join(form.path.format("train") for form in formats)
         raise InputError(f"{task} has no files under {shown(root)}; for the training split it looks for {tried}")
     return splits
+
+
+def no_location(task: str) -> InputError:
+    """The error for a task whose files nobody has named."""
+    return InputError(
+        f"{task} needs its files: pass --data {task}=DIR or set RAYSYNTH_DATA_{task.upper()} "
+        f"(raysynth fetch {task} --into DIR downloads them, or says how to get them)"
+    )
 
 
 def _pairs(rows: Iterable[Row | InputError], pair_of: Callable[[Row], Pair | None], bad_row: BadRow) -> Iterator[Pair]:

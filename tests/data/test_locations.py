@@ -2,6 +2,7 @@
 
 import pytest
 
+from raysynth.cli import main
 from raysynth.data.locations import corpus_location, location, location_of_one, locations
 from raysynth.errors import InputError
 from raysynth.tokens.vocabulary import t5_vocabulary_bytes
@@ -44,6 +45,7 @@ def test_a_task_of_another_size_has_the_location_of_its_data_set(home):
         (["mtop=~/x", "mtop=y"], r"--data mtop is there twice: .*/x and y$"),
         (["mtpo=~/x"], r"unknown task of --data 'mtpo' \(did you mean 'mtop'\?\)"),
         (["mtop=/nowhere"], r"--data mtop: /nowhere does not exist$"),
+        (["mtop=/etc/passwd"], r"--data mtop: /etc/passwd is not a directory$"),
         (["mtop=gs://bucket/x"], r"--data mtop: gs://bucket/x is a URI; copy the files to this machine"),
         (["mtop=file:///tmp"], r"--data mtop: file:///tmp is a URI"),
         (["mtop=" + "x" * 5_000], r"--data mtop: x+ cannot be read: File name too long$"),
@@ -68,6 +70,16 @@ def test_a_wrong_option_is_one_line(options, message, home):
 def test_a_wrong_option_of_one_task_is_one_line(option, message):
     with pytest.raises(InputError, match=f"^{message}$"):
         location_of_one("mtop", option)
+
+
+@pytest.mark.parametrize("name", ["mtop", "wiki_10k"])
+def test_a_data_set_whose_files_nobody_named_is_refused_before_anything_is_written(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(f"RAYSYNTH_DATA_{name.upper()}", raising=False)
+    assert main(["generate", name, "--store", str(tmp_path / "store")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {name} needs its ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("variable", ["RAYSYNTH_DATA_MTOP", "RAYSYNTH_DATA_MTOP_X"])

@@ -42,6 +42,15 @@ def test_a_file_may_be_compressed(write, ending):
     assert list(documents(write({f"c/a.txt{ending}": PACK[ending](b"one"), "c/b.txt": "two"}) + "/c")) == ["one", "two"]
 
 
+def test_parallel_files_may_be_compressed_and_in_shards(write):
+    files = {f"train-{n}-of-2.source.gz": gzip.compress(b"a\n") for n in (1, 2)}
+    files |= {"train-1-of-2.target": "b\n", "train-2-of-2.target.bz2": bz2.compress(b"b\n")}
+    assert MTOP().read(write(files)) == {"train": [Pair("a", "b")] * 2}
+    os.unlink(os.path.join(write({}), "train-1-of-2.target"))
+    with pytest.raises(InputError, match=r"train-1-of-2\.target\.gz cannot be read: No such file"):
+        MTOP().read(write({}))
+
+
 @pytest.mark.parametrize("ending", PACK)
 @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
 def test_a_broken_compressed_file_is_one_line(write, ending, damage):
