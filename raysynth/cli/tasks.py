@@ -3,15 +3,16 @@
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from raysynth.command_line import Verbs, add_data, add_verb, natural
 from raysynth.data import show
-from raysynth.data.locations import check_location, corpus_location, location_of_one, locations
+from raysynth.data.locations import corpus_location, location, location_of_one, locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
+from raysynth.downstream.splits import no_location
 from raysynth.errors import InputError, unknown
 from raysynth.run.generate_command import write_data_set
 from raysynth.specs.catalog import downstream_tasks, text_corpora
@@ -99,7 +100,7 @@ def _generate(options: argparse.Namespace) -> int:
     if options.task in downstream_tasks:
         _refuse(options, _AMOUNTS, "text")  # the publisher's files decide which examples there are
     dataset, data = _data_set(options), locations(options.data)
-    check_location(dataset, data)
+    _check_location(dataset, data)
     return write_data_set(
         dataset,
         Store(options.store),
@@ -107,6 +108,15 @@ def _generate(options: argparse.Namespace) -> int:
         data,
         BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
     )
+
+
+def _check_location(dataset: Dataset | TextDataset, data: Mapping[str, str]) -> None:
+    """Raise `InputError` if a data set is made from files, and neither `data` nor the environment names them."""
+    if isinstance(dataset, TextDataset):
+        if dataset.name in publishers and location(dataset.name, data) is None:
+            raise no_location(dataset.name)
+    elif isinstance(dataset.task, TextCorpus):
+        corpus_location(dataset.task.name, data)
 
 
 def _data_set(options: argparse.Namespace) -> Dataset | TextDataset:

@@ -4,12 +4,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from raysynth.downstream.fetch import publishers
 from raysynth.downstream.files import shown
-from raysynth.downstream.splits import no_location
 from raysynth.errors import InputError, unknown
 from raysynth.specs.catalog import downstream_tasks, text_corpora
-from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 
 
 def locations(options: Sequence[str]) -> dict[str, str]:
@@ -75,15 +72,6 @@ def location(data_name: str, data: Mapping[str, str]) -> str | None:
     names = dict.fromkeys([data_name, *tasks])
     by_option = filter(None, map(data.get, names))
     return next(by_option, None) or next(filter(None, map(_from_environment, names)), None)
-
-
-def check_location(dataset: Dataset | TextDataset, data: Mapping[str, str]) -> None:
-    """Raise `InputError` if a data set is made from files, and neither `data` nor the environment names them."""
-    if isinstance(dataset, TextDataset):
-        if dataset.name in publishers and location(dataset.name, data) is None:
-            raise no_location(dataset.name)
-    elif isinstance(dataset.task, TextCorpus):
-        corpus_location(dataset.task.name, data)
 
 
 def check_locations(data: Mapping[str, str]) -> dict[str, str]:
