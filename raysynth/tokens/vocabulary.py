@@ -53,7 +53,7 @@ class Vocabulary:
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts),
+                sentence_iterator=map(_checked, texts),
                 model_writer=model,
                 model_type="unigram",
                 vocab_size=num_pieces,
@@ -109,10 +109,19 @@ class Vocabulary:
 
     def _spaced(self, text: str) -> str:
         """Surround sentinels by spaces, which makes them words of their own as in Hugging Face's T5 tokenizer."""
-        if "<extra_id_" not in text:
+        if "<extra_id_" not in _checked(text):
             return text
         text = re.sub(rf"(?<=[^ ]){self._sentinel}", r" \g<0>", text)
         return re.sub(rf"{self._sentinel}(?=[^ ])", r"\g<0> ", text)
+
+
+def _checked(text: str) -> str:
+    """The text; raises `InputError` if SentencePiece would not take it, as for half of a surrogate pair."""
+    try:
+        text.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InputError(f"a text has no UTF-8 form: {ascii(text)[:80]}") from None
+    return text
 
 
 _PRINTABLE = "".join(map(chr, range(33, 127)))

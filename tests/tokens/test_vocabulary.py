@@ -233,6 +233,14 @@ def test_another_model_is_not_t5s(small, tmp_path, t5_file):
         t5_vocabulary_bytes(str(file))
 
 
+@pytest.mark.parametrize("text", ["a\ud800", None, 7, b"a"])
+def test_a_text_without_a_utf8_form_is_one_line(small, text):
+    for use in (small.encode, lambda text: small.encode_many(["a", text]), lambda text: Vocabulary.train([text], 120)):
+        with pytest.raises(InputError, match=r"^a text has no UTF-8 form: ") as error:
+            use(text)
+        assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize("build", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
 def test_what_is_no_file_is_not_t5s(tmp_path, build):
     build(tmp_path / "spiece.model")
