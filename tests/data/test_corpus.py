@@ -57,6 +57,10 @@ def test_documents_come_in_the_order_of_their_files(folder):
         ("x.jsonl", b'{"text": "a"}\n{"body": "b"}\n', 'x.jsonl, line 2: no text in the field "text"'),
         ("x.jsonl", b'["text"]\n', "x.jsonl, line 1: not a JSON object"),
         ("x.jsonl", b'{"text": "\xff"}\n', "x.jsonl, line 1: not UTF-8 at byte 11"),
+        ("x.jsonl", b'{"text": "a\\ud800"}\n', "x.jsonl, line 1: character 2 is half of a surrogate pair"),
+        ("x.jsonl", b'{"text": "a", "text": "b"}\n', "x.jsonl, line 1: broken JSON: the field 'text' is there twice"),
+        ("x.jsonl", b'{"text": ' + b"[" * 100_000, "x.jsonl, line 1: broken JSON: nested too deeply"),
+        ("x.txt", b"a\nb\0", "x.txt, line 2: has a NUL byte"),
         ("x.txt", b"ab\xff", "x.txt, line 1: not UTF-8 at byte 3 of the file"),
         ("x.parquet", b"PAR1nonsense", "x.parquet cannot be read: Parquet magic bytes not found"),
     ],
@@ -67,6 +71,13 @@ def test_a_broken_file_is_one_line(tmp_path, file, content, message):
         list(documents(str(tmp_path)))
     assert str(error.value).startswith(f"{tmp_path}/{message}")
     assert "\n" not in str(error.value)
+
+
+def test_documents_are_read_as_they_are_but_for_a_byte_order_mark(tmp_path):
+    text = " a\r\n\r\x85\u2028b\t\n"
+    (tmp_path / "a.txt").write_bytes(f"\ufeff{text}".encode())
+    (tmp_path / "b.jsonl").write_bytes(f"\ufeff{json.dumps({'text': text})}\r\n\r\n".encode())
+    assert list(documents(str(tmp_path))) == [text, text]
 
 
 def test_a_parquet_file_needs_a_column_of_text(tmp_path):
