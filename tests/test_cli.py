@@ -74,7 +74,7 @@ def test_the_same_seed_shows_the_same():
         (["show", "sett"], "error: unknown task 'sett' (did you mean 'set'?)"),
         (["show", "pyhton_ast"], "error: unknown task 'pyhton_ast' (did you mean 'python_ast'?)"),
         (["show", "set", "--num-letters", "1"], "error: --num-letters must be from 2 to 31,998, got 1"),
-        (["show", "wiki_10k"], "error: wiki_10k needs --data, a file or directory of documents"),
+        (["show", "wiki_10k"], "error: wiki_10k needs its documents: pass --data wiki_10k=PATH"),
         (["show", "set", "-n", "0"], "error: num_examples must be at least 1, got 0"),
         (["show", "set", "--min-length", "30", "--max-length", "20"], "error: Set.min_length must not exceed"),
         (["generate", "set", "--num-examples", "0", "--store", "x"], "error: Dataset.num_examples must be an integer"),

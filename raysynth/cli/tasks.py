@@ -2,15 +2,17 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from raysynth.command_line import Verbs, add_data, add_verb, natural
 from raysynth.data import show
-from raysynth.data.locations import locations
+from raysynth.data.locations import corpus_location, location, location_of_one, locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
+from raysynth.downstream.splits import no_location
 from raysynth.errors import InputError, unknown
 from raysynth.run.generate_command import write_data_set
 from raysynth.specs.catalog import downstream_tasks, text_corpora
@@ -50,18 +52,16 @@ def _show(options: argparse.Namespace) -> int:
     """Print examples of a synthetic task, a text corpus or a downstream task."""
     _check_options(options)
     count, seed = options.num_examples, options.seed
-    path = (options.data or "").removeprefix(f"{options.task}=")  # TASK=PATH works too, as in `generate`
     if options.task in synthetic_tasks:
         task = _with_letters(_with_lengths(synthetic_tasks[options.task], options), options.num_letters)
         text = show.of_task(task, num_examples=count, seed=seed)
     elif options.task in text_corpora:
-        if options.data is None:
-            raise InputError(f"{options.task} needs --data, a file or directory of documents")
+        path = corpus_location(options.task, location_of_one(options.task, options.data))
         text = show.of_corpus(text_corpora[options.task], path, num_examples=count, seed=seed)
     else:
         dataset = downstream_tasks[options.task].data
-        places = {} if options.data is None else {dataset.name: path}
-        text = show.of_texts(dataset, places, num_examples=count, seed=seed)
+        data = location_of_one(options.task, options.data)
+        text = show.of_texts(dataset, data, num_examples=count, seed=seed)
     print(text)
     return 0
 
@@ -99,13 +99,24 @@ def _generate(options: argparse.Namespace) -> int:
     _check_options(options)
     if options.task in downstream_tasks:
         _refuse(options, _AMOUNTS, "text")  # the publisher's files decide which examples there are
+    dataset, data = _data_set(options), locations(options.data)
+    _check_location(dataset, data)
     return write_data_set(
-        _data_set(options),
+        dataset,
         Store(options.store),
         options.address,
-        locations(options.data),
+        data,
         BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
     )
+
+
+def _check_location(dataset: Dataset | TextDataset, data: Mapping[str, str]) -> None:
+    """Raise `InputError` if a data set is made from files, and neither `data` nor the environment names them."""
+    if isinstance(dataset, TextDataset):
+        if dataset.name in publishers and location(dataset.name, data) is None:
+            raise no_location(dataset.name)
+    elif isinstance(dataset.task, TextCorpus):
+        corpus_location(dataset.task.name, data)
 
 
 def _data_set(options: argparse.Namespace) -> Dataset | TextDataset:
@@ -132,6 +143,7 @@ def _fetch(options: argparse.Namespace) -> int:
     """Download a task's files and print how to use them; returns 1 if something has to be done by hand."""
     data_name = downstream_tasks[options.task].data.name if options.task in downstream_tasks else options.task
     publisher = publishers[data_name]
+    options.into = Path(os.path.expanduser(options.into))
     print(f"{publisher.page} (licence: {publisher.licence})")
     fetch(publisher, options.into)
     if publisher.by_hand:

@@ -6,16 +6,24 @@ epoch has its own order and every example its own noise. All documents are in me
 articles take about 15 MB.
 """
 
-import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raysynth.downstream.rows import Split
+from raysynth.downstream.files import (
+    COMPRESSIONS,
+    check_copies,
+    check_shards,
+    files_below,
+    files_read,
+    read_text,
+    shown,
+)
+from raysynth.downstream.formats import json_rows, parquet_rows
+from raysynth.downstream.rows import Row, Split, character_problem
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.tokens.ragged import Ragged
@@ -28,64 +36,52 @@ def documents(location: str) -> Iterator[str]:
     """The documents of a file, or of all files below a directory in the order of their paths, without blank ones.
 
     A .txt file is one document, a .jsonl file has one in the field "text" of each line, a .parquet file one in the
-    column "text" of each row. Other files are ignored. Raises `InputError` for files that cannot be read like this.
+    column "text" of each row; each may be compressed. Other files and hidden ones are ignored. Raises `InputError` for
+    files that cannot be read like this, for incomplete shards and for copies.
     """
     root = Path(location)
-    if not root.exists():
-        raise InputError(f"text corpus {location} does not exist")
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    readable_files = [file for file in files if file.suffix in _READERS]
-    if not readable_files:
-        raise InputError(f"text corpus {location} has no .txt, .jsonl or .parquet file")
-    for file in readable_files:
-        for text in _READERS[file.suffix](file):
+    if not os.path.exists(root):
+        raise InputError(f"text corpus {shown(location)} does not exist")
+    files = [file for file in files_below(root) if _kind(file) in _READERS] if root.is_dir() else [root]
+    if not files or _kind(files[0]) not in _READERS:
+        raise InputError(f"text corpus {shown(location)} has no .txt, .jsonl or .parquet file")
+    if root.is_dir():
+        check_shards(files)
+        check_copies(files)
+    for file in files:
+        for row in _READERS[_kind(file)](file):
+            text = _text(row)
             if text and not text.isspace():
                 yield text
 
 
-def _text_file(file: Path) -> Iterator[str]:
-    yield _decoded(file.read_bytes(), str(file))
+def _kind(file: Path) -> str:
+    """The last part of a file's name, in small letters and without that of a compression."""
+    name = file.with_suffix("") if file.suffix.lower() in COMPRESSIONS else file
+    return name.suffix.lower()
 
 
-def _json_lines_file(file: Path) -> Iterator[str]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(_decoded(line, f"{file}:{number}"))
-            except json.JSONDecodeError as error:
-                raise InputError(f"{file}:{number}: not JSON ({error.msg})") from None
-            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                raise InputError(f'{file}:{number}: no text in the field "text"')
-            yield row["text"]
+def _text(row: Row | InputError) -> str:
+    """The text of a row as it is, blank or not."""
+    if isinstance(row, InputError):
+        raise row
+    text = row.record.get("text")
+    if not isinstance(text, str):
+        raise row.error('no text in the field "text"')
+    if problem := character_problem(text):
+        raise row.error(problem)
+    return text
 
 
-def _parquet_file(file: Path) -> Iterator[str]:
-    try:
-        table = pq.ParquetFile(file)
-        kind = table.schema_arrow.field("text").type if "text" in table.schema_arrow.names else None
-        if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise InputError(f'{file}: no column "text" of text')
-        row = 0
-        for batch in table.iter_batches(columns=["text"]):
-            for text in batch.column(0).to_pylist():
-                row += 1
-                if text is None:
-                    raise InputError(f'{file}: row {row} has no "text"')
-                yield text
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+def _whole_file(file: Path) -> Iterator[Row]:
+    yield Row(shown(file), {"text": read_text(file)})
 
 
-def _decoded(content: bytes, place: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not UTF-8 text (byte {error.start})") from None
-
-
-_READERS = {".txt": _text_file, ".jsonl": _json_lines_file, ".parquet": _parquet_file}
+_READERS: Mapping[str, Callable[[Path], Iterable[Row | InputError]]] = {
+    ".txt": _whole_file,
+    ".jsonl": json_rows,
+    ".parquet": parquet_rows,
+}
 
 
 def encode(corpus: TextCorpus, location: str) -> tuple[Vocabulary, dict[Split, Ragged]]:
@@ -94,17 +90,9 @@ def encode(corpus: TextCorpus, location: str) -> tuple[Vocabulary, dict[Split, R
     A trained vocabulary sees only the training documents. Raises `InputError` for broken files and for too few
     documents.
     """
-    num_available = sum(1 for _ in documents(location))
-    num_chosen = num_available if corpus.num_documents is None else corpus.num_documents
-    if not 2 <= num_chosen <= num_available:
-        raise InputError(f"{corpus.name}: {location} has {num_available} documents, {max(num_chosen, 2)} are needed")
-    chosen = stream(Purpose.CORPUS_DOCUMENTS, corpus.seed).permutation(num_available)[:num_chosen]
-    places = {int(document): place for place, document in enumerate(chosen)}
-    texts = [""] * num_chosen
-    for document, text in enumerate(documents(location)):
-        if document in places:
-            texts[places[document]] = text
-    num_validation = min(max(round(num_chosen * corpus.validation_share), 1), num_chosen - 1)
+    with files_read():  # raises an error if a file changes between the two readings
+        texts = _chosen_documents(corpus, location)
+    num_validation = min(max(round(len(texts) * corpus.validation_share), 1), len(texts) - 1)
     by_split = {Split.TRAIN: texts[num_validation:], Split.VALIDATION: texts[:num_validation]}
     if isinstance(corpus.vocabulary, TrainedVocabulary):
         vocabulary = Vocabulary.train(
@@ -113,6 +101,23 @@ def encode(corpus: TextCorpus, location: str) -> tuple[Vocabulary, dict[Split, R
     else:
         vocabulary = Vocabulary.load(t5_vocabulary_bytes(), T5_SENTINELS)
     return vocabulary, {split: _encoded(vocabulary, texts) for split, texts in by_split.items()}
+
+
+def _chosen_documents(corpus: TextCorpus, location: str) -> list[str]:
+    """The documents of a corpus in random order; reads all files twice, so that only these are in memory."""
+    num_available = sum(1 for _ in documents(location))
+    num_chosen = num_available if corpus.num_documents is None else corpus.num_documents
+    if not 2 <= num_chosen <= num_available:
+        raise InputError(
+            f"{corpus.name}: {shown(location)} has {num_available} documents, {max(num_chosen, 2)} are needed"
+        )
+    chosen = stream(Purpose.CORPUS_DOCUMENTS, corpus.seed).permutation(num_available)[:num_chosen]
+    places = {int(document): place for place, document in enumerate(chosen)}
+    texts = [""] * num_chosen
+    for document, text in enumerate(documents(location)):
+        if document in places:
+            texts[places[document]] = text
+    return texts
 
 
 def _encoded(vocabulary: Vocabulary, texts: list[str]) -> Ragged:

@@ -7,20 +7,10 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from raysynth.downstream.rows import (
-    SOURCE_TARGET_FORMATS,
-    BadRow,
-    FileFormat,
-    Pair,
-    Row,
-    csv_rows,
-    json_rows,
-    line_rows,
-    parquet_rows,
-    read_splits,
-    refuse,
-    source_target_record,
-)
+from raysynth.downstream.files import check_copies, files_below, read_text, shown
+from raysynth.downstream.formats import csv_rows, json_rows, line_rows, parquet_rows
+from raysynth.downstream.rows import BadRow, Pair, Row, refuse
+from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits, source_target_record
 from raysynth.errors import InputError
 from raysynth.fields import choose, spec
 
@@ -38,8 +28,8 @@ class CNNDailyMail:
 
     Reads two kinds of files:
 
-    - tables with the columns `article` and `highlights`, among others and in any order: `train.csv`, `train.jsonl`, or
-      Hugging Face's `train-*.parquet`;
+    - tables with the columns `article` and `highlights`, among others and in any order: `train.csv`, `train.jsonl`,
+      `train.parquet`, or shards of them such as Hugging Face's `train-00000-of-00003.parquet`;
     - the `.story` files of the first release, either in one folder per split (`train/*.story`) or anywhere below the
       folder. In the latter case `all_{train,val,test}.txt` lists the address of each story, one per line, and a story's
       file name is the SHA-1 of its address.
@@ -57,7 +47,7 @@ class CNNDailyMail:
         formats = [
             FileFormat("{}.csv", csv_rows, self._pair),
             FileFormat("{}.jsonl", json_rows, self._record_pair),
-            FileFormat("{}*.parquet", parquet_rows, self._pair),
+            FileFormat("{}.parquet", parquet_rows, self._pair),
             FileFormat("all_{}.txt", listed, self._pair),
             FileFormat("url_lists/all_{}.txt", listed, self._pair),
             FileFormat("{}/*.story", _story_rows, self._pair),
@@ -86,13 +76,9 @@ def _story_rows(file: Path) -> Iterator[Row | InputError]:
     text that follows.
     """
     try:
-        text = file.read_text("utf-8")
-    except OSError as error:
-        yield InputError(f"{file} cannot be read: {error.strerror}")
-        return
-    except UnicodeDecodeError as error:
-        line_number = error.object.count(b"\n", 0, error.start) + 1
-        yield InputError(f"{file}, line {line_number}: not UTF-8 at byte {error.start + 1} of the file")
+        text = read_text(file)
+    except InputError as error:
+        yield error
         return
     paragraphs = [line.strip() for line in text.split("\n") if line.strip()]
     article_end = next(
@@ -100,12 +86,17 @@ def _story_rows(file: Path) -> Iterator[Row | InputError]:
     )
     sentences = [line if line.endswith(_SENTENCE_ENDS) else f"{line} ." for line in paragraphs]
     highlights = [line for line in sentences[article_end:] if not line.startswith("@highlight")]
-    yield Row(str(file), {"article": " ".join(sentences[:article_end]), "highlights": "\n".join(highlights)})
+    yield Row(shown(file), {"article": " ".join(sentences[:article_end]), "highlights": "\n".join(highlights)})
 
 
 def _listed_stories(file: Path, *, root: Path) -> Iterator[Row | InputError]:
     """The stories whose addresses `file` lists; their files may be anywhere under `root`."""
-    stories = {story.stem: story for story in root.rglob("*.story")}
+    files = [file for file in files_below(root) if file.suffix == ".story"]
+    check_copies(files)
+    stories: dict[str, Path] = {}
+    for story in files:
+        if stories.setdefault(story.stem, story) != story:
+            raise InputError(f"{shown(stories[story.stem])} and {shown(story)} have one name: remove one of them")
     for row in line_rows(file):
         if isinstance(row, InputError):
             yield row
@@ -115,4 +106,4 @@ def _listed_stories(file: Path, *, root: Path) -> Iterator[Row | InputError]:
         if digest in stories:
             yield from _story_rows(stories[digest])
         else:
-            yield row.error(f"{digest}.story, the story of {address}, is not under {root}")
+            yield row.error(f"{digest}.story, the story of {shown(address[:200])}, is not under {shown(root)}")

@@ -3,17 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from raysynth.downstream.rows import (
-    SOURCE_TARGET_FORMATS,
-    BadRow,
-    FileFormat,
-    Pair,
-    Row,
-    parallel_rows,
-    read_splits,
-    refuse,
-    source_target_record,
-)
+from raysynth.downstream.formats import parallel_rows
+from raysynth.downstream.rows import BadRow, Pair, Row, refuse
+from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits, source_target_record
 from raysynth.errors import InputError
 from raysynth.fields import spec
 

@@ -1,17 +1,30 @@
 """Download of downstream data from their publishers: a table of addresses, and downloads that can be resumed.
 
 The table has the SHA-256 of a file only if we had that file to compute it. For every other file, the first download
-records its SHA-256 in `SHA256SUMS` beside the data, and later calls verify the file against it.
+records its SHA-256 in `SHA256SUMS` beside the data, and later calls verify the file against it. Only https is used; the
+one exception is a server at 127.0.0.1.
 """
 
+import fcntl
 import hashlib
 import http.client
+import lzma
+import os
+import re
+import shutil
+import stat
+import struct
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,7 +37,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from raysynth.errors import InputError, Named
+from raysynth.downstream.files import shown
+from raysynth.errors import InputError, Named, first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,44 +158,97 @@ SUMS = "SHA256SUMS"
 _NUM_ATTEMPTS = 5
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30
+_MAX_BYTES = 4 << 30
+"""Of a download, and of what an archive unpacks to."""
 
 
 def fetch(publisher: Publisher, into: Path) -> None:
     """Download the publisher's missing files to the folder `into`, and verify every file's digest.
 
-    Raises `InputError` if an address does not answer, if the connection keeps breaking, or if a file's digest differs
-    from the publisher's or from that of the first download.
+    The members of archives are unpacked anew by every call. Raises `InputError` if an address does not answer or is not
+    https, if the connection keeps breaking, if nothing tells whether a file is whole, if a file's digest differs from
+    the publisher's or from that of the first download, and if the disk fails.
     """
-    into.mkdir(parents=True, exist_ok=True)
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        for download in publisher.downloads:
-            if not (into / download.file).exists():
-                _download(download, into, progress)
-            _verify(download, into)
-            _unpack(download, into)
+    with (
+        _disk(into),
+        Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress,
+    ):
+        into.mkdir(parents=True, exist_ok=True)
+        with _only_call(into):
+            for download in publisher.downloads:
+                if os.path.lexists(into / download.file):
+                    _verify(download, into)
+                else:
+                    _download(download, into, progress)
+                _unpack(download, into)
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Turn errors of the file system into one line. Those of the network never reach this."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{shown(error.filename or folder)} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _only_call(folder: Path) -> Iterator[None]:
+    """Raise `InputError` while another process fetches to the same folder: both would write to one part."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"another process fetches to {shown(folder)}") from None
+    finally:
+        os.close(lock)
+
+
+# -------------------------------------------------------------------------------- the network
+
+
+def _check_address(url: str) -> None:
+    """Raise `InputError` unless an address is https, or http on this machine itself."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):
+        raise InputError(f"{shown(url)}: only https addresses are fetched")
+
+
+class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https only."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith("https://"):
+            raise InputError(f"{req.full_url}: redirects to {shown(newurl)}; only https addresses are fetched")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_opener = urllib.request.build_opener(_HttpsRedirects)
 
 
 def _download(download: Download, into: Path, progress: Progress) -> None:
-    """Download a file as `.part`, resuming an earlier download, and rename it once it is complete."""
-    target = into / download.file
-    part = target.with_name(f"{target.name}.part")
+    """Download a file as `.part`, resuming an earlier download; record its digest and rename it once it is complete."""
+    _check_address(download.url)
+    part = into / f"{download.file}.part"
     bar = progress.add_task(download.file, total=None)
     for attempt in range(1, _NUM_ATTEMPTS + 1):
         try:
-            if _resume(download.url, part, progress, bar):
-                break
-            problem = "the connection ended early"
+            problem = _resume(download, part, progress, bar)
         except urllib.error.HTTPError as error:
+            problem = f"HTTP {error.code} {shown(' '.join(str(error.reason).split()))}"
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.exists():
                 if error.headers.get("Content-Range") == f"bytes */{part.stat().st_size}":
-                    break  # an earlier call ended between download and rename
+                    break  # the part is the whole file
                 _delete(part)
-                continue
-            raise InputError(f"{download.url}: HTTP {error.code} {error.reason}") from None
-        except (OSError, http.client.HTTPException) as error:
-            problem = str(getattr(error, "reason", error)) or type(error).__name__
+            elif error.code not in _PASSING:
+                raise InputError(f"{download.url}: {problem}") from None
+        except (_NetworkError, http.client.HTTPException) as error:
+            problem = shown(error) or type(error).__name__
+        if problem is None:
+            break
         if attempt == _NUM_ATTEMPTS:
             num_bytes = part.stat().st_size if part.exists() else 0
             raise InputError(
@@ -191,12 +258,21 @@ def _download(download: Download, into: Path, progress: Progress) -> None:
     if download.sha256 not in (None, digest):
         _delete(part)
         raise InputError(f"{download.url}: has SHA-256 {digest}, must have {download.sha256}; nothing is kept")
-    part.replace(target)
+    _record(into, download.file, digest)
+    part.replace(into / download.file)
     _version_file(part).unlink(missing_ok=True)
 
 
-def _resume(url: str, part: Path, progress: Progress, bar: TaskID) -> bool:
-    """Append the missing bytes to a part; returns whether it is complete now.
+_PASSING = (408, 429, 500, 502, 503, 504)
+"""Answers of a server that may soon answer otherwise."""
+
+
+class _NetworkError(Exception):
+    """Raised for a connection that fails: an `OSError`, but none of the disk."""
+
+
+def _resume(download: Download, part: Path, progress: Progress, bar: TaskID) -> str | None:
+    """Append the missing bytes to a part; returns what keeps it from being complete, or None.
 
     The request names the version of the part. A server that has another version by now sends the whole file.
     """
@@ -204,28 +280,57 @@ def _resume(url: str, part: Path, progress: Progress, bar: TaskID) -> bool:
     headers = {"User-Agent": "raysynth", "Accept-Encoding": "identity"}
     if num_bytes:
         headers["Range"] = f"bytes={num_bytes}-"
-        if _version_file(part).exists():
-            headers["If-Range"] = _version_file(part).read_text()
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as answer:
+        if version := _version(part):
+            headers["If-Range"] = version
+    request = urllib.request.Request(download.url, headers=headers)
+    with _answer(request) as answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             num_bytes = 0
             _version_file(part).unlink(missing_ok=True)
             if version := answer.headers.get("ETag") or answer.headers.get("Last-Modified"):
-                _version_file(part).write_text(version)
-        length = answer.headers.get("Content-Length")
-        total = None if length is None else num_bytes + int(length)
+                _version_file(part).write_text(version, "utf-8")
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {num_bytes}-"):
+            _delete(part)
+            return "the server sent another part than it was asked for"
+        length = answer.headers.get("Content-Length", "")
+        total = num_bytes + int(length) if length.isdecimal() else None
+        if total is not None and total > _MAX_BYTES:
+            raise InputError(f"{download.url}: has {total:,} bytes, more than {_MAX_BYTES:,}")
         progress.update(bar, total=total, completed=num_bytes)
         with part.open("ab" if num_bytes else "wb") as file:
-            while chunk := answer.read(_CHUNK_BYTES):
+            while chunk := _chunk(answer):
                 file.write(chunk)
                 num_bytes += len(chunk)
+                if num_bytes > _MAX_BYTES:
+                    raise InputError(f"{download.url}: has more than {_MAX_BYTES:,} bytes")
                 progress.update(bar, completed=num_bytes)
-    return total is None or num_bytes == total
+    if total is not None or answer.chunked or download.sha256:
+        return None if total in (None, num_bytes) else "the connection ended early"
+    if download.members and zipfile.is_zipfile(part):  # its directory is at its end
+        return None
+    return "the server does not say how long the file is, so nothing tells whether this is all of it"
+
+
+def _answer(request: urllib.request.Request) -> http.client.HTTPResponse:
+    try:
+        answer: http.client.HTTPResponse = _opener.open(request, timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError:
+        raise
+    except OSError as error:
+        raise _NetworkError(getattr(error, "reason", error)) from None
+    return answer
+
+
+def _chunk(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(_CHUNK_BYTES)
+    except OSError as error:
+        raise _NetworkError(error) from None
 
 
 def _delete(part: Path) -> None:
     """Delete a part and the record of its version."""
-    part.unlink()
+    part.unlink(missing_ok=True)
     _version_file(part).unlink(missing_ok=True)
 
 
@@ -234,21 +339,46 @@ def _version_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.version")
 
 
+def _version(part: Path) -> str | None:
+    """The recorded version of a part, if it can stand in a request."""
+    file = _version_file(part)
+    version = file.read_bytes() if file.exists() else b""
+    return version.decode() if version.isascii() and version.decode().isprintable() and version else None
+
+
+# -------------------------------------------------------------------------------- what was fetched
+
+
 def _verify(download: Download, into: Path) -> None:
-    """Verify a file against the publisher's digest, or else against the first one seen, which is recorded."""
+    """Verify a file against the publisher's digest, or else against that of its download."""
+    file = into / download.file
+    recorded = _recorded(into).get(download.file)
+    digest, expected = _digest(file), download.sha256 or recorded
+    if expected is None:
+        raise InputError(f"{file}: is not in {into / SUMS}, so it may be incomplete; delete it to fetch it again")
+    if expected != digest:
+        origin = "from the publisher" if download.sha256 else f"in {into / SUMS}"
+        raise InputError(f"{file}: has SHA-256 {digest}, not {expected} {origin}; delete it to fetch it again")
+    if recorded != digest:
+        _record(into, download.file, digest)
+
+
+def _recorded(into: Path) -> dict[str, str]:
+    """The digests in the folder's `SUMS`, by file."""
     sums = into / SUMS
-    recorded = {}
-    if sums.exists():
-        recorded = {file: digest for digest, file in (line.split("  ", 1) for line in sums.read_text().splitlines())}
-    digest, expected = _digest(into / download.file), download.sha256 or recorded.get(download.file)
-    if expected not in (None, digest):
-        origin = "from the publisher" if download.sha256 else f"in {sums}"
-        raise InputError(
-            f"{into / download.file}: has SHA-256 {digest}, not {expected} {origin}; delete it to fetch it again"
-        )
-    if recorded.get(download.file) != digest:
-        recorded[download.file] = digest
-        sums.write_text("".join(f"{digest}  {file}\n" for file, digest in recorded.items()))
+    if not sums.exists():
+        return {}
+    lines = sums.read_bytes().decode(errors="replace").split("\n")
+    matches = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines[:-1]]
+    if lines[-1] or None in matches:
+        raise InputError(f"{sums} is damaged; delete it and the files beside it to fetch them again")
+    return {match[2]: match[1] for match in matches if match}
+
+
+def _record(into: Path, file: str, digest: str) -> None:
+    digests = _recorded(into) | {file: digest}
+    with _written_aside(into / SUMS) as aside:
+        aside.write_text("".join(f"{digest}  {file}\n" for file, digest in digests.items()))
 
 
 def _digest(file: Path) -> str:
@@ -256,14 +386,59 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@contextmanager
+def _written_aside(file: Path) -> Iterator[Path]:
+    """Yield a path beside `file`; what the block writes to it becomes `file` once the block succeeds."""
+    aside = file.with_name(f".{file.name}.aside")
+    try:
+        yield aside
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+# -------------------------------------------------------------------------------- archives
+
+
 def _unpack(download: Download, into: Path) -> None:
-    """Extract the members of an archive that are not there yet."""
+    """Extract the members of an archive, which have a CRC in it; replaces whatever earlier calls left of them."""
     if not download.members:
         return
+    file = into / download.file
     try:
-        with zipfile.ZipFile(into / download.file) as archive:
-            for member in download.members:
-                if not (into / member).exists():
-                    archive.extract(member, into)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{into / download.file}: not the expected archive: {error}") from None
+        with zipfile.ZipFile(file) as archive:
+            members = [archive.getinfo(member) for member in download.members]
+            if sum(member.file_size for member in members) > _MAX_BYTES:
+                raise InputError(f"{file}: unpacks to more than {_MAX_BYTES:,} bytes")
+            for member in members:
+                _unpack_member(archive, member, into)
+    except (*_ARCHIVE_ERRORS, OSError) as error:
+        if isinstance(error, InputError) or getattr(error, "errno", None) is not None:
+            raise  # the disk's errors have numbers, those of the module bz2 have none
+        reason = shown(first_line(error))
+        raise InputError(f"{file}: not the expected archive: {reason}; delete it to fetch it again") from None
+
+
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,
+)
+"""What reading a damaged archive raises; unknown methods of compression and passwords are runtime errors."""
+
+
+def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path) -> None:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if member.is_dir() or kind not in (0, stat.S_IFREG):
+        raise zipfile.BadZipFile(f"{member.filename} is not a file")
+    if os.path.isabs(member.filename) or ".." in Path(member.filename).parts:
+        raise zipfile.BadZipFile(f"{member.filename} lies outside the folder")
+    target = into / member.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _written_aside(target) as aside, archive.open(member) as content, aside.open("wb") as file:
+        shutil.copyfileobj(content, file)

@@ -1,20 +1,15 @@
 """MTOP: requests to an assistant to logical forms (Appendix D.2)."""
 
-import json
 import re
 
-from raysynth.downstream.rows import (
+from raysynth.downstream.formats import json_rows, parsed, tab_separated_rows
+from raysynth.downstream.rows import BadRow, Pair, Row, refuse
+from raysynth.downstream.splits import (
     SOURCE_TARGET_FORMATS,
-    BadRow,
     FileFormat,
-    Pair,
-    Row,
-    json_rows,
     read_splits,
-    refuse,
     source_target_columns,
     source_target_record,
-    tab_separated_rows,
 )
 from raysynth.fields import spec
 
@@ -58,12 +53,20 @@ def _record_pair(row: Row) -> Pair:
         return source_target_record(row)
     utterance = mtop_words(row.text("question"))
     if "tokenized_question" in row.record:
-        tokens = row.text("tokenized_question")
-        try:
-            utterance = " ".join(json.loads(tokens)["tokens"])
-        except (ValueError, KeyError, TypeError):
-            raise row.error('the tokens must be JSON such as {"tokens": ["Call", "Ann"]}') from None
+        utterance = " ".join(_tokens(row))
     return Pair(f"{utterance} ; structured knowledge: {MTOP_INTENTS}", row.text("logical_form"))
+
+
+def _tokens(row: Row) -> list[str]:
+    text = row.text("tokenized_question")
+    try:
+        value = parsed(text)
+    except ValueError:
+        value = None
+    match value:
+        case {"tokens": [*tokens]} if all(isinstance(token, str) for token in tokens):
+            return tokens
+    raise row.error('the tokens must be JSON such as {"tokens": ["Call", "Ann"]}')
 
 
 def mtop_words(question: str) -> str:

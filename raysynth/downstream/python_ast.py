@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from raysynth.downstream.rows import BadRow, Pair, Split, read_bytes, refuse
+from raysynth.downstream.files import read_bytes
+from raysynth.downstream.rows import BadRow, Pair, Split, refuse
 from raysynth.errors import InputError
 from raysynth.fields import spec, whole
 

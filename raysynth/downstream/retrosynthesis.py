@@ -4,17 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raysynth.downstream.chemistry import canonical_smiles, rdkit
-from raysynth.downstream.rows import (
-    SOURCE_TARGET_FORMATS,
-    BadRow,
-    FileFormat,
-    Pair,
-    Row,
-    csv_rows,
-    line_rows,
-    read_splits,
-    refuse,
-)
+from raysynth.downstream.formats import csv_rows, line_rows
+from raysynth.downstream.rows import BadRow, Pair, Row, brief, refuse
+from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits
 from raysynth.errors import InputError
 from raysynth.fields import spec
 
@@ -24,8 +16,8 @@ class USPTO50K:
     """Products of chemical reactions and the reactants that give them, as SMILES (Appendix D.2).
 
     Reads `retrosynthesis-train.smi` or `train.smi`, with one reaction `PRODUCT >> REACTANT.REACTANT` per line and no
-    atom mapping, and `train.csv` or `raw_train.csv`, with a column `rxn_smiles` of the form `REACTANTS>>PRODUCT`. RDKit
-    removes the atom mapping of the tables.
+    atom mapping, and `train.csv` or `raw_train.csv`, with a column `rxn_smiles` or `reactants>reagents>production` of
+    the form `REACTANTS>>PRODUCT`. RDKit removes the atom mapping of the tables.
     """
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
@@ -53,11 +45,16 @@ def _mapped_rows(file: Path) -> Iterator[Row | InputError]:
     yield from csv_rows(file)
 
 
+_COLUMNS = ("rxn_smiles", "reactants>reagents>production")
+"""The names of the column with the reactions: of most tables, and of those that GLN's authors published."""
+
+
 def _mapped_pair(row: Row) -> Pair:
-    sides = row.text("rxn_smiles").split(">")
+    column = next((column for column in _COLUMNS if column in row.record), _COLUMNS[0])
+    sides = row.text(column).split(">")
     if len(sides) != 3:
-        raise row.error(f"rxn_smiles must be REACTANTS>>PRODUCT, got {row.record['rxn_smiles']!r:.60}")
+        raise row.error(f"{column} must be REACTANTS>>PRODUCT, got {brief(row.record[column])}")
     product, reactants = canonical_smiles(sides[2]), canonical_smiles(sides[0])
     if product is None or reactants is None:
-        raise row.error(f"RDKit cannot read the {'reactants' if product else 'product'} of rxn_smiles")
+        raise row.error(f"RDKit cannot read the {'reactants' if product else 'product'} of {column}")
     return Pair(product, reactants)

@@ -5,16 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raysynth.downstream.rows import (
-    SOURCE_TARGET_FORMATS,
-    BadRow,
-    FileFormat,
-    Pair,
-    Row,
-    read_json,
-    read_splits,
-    refuse,
-)
+from raysynth.downstream.files import shown
+from raysynth.downstream.formats import read_json
+from raysynth.downstream.rows import BadRow, Pair, Row, refuse
+from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits
 from raysynth.errors import InputError
 from raysynth.fields import spec
 
@@ -35,10 +29,10 @@ class SQuAD:
 
 def _question_rows(file: Path) -> Iterator[Row | InputError]:
     """The questions of a file, each as a record with the `context` of its paragraph."""
-    document = read_json(file)
-    text, position, line = file.read_text("utf-8"), 0, 1
-    for number, article in enumerate(_items(Row(str(file), document), "data"), start=1):
-        within = f"{file}, article {number}"
+    document, text = read_json(file)
+    position, line, name = 0, 1, shown(file)
+    for number, article in enumerate(_items(Row(name, document), "data"), start=1):
+        within = f"{name}, article {number}"
         paragraphs = [article] if isinstance(article, InputError) else _items(Row(within, article), "paragraphs")
         for paragraph in paragraphs:
             if isinstance(paragraph, InputError):
@@ -51,12 +45,14 @@ def _question_rows(file: Path) -> Iterator[Row | InputError]:
                 if not isinstance(question, dict):
                     yield InputError(f"{within}: not a question")
                     continue
-                # The JSON parser keeps no line numbers, so search the text for the question's id.
-                start = text.find(json.dumps(question.get("id")), position)
-                if start >= 0:
-                    line += text.count("\n", position, start)
-                    position = start
-                place = f"{file}, line {line}, question {question.get('id', 'without id')}"
+                identity = question.get("id")
+                if isinstance(identity, str) and position >= 0:
+                    # The JSON parser keeps no line numbers, so search the text for the question's id.
+                    start = text.find(json.dumps(identity), position)
+                    line += text.count("\n", position, max(start, position))
+                    position = start  # from the first id that is written in another way on, places have no lines
+                place = f"{name}, line {line}" if position >= 0 else within
+                place = f"{place}, question {shown(identity[:200]) if isinstance(identity, str) else 'without id'}"
                 yield Row(place, {"context": paragraph.get("context"), **question})
 
 

@@ -3,18 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from raysynth.downstream.rows import (
-    SOURCE_TARGET_FORMATS,
-    BadRow,
-    FileFormat,
-    Pair,
-    Row,
-    json_rows,
-    read_json,
-    read_splits,
-    refuse,
-    source_target_record,
-)
+from raysynth.downstream.files import shown
+from raysynth.downstream.formats import json_rows, read_json
+from raysynth.downstream.rows import BadRow, Pair, Row, brief, refuse
+from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits, source_target_record
 from raysynth.errors import InputError
 from raysynth.fields import spec
 
@@ -34,14 +26,20 @@ class WebQSP:
         formats = [
             FileFormat("{}.jsonl", json_rows, _unifiedskg_pair),
             FileFormat("webqsp_{}.jsonl", json_rows, _unifiedskg_pair),
-            FileFormat("WebQSP.{}*.json", _official_rows, _official_pair),
-            FileFormat("data/WebQSP.{}*.json", _official_rows, _official_pair),
+            # Not `WebQSP.train.partial.json`, which has the questions that the annotators could not answer.
+            *(
+                FileFormat(f"{folder}WebQSP.{{}}{ending}.json", _official_rows, _official_pair)
+                for ending in ("", ".sample")
+                for folder in ("", "data/")
+            ),
             *SOURCE_TARGET_FORMATS,
         ]
         splits = read_splits("webqsp", location, formats, bad_row)
         if "train" in splits:
             # UnifiedSKG writes "null" for a missing s-expression and drops those rows from the training split only.
             splits["train"] = [pair for pair in splits["train"] if pair.target != "null"]
+            if not splits["train"]:
+                raise InputError(f"webqsp's training split under {shown(location)} has no s_expression")
         return splits
 
 
@@ -51,10 +49,11 @@ def _unifiedskg_pair(row: Row) -> Pair:
     question, target = row.text("question"), row.text("s_expression")
     for field, length in (("entities", 2), ("kg_tuples", 3)):
         if field not in row.record:
-            raise row.error(f"field {field!r} is missing; the row has {', '.join(map(repr, row.record))}")
-        for item in row.record[field]:
+            raise row.error(f"field {field!r} is missing; the row has {', '.join(map(brief, row.record))}")
+        items = row.record[field] if isinstance(row.record[field], list) else [row.record[field]]
+        for item in items:
             if not isinstance(item, list) or len(item) != length or not all(isinstance(part, str) for part in item):
-                raise row.error(f"field {field!r} must hold lists of {length} texts, got {item!r:.60}")
+                raise row.error(f"field {field!r} must hold lists of {length} texts, got {brief(item)}")
     return Pair(_with_knowledge(question, row.record["entities"], row.record["kg_tuples"]), target)
 
 
@@ -65,13 +64,13 @@ def _with_knowledge(question: str, entities: list[list[str]], triples: list[list
 
 
 def _official_rows(file: Path) -> Iterator[Row | InputError]:
-    document = read_json(file)
+    document, _ = read_json(file)
     questions = document.get("Questions") if isinstance(document, dict) else document
     if not isinstance(questions, list):
-        raise InputError(f"{file}: must hold a list of questions or an object with the field 'Questions'")
+        raise InputError(f"{shown(file)}: must hold a list of questions or an object with the field 'Questions'")
     for number, question in enumerate(questions, start=1):
         name = question.get("QuestionId", f"number {number}") if isinstance(question, dict) else f"number {number}"
-        place = f"{file}, question {name}"
+        place = f"{shown(file)}, question {shown(name[:200]) if isinstance(name, str) else brief(name)}"
         yield Row(place, question) if isinstance(question, dict) else InputError(f"{place}: not a JSON object")
 
 
@@ -83,6 +82,8 @@ def _official_pair(row: Row) -> Pair:
     parse = Row(f"{row.place}, first parse", parses[0])
     relations = parse.record.get("InferentialChain")
     limits = [name for name in ("Constraints", "Order", "Time") if parse.record.get(name)]
+    if relations and not (isinstance(relations, list) and all(isinstance(relation, str) for relation in relations)):
+        raise parse.error(f"field 'InferentialChain' must be a list of texts, got {brief(relations)}")
     if limits or not relations:
         reason = f"has {' and '.join(limits)}" if limits else "has no InferentialChain"
         raise parse.error(

@@ -1,5 +1,6 @@
 """Text to token ids and back with a SentencePiece model and T5's sentinels above its pieces."""
 
+import hashlib
 import io
 import os
 import re
@@ -52,7 +53,7 @@ class Vocabulary:
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts),
+                sentence_iterator=map(_checked, texts),
                 model_writer=model,
                 model_type="unigram",
                 vocab_size=num_pieces,
@@ -108,10 +109,19 @@ class Vocabulary:
 
     def _spaced(self, text: str) -> str:
         """Surround sentinels by spaces, which makes them words of their own as in Hugging Face's T5 tokenizer."""
-        if "<extra_id_" not in text:
+        if "<extra_id_" not in _checked(text):
             return text
         text = re.sub(rf"(?<=[^ ]){self._sentinel}", r" \g<0>", text)
         return re.sub(rf"{self._sentinel}(?=[^ ])", r"\g<0> ", text)
+
+
+def _checked(text: str) -> str:
+    """The text; raises `InputError` if SentencePiece would not take it, as for half of a surrogate pair."""
+    try:
+        text.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InputError(f"a text has no UTF-8 form: {ascii(text)[:80]}") from None
+    return text
 
 
 _PRINTABLE = "".join(map(chr, range(33, 127)))
@@ -122,23 +132,31 @@ def t5_vocabulary_bytes(location: str | None = None) -> bytes:
 
     Raises `InputError` if the file does not exist or is another model.
     """
-    location = location or os.environ.get("RAYSYNTH_T5_VOCABULARY")
+    location = os.path.expanduser(location or os.environ.get("RAYSYNTH_T5_VOCABULARY") or "")
     if not location:
         raise InputError(
             "T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY to the path of its spiece.model "
             "(it comes with every T5 checkpoint, such as google-t5/t5-small on Hugging Face)"
         )
     try:
+        if os.path.exists(location) and not os.path.isfile(location):
+            raise InputError(f"T5's vocabulary {location} is not a file")
         content = Path(location).read_bytes()
     except OSError as error:
         raise InputError(f"T5's vocabulary {location} cannot be read: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() == _T5_SHA256:
+        return content
     try:
         num_pieces = Vocabulary.load(content).num_pieces
     except InputError as error:
         raise InputError(f"{location}: {error}") from None
     if num_pieces != T5_PIECES:
         raise InputError(f"{location} is not T5's vocabulary: it has {num_pieces} pieces, not {T5_PIECES}")
-    return content
+    raise InputError(f"{location} is not T5's vocabulary: its SHA-256 is not {_T5_SHA256}")
+
+
+_T5_SHA256 = "d60acb128cf7b7f2536e8f38a5b18a05535c9e14c7a355904270e15b0945ea86"
+"""Of the spiece.model that comes with every T5 checkpoint, 1.0 and 1.1."""
 
 
 def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:

@@ -53,12 +53,16 @@ def test_documents_come_in_the_order_of_their_files(folder):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("x.jsonl", b'{"text": "a"}\n{"text": \n', "x.jsonl:2: not JSON ("),
-        ("x.jsonl", b'{"text": "a"}\n{"body": "b"}\n', 'x.jsonl:2: no text in the field "text"'),
-        ("x.jsonl", b'["text"]\n', 'x.jsonl:1: no text in the field "text"'),
-        ("x.jsonl", b'{"text": "\xff"}\n', "x.jsonl:1: not UTF-8 text (byte 10)"),
-        ("x.txt", b"ab\xff", "x.txt: not UTF-8 text (byte 2)"),
-        ("x.parquet", b"PAR1nonsense", "x.parquet: not a whole Parquet file ("),
+        ("x.jsonl", b'{"text": "a"}\n{"text": \n', "x.jsonl, line 2: broken JSON: Expecting value"),
+        ("x.jsonl", b'{"text": "a"}\n{"body": "b"}\n', 'x.jsonl, line 2: no text in the field "text"'),
+        ("x.jsonl", b'["text"]\n', "x.jsonl, line 1: not a JSON object"),
+        ("x.jsonl", b'{"text": "\xff"}\n', "x.jsonl, line 1: not UTF-8 at byte 11"),
+        ("x.jsonl", b'{"text": "a\\ud800"}\n', "x.jsonl, line 1: character 2 is half of a surrogate pair"),
+        ("x.jsonl", b'{"text": "a", "text": "b"}\n', "x.jsonl, line 1: broken JSON: the field 'text' is there twice"),
+        ("x.jsonl", b'{"text": ' + b"[" * 100_000, "x.jsonl, line 1: broken JSON: nested too deeply"),
+        ("x.txt", b"a\nb\0", "x.txt, line 2: has a NUL byte"),
+        ("x.txt", b"ab\xff", "x.txt, line 1: not UTF-8 at byte 3 of the file"),
+        ("x.parquet", b"PAR1nonsense", "x.parquet cannot be read: Parquet magic bytes not found"),
     ],
 )
 def test_a_broken_file_is_one_line(tmp_path, file, content, message):
@@ -69,12 +73,19 @@ def test_a_broken_file_is_one_line(tmp_path, file, content, message):
     assert "\n" not in str(error.value)
 
 
+def test_documents_are_read_as_they_are_but_for_a_byte_order_mark(tmp_path):
+    text = " a\r\n\r\x85\u2028b\t\n"
+    (tmp_path / "a.txt").write_bytes(f"\ufeff{text}".encode())
+    (tmp_path / "b.jsonl").write_bytes(f"\ufeff{json.dumps({'text': text})}\r\n\r\n".encode())
+    assert list(documents(str(tmp_path))) == [text, text]
+
+
 def test_a_parquet_file_needs_a_column_of_text(tmp_path):
     pq.write_table(pa.table({"body": ["a"]}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match=r'x.parquet: no column "text" of text$'):
+    with pytest.raises(InputError, match=r'x.parquet, row 1: no text in the field "text"$'):
         list(documents(str(tmp_path)))
     pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match=r'x.parquet: row 2 has no "text"$'):
+    with pytest.raises(InputError, match=r'x.parquet, row 2: no text in the field "text"$'):
         list(documents(str(tmp_path)))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from raysynth.downstream.chemistry import rdkit
 from raysynth.downstream.retrosynthesis import USPTO50K
+from raysynth.downstream.rows import Pair
 from raysynth.errors import InputError
 
 
@@ -42,6 +43,22 @@ def test_without_rdkit_mapped_reactions_are_one_line_even_if_bad_rows_are_skippe
 )
 def test_a_bad_row_is_one_line_or_skipped_and_counted(line, message, check_bad_row):
     check_bad_row(USPTO50K(), {"train.smi": f"CC >> C.C\n{line}\n"}, message)
+
+
+@pytest.mark.parametrize("column", ["rxn_smiles", "reactants>reagents>production"])
+@pytest.mark.parametrize("file", ["train.csv", "raw_train.csv"])
+def test_both_names_of_the_column_of_reactions_are_read(write, column, file):
+    pytest.importorskip("rdkit", reason="the extra `chemistry` is not installed")
+    rows = f"id,class,{column}\nUS1,1,[CH3:1][OH:2].[OH2:3]>[Na+]>[CH3:1][O:2][CH3:3]\n\n"
+    assert USPTO50K().read(write({file: rows}))["train"] == [Pair("COC", "CO.O")]
+    with pytest.raises(InputError, match=rf"line 2: {column} must be REACTANTS>>PRODUCT, got 'CC'"):
+        USPTO50K().read(write({file: f"id,{column}\n1,CC\n"}))
+
+
+def test_molecules_on_which_rdkit_would_crash_are_bad_rows(write):
+    pytest.importorskip("rdkit", reason="the extra `chemistry` is not installed")
+    with pytest.raises(InputError, match="RDKit cannot read the product of rxn_smiles"):
+        USPTO50K().read(write({"train.csv": f"rxn_smiles\nC>>{'C' * 50_000}\n"}))
 
 
 def test_a_bad_first_row_is_one_line(write):

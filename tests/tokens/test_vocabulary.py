@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -227,3 +228,21 @@ def test_another_model_is_not_t5s(small, tmp_path, t5_file):
     file.write_bytes(t5_file.read_bytes()[:500_000])
     with pytest.raises(InputError, match=r"spiece\.model: not a complete SentencePiece model \(500000 bytes\)"):
         t5_vocabulary_bytes(str(file))
+    file.write_bytes(t5_file.read_bytes().replace("▁the".encode(), "▁teh".encode(), 1))
+    with pytest.raises(InputError, match=r"spiece\.model is not T5's vocabulary: its SHA-256 is not d60acb12"):
+        t5_vocabulary_bytes(str(file))
+
+
+@pytest.mark.parametrize("text", ["a\ud800", None, 7, b"a"])
+def test_a_text_without_a_utf8_form_is_one_line(small, text):
+    for use in (small.encode, lambda text: small.encode_many(["a", text]), lambda text: Vocabulary.train([text], 120)):
+        with pytest.raises(InputError, match=r"^a text has no UTF-8 form: ") as error:
+            use(text)
+        assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("build", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_not_t5s(tmp_path, build):
+    build(tmp_path / "spiece.model")
+    with pytest.raises(InputError, match=r"spiece\.model is not a file$"):
+        t5_vocabulary_bytes(str(tmp_path / "spiece.model"))
