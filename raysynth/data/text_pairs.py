@@ -6,8 +6,8 @@ import pyarrow as pa
 from numpy.random import Generator
 
 from raysynth.data.locations import location
-from raysynth.data.manifest import VOCABULARY, TextManifest, write_manifest
-from raysynth.data.shard_files import shard_bytes, write_shard
+from raysynth.data.manifest import TextManifest, write_manifest
+from raysynth.data.shard_files import shard_bytes, write_shard, write_vocabulary
 from raysynth.downstream.rows import BadRow, BadRows, Pair, Split, refuse
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextDataset, TrainedVocabulary
@@ -40,15 +40,15 @@ def generate_text(
             columns["references"] = pa.array([pair.references for pair in texts[split]], pa.list_(pa.string()))
         content = shard_bytes(sources, targets, **columns)
         splits[split] = (write_shard(store, directory, f"{split}-00000.parquet", content, len(sources)),)
-    store.write_bytes(f"{directory}/{VOCABULARY}", vocabulary.model_bytes)
     manifest = TextManifest(
         splits=splits,
         prefix=(),
+        vocabulary_sha256=write_vocabulary(store, directory, vocabulary.model_bytes),
         num_sentinels=vocabulary.num_sentinels,
         skipped_rows=len(skipped),
         first_skipped=tuple(str(error) for error in skipped[:20]),
     )
-    write_manifest(manifest, store, directory, VOCABULARY)
+    write_manifest(manifest, store, directory)
     return manifest
 
 

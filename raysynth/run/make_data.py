@@ -8,6 +8,7 @@ from functools import partial
 import ray
 
 from raysynth.data.manifest import Manifest, TextManifest
+from raysynth.data.shard_files import FORMER_RECORD, check_remade, former_record
 from raysynth.data.text_pairs import generate_text
 from raysynth.errors import InputError, WorkerError, first_line
 from raysynth.observer import Observer, Progress
@@ -40,10 +41,15 @@ def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
     that are missing or broken.
     """
     for dataset in datasets:
-        if isinstance(dataset, TextDataset):
-            _write_pairs(dataset, run)
-        elif isinstance(dataset.task, TextCorpus) and run.store.status(dataset).state is not State.DONE:
-            write_documents(dataset, run.store, run.locations)
+        try:
+            if isinstance(dataset, TextDataset):
+                _write_pairs(dataset, run)
+            elif isinstance(dataset.task, TextCorpus) and run.store.status(dataset).state is not State.DONE:
+                write_documents(dataset, run.store, run.locations)
+        except InputError as error:
+            if former_record(run.store, name(dataset)) is None:
+                raise
+            raise InputError(f"{name(dataset)} was damaged and cannot be made again: {error}") from None
 
 
 def _write_pairs(dataset: TextDataset, run: Run) -> None:
@@ -134,9 +140,11 @@ def _tick(run: Run, dataset: Dataset) -> generate.Tick:
 
 
 def _record(dataset: Dataset | TextDataset, run: Run, manifest: Manifest, started: float) -> None:
+    check_remade(dataset, manifest, run.store)
     result = DataResult(
         rows={split.value: count for split, count in manifest.num_rows.items()},
         sha256=manifest.digest,
         skipped_rows=manifest.skipped_rows if isinstance(manifest, TextManifest) else None,
     )
     run.store.record(dataset, result=result, provenance=provenance(started))
+    run.store.delete(f"{name(dataset)}/{FORMER_RECORD}")
