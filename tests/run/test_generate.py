@@ -25,6 +25,8 @@ from raysynth.run import generate, session
 from raysynth.run.generate_corpus import generate_corpus, write_documents
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.specs.identity import name
+from raysynth.store.marks import provenance
+from raysynth.store.records import DataResult
 from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.ragged import Ragged
@@ -129,10 +131,13 @@ def test_a_shard_is_drawn_once(one_node, tmp_path):
 
 
 def copy(made, tmp_path):
-    """The finished data set in a store of its own, with its directory."""
-    store, _ = made
+    """The finished data set with its record in a store of its own, with its directory."""
+    store, manifest = made
     shutil.copytree(store.local_root / name(DATA), tmp_path / name(DATA))
-    return Store(str(tmp_path)), tmp_path / name(DATA)
+    copied = Store(str(tmp_path))
+    result = DataResult(rows={split.value: rows for split, rows in manifest.num_rows.items()}, sha256=manifest.digest)
+    copied.record(DATA, result=result, provenance=provenance(0.0))
+    return copied, tmp_path / name(DATA)
 
 
 def spoil(file):
@@ -161,7 +166,7 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
     warned = []
     assert not shard_files.intact(DATA, store)
     assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
-    assert shard_files.intact(DATA, store)
+    assert not store.exists(f"{name(DATA)}/record.json"), "it is written last"
     assert [line.split("/")[-1].split()[0] for line in sorted(warned)] == ["train-00000.parquet", "train-00002.parquet"]
     changed = {file for file, time in times(directory).items() if time != before[file]}
     assert changed == {"train-00000.parquet", "validation-00000.parquet", "train-00002.parquet"}
@@ -181,19 +186,20 @@ SPARSE = Dataset(task=synthetic_tasks["identity"], num_examples=900, num_validat
 """So few of so many possible inputs that no shard has duplicates: shards are moved, not rewritten."""
 
 
-@pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "write_json"), (SPARSE, "write_json")])
+@pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "manifest"), (SPARSE, "manifest")])
 def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, monkeypatch, dataset, step):
     whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
     manifest = generate.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
-    calls = iter(range(5 if step == "move" else 1))
-    going = getattr(Store, step)
+    calls = iter(range(5))
+    method = "move" if step == "move" else "write_json"
+    going = getattr(Store, method)
 
-    def killed(self, *arguments):
-        if next(calls, None) is None or step == "write_json":
+    def killed(self, path, *arguments):
+        if (step == "move" and next(calls, None) is None) or path.endswith("manifest.json"):
             raise KeyboardInterrupt
-        going(self, *arguments)
+        going(self, path, *arguments)
 
-    monkeypatch.setattr(Store, step, killed)
+    monkeypatch.setattr(Store, method, killed)
     with pytest.raises(KeyboardInterrupt):
         generate.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
     monkeypatch.undo()
