@@ -50,6 +50,8 @@ class Manifest:
     """Ids that go before every input; the shards do not hold them."""
     vocabulary_sha256: str | None = None
     """SHA-256 of the file `VOCABULARY`, in hex; None for a data set without one."""
+    sources_sha256: str | None = None
+    """SHA-256 over the rows or documents that were read, in hex; None for a synthetic task."""
 
     @property
     def shards(self) -> list[Shard]:
@@ -145,15 +147,18 @@ def _manifest(value: object, place: str) -> Manifest:
     for id in prefix:
         if not 0 <= id <= LARGEST_ID:
             raise _unusable(place, f"has an id in 'prefix' that is not from 0 to {LARGEST_ID}: {id}")
-    vocabulary = fields["vocabulary_sha256"]
+    vocabulary, sources = fields["vocabulary_sha256"], fields["sources_sha256"]
     if vocabulary is not None or is_text:
         _sha256(vocabulary, "vocabulary_sha256", place)
+    if sources is not None:
+        _sha256(sources, "sources_sha256", place)
     if not is_text:
-        return Manifest(splits=splits, prefix=prefix, vocabulary_sha256=vocabulary)
+        return Manifest(splits=splits, prefix=prefix, vocabulary_sha256=vocabulary, sources_sha256=sources)
     return TextManifest(
         splits=splits,
         prefix=prefix,
         vocabulary_sha256=vocabulary,
+        sources_sha256=sources,
         num_sentinels=_count(fields["num_sentinels"], "num_sentinels", place),
         skipped_rows=_count(fields["skipped_rows"], "skipped_rows", place),
         first_skipped=tuple(_typed_list(fields["first_skipped"], str, "first_skipped", place)),

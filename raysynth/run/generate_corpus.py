@@ -23,6 +23,7 @@ from raysynth.data.shard_files import (
     write_shard,
     write_vocabulary,
 )
+from raysynth.data.sources import digest_of_documents, note_files, signature
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.run.generate import Tick, Warn
@@ -69,6 +70,7 @@ def generate_corpus(
         splits=splits,
         prefix=tuple(dataset.task.prefix),
         vocabulary_sha256=write_vocabulary(store, directory, model_bytes),
+        sources_sha256=documents[_SOURCES],
     )
     write_manifest(manifest, store, directory)
     for intermediate in (NOTES, _DOCUMENTS):
@@ -79,6 +81,7 @@ def generate_corpus(
 _DOCUMENTS = "documents"
 """The directory of encoded documents in that of a data set."""
 _CHECKSUMS = f"{_DOCUMENTS}/checksums.json"
+_SOURCES = "sources"
 
 
 def write_documents(dataset: Dataset, store: Store, data: Mapping[str, str]) -> None:
@@ -89,7 +92,10 @@ def write_documents(dataset: Dataset, store: Store, data: Mapping[str, str]) -> 
     """
     corpus = _corpus_of(dataset)
     directory = name(dataset)
-    vocabulary, documents = corpora.encode(corpus, corpus_location(corpus.name, data))
+    place = corpus_location(corpus.name, data)
+    signature_before = signature(place)
+    sources = digest_of_documents(corpora.documents(place))
+    vocabulary, documents = corpora.encode(corpus, place)
     files = {VOCABULARY: vocabulary.model_bytes}
     for split, rows in documents.items():
         if len(rows.values) < 2:
@@ -98,13 +104,15 @@ def write_documents(dataset: Dataset, store: Store, data: Mapping[str, str]) -> 
         files[f"{split}.parquet"] = shard_bytes(rows, no_targets)
     for file, content in files.items():
         store.write_bytes(f"{directory}/{_DOCUMENTS}/{file}", content)
-    store.write_json(f"{directory}/{_CHECKSUMS}", {file: sha256(content) for file, content in files.items()})
+    note_files(store, directory, signature_before)
+    checksums = {file: sha256(content) for file, content in files.items()}
+    store.write_json(f"{directory}/{_CHECKSUMS}", {**checksums, _SOURCES: sources})
 
 
 def _checksums_of_documents(store: Store, directory: str) -> dict[str, str]:
-    """The SHA-256 of each file that `write_documents` wrote, by its name."""
+    """The SHA-256 of each file that `write_documents` wrote, by its name, and that of what it read."""
     checksums = store.read_json(f"{directory}/{_CHECKSUMS}")
-    files = {VOCABULARY, *(f"{split}.parquet" for split in (Split.VALIDATION, Split.TRAIN))}
+    files = {VOCABULARY, _SOURCES, *(f"{split}.parquet" for split in (Split.VALIDATION, Split.TRAIN))}
     if checksums is None or checksums.keys() != files:
         raise InputError(f"{store.uri}/{directory}/{_CHECKSUMS} is damaged or missing: run the same command again")
     return checksums

@@ -145,6 +145,7 @@ def _record(dataset: Dataset | TextDataset, run: Run, manifest: Manifest, starte
         rows={split.value: count for split, count in manifest.num_rows.items()},
         sha256=manifest.digest,
         skipped_rows=manifest.skipped_rows if isinstance(manifest, TextManifest) else None,
+        sources_sha256=manifest.sources_sha256,
     )
     run.store.record(dataset, result=result, provenance=provenance(started))
     run.store.delete(f"{name(dataset)}/{FORMER_RECORD}")

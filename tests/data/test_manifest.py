@@ -34,6 +34,7 @@ TEXT = TextManifest(
     splits=SPLITS,
     prefix=(),
     vocabulary_sha256=D,
+    sources_sha256=A,
     num_sentinels=100,
     skipped_rows=1,
     first_skipped=("line 3: empty",),
@@ -48,11 +49,13 @@ JSON = {
     },
     "prefix": [7, 8],
     "vocabulary_sha256": None,
+    "sources_sha256": None,
 }
 TEXT_JSON = {
     **JSON,
     "prefix": [],
     "vocabulary_sha256": D,
+    "sources_sha256": A,
     "num_sentinels": 100,
     "skipped_rows": 1,
     "first_skipped": ["line 3: empty"],
