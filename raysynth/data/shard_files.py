@@ -117,12 +117,12 @@ def read_note(store: Store, directory: str, shard: str) -> Note | None:
     """The note about a shard, None if there is none; raises `InputError` for a damaged one."""
     path = f"{directory}/{NOTES}/{shard}.json"
     place, value = f"{store.uri}/{path}", store.read_json(path)
-    match value:
-        case None:
-            return None
-        case {"files": list(files), "drawn_from": str(drawn_from), **rest} if files and not rest:
-            return Note(files=tuple(shard_from_json(file, place) for file in files), drawn_from=drawn_from)
-    raise InputError(f"{place} is damaged: it is not the note about a shard")
+    if value is None:
+        return None
+    files, drawn_from = value.get("files"), value.get("drawn_from")
+    if not isinstance(files, list) or not files or not isinstance(drawn_from, str) or len(value) != 2:
+        raise InputError(f"{place} is damaged: it is not the note about a shard")
+    return Note(files=tuple(shard_from_json(file, place) for file in files), drawn_from=drawn_from)
 
 
 def read_required(store: Store, path: str) -> bytes:

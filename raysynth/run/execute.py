@@ -85,9 +85,7 @@ def damaged_inputs(artifacts: list[Artifact], done: set[Artifact], store: Store)
     return {dataset for dataset in datasets if not shard_files.intact(dataset, store)}
 
 
-def execute(
-    artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset | TextDataset], run: Run
-) -> Ended:
+def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset | TextDataset], run: Run) -> Ended:
     """Make every artifact whose inputs can be made, and the `damaged` data sets again.
 
     Synthetic data sets are drawn while others train: only what needs a data set waits for it.

@@ -13,6 +13,7 @@ from raysynth.data.text_pairs import generate_text
 from raysynth.errors import InputError, WorkerError, first_line
 from raysynth.observer import Observer, Progress
 from raysynth.run import generate
+from raysynth.run.first_draws import check_first_draws
 from raysynth.run.generate_corpus import generate_corpus, write_documents
 from raysynth.run.session import session
 from raysynth.run.surroundings import Run
@@ -38,8 +39,12 @@ def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
     """Make the downstream data sets, and write the documents of text corpora for the workers that draw from them.
 
     This comes before a cluster starts, so that a missing file costs none of its time. Raises `InputError` for files
-    that are missing or broken.
+    that are missing or broken, and for tasks of one's own that draw what they must not.
     """
+    datasets = list(datasets)
+    for dataset in datasets:
+        if isinstance(dataset, Dataset):
+            check_first_draws(dataset, partial(run.observer.noted, name(dataset)))
     for dataset in datasets:
         try:
             if isinstance(dataset, TextDataset):

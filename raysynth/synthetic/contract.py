@@ -51,3 +51,11 @@ def _check_arrays(task: SyntheticTask, what: str, rows: Ragged) -> None:
         raise InputError(
             f"{task.name}.draw: offsets of the {what} must rise from 0 to the number of ids ({len(rows.values)})"
         )
+
+
+def has_own_code(task: SyntheticTask) -> bool:
+    """Whether a class outside this package takes part in a task, or in a task of a mixture."""
+    parts = getattr(task, "tasks", ())
+    return any(not kind.__module__.startswith("raysynth.") for kind in type(task).__mro__ if kind is not object) or any(
+        has_own_code(part) for part in parts if isinstance(part, SyntheticTask)
+    )

@@ -139,7 +139,7 @@ SHARD = JSON["splits"]["validation"][0]
                 {**JSON, "splits": {"train": [{**SHARD, "file": file}]}},
                 f"names a file that raysynth does not write: {file!r}",
             )
-            for file in ("../train-00000.parquet", "/etc/passwd", "train-0.parquet/../../x", "train-00000.parquet\n", "")
+            for file in ("../train-0.parquet", "/etc/passwd", "train-0.parquet/../../x", "train-0.parquet\n", "")
         ),
         ({**JSON, "splits": {"train": [{**SHARD, "rows": -1}]}}, "has a negative number in 'rows': -1"),
         ({**JSON, "splits": {"train": [{**SHARD, "sha256": "aa"}]}}, "has no SHA-256 in 'sha256': 'aa'"),
@@ -229,7 +229,6 @@ def test_another_vocabulary_is_found(whole, content):
 
 def test_another_manifest_is_refused_however_whole_it_is(whole):
     store, manifest = whole
-    (shard,), *_ = manifest.splits.values()
     for other in (
         dataclasses.replace(manifest, prefix=(9,)),
         dataclasses.replace(manifest, splits={Split.VALIDATION: manifest.splits[Split.VALIDATION]}),
