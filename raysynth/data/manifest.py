@@ -170,7 +170,7 @@ _SHARD_FILE = re.compile(r"(draws/\d+|({})-\d+)\.parquet".format("|".join(Split)
 
 
 def shard_from_json(value: object, place: str) -> Shard:
-    """The shard in a JSON value; raises `InputError`, which names `place`, for anything that raysynth does not write."""
+    """The shard in a JSON value; raises `InputError`, which names `place`, for what raysynth does not write."""
     fields = _fields(value, Shard, place)
     file = _typed(fields["file"], str, "file", place)
     if not _SHARD_FILE.fullmatch(file):

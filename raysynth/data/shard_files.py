@@ -207,8 +207,8 @@ def check_remade(dataset: Dataset | TextDataset, manifest: Manifest, store: Stor
     former = former_record(store, directory)
     if former is not None and recorded_digest(former) != manifest.digest:
         raise InputError(
-            f"{store.uri}/{directory} was damaged and now comes out with other content than before: its task, its files "
-            "or a library changed; restore them, or delete the directory to accept the new content"
+            f"{store.uri}/{directory} was damaged and now comes out with other content than before: its task, its "
+            "files or a library changed; restore them, or delete the directory to accept the new content"
         )
 
 

@@ -1,4 +1,4 @@
-"""What text data sets are made of: digests of the rows read, noted in records and compared when files are given again."""
+"""What text data sets are made of: digests of the rows read, which are compared when files are given again."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raysynth.data.corpus import documents
 from raysynth.data.locations import location
-from raysynth.downstream.rows import BadRow, Pair
+from raysynth.downstream.rows import Pair
 from raysynth.errors import InputError
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.store.records import DataResult, Record
@@ -97,8 +97,7 @@ def check_same_files(dataset: Dataset | TextDataset, record: Record, data: Mappi
     if record.result.sources_sha256 is None or _are_noted(store, record.artifact, place):
         return
     if isinstance(dataset, TextDataset):
-        ignore: BadRow = lambda error: None  # noqa: E731  # a name says what it does
-        digest = digest_of_pairs(dataset.texts.read(place, ignore))
+        digest = digest_of_pairs(dataset.texts.read(place, lambda error: None))
     else:
         digest = digest_of_documents(documents(place))
     if digest != record.result.sources_sha256:

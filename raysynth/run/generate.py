@@ -67,8 +67,8 @@ def generate(
     """Draw, deduplicate, split and write a synthetic data set; returns its manifest. Calls `drawn` when done with Ray.
 
     Shards that an earlier, killed call finished are kept. Those of a data set with a manifest are checked, and damaged
-    ones are drawn again, with a warning. Up to `most_rewritten_here` shards are rewritten by threads of this process, since
-    Ray Data takes seconds to start. Raises `InputError` if the task does not have enough distinct inputs.
+    ones are drawn again, with a warning. Up to `most_rewritten_here` shards are rewritten by threads of this process,
+    since Ray Data takes seconds to start. Raises `InputError` if the task does not have enough distinct inputs.
     """
     directory = name(dataset)
     manifest = _manifest_of(dataset, store, directory, warn)

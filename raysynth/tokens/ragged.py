@@ -31,7 +31,7 @@ class Ragged:
 
     @staticmethod
     def of(rows: Iterable[Sequence[int]]) -> "Ragged":
-        """Build from any rows of ids; raises `InputError` for ids that are not whole numbers or do not fit in 16 bits."""
+        """Build from any rows of ids; raises `InputError` for ids that are not whole numbers from 0 to 65535."""
         arrays = [_whole_row(row) for row in rows]
         lengths = np.array([len(row) for row in arrays], dtype=np.int64)
         values = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
@@ -41,7 +41,7 @@ class Ragged:
     def packed(values: np.ndarray, lengths: np.ndarray) -> "Ragged":
         """Build from all ids in row order, [total], and the row lengths, [rows].
 
-        Raises `InputError` for ids that are not whole numbers or do not fit in 16 bits.
+        Raises `InputError` for ids that are not whole numbers from 0 to 65535.
         """
         _check_whole(values)
         if values.dtype != np.uint16 and len(values):  # a cast would wrap them around
