@@ -120,6 +120,8 @@ def check_task(task: SyntheticTask) -> None:
                 f"{kind.__name__}.{field.name} must be a number, text, a tuple or a frozen dataclass, got "
                 f"{type(value).__name__} {value!r:.60}"
             ) from None
+        if value != value:
+            raise InputError(f"{kind.__name__}.{field.name} must equal itself, got {value!r:.60}")
 
 
 def check_prefix(task: SyntheticTask) -> None:
