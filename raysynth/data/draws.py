@@ -35,6 +35,7 @@ from raysynth.specs.identity import name
 from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.synthetic.contract import checked_draw
+from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.streams import Purpose, stream
 
 SplitRows = dict[Split, npt.NDArray[np.int64]]
@@ -125,15 +126,19 @@ def draw_shard(dataset: Dataset, store: Store, number: int) -> tuple[StoredShard
             return kept
     except _Damaged as damaged:
         damaged_file = str(damaged)
-    task = dataset.task
-    if not isinstance(task, SyntheticTask):
-        raise TypeError(f"{task.name} is not a synthetic task")
-    rng = stream(Purpose.SHARD, dataset.seed, number)
-    sources, targets = checked_draw(task, rng, dataset.shard_size)
+    sources, targets = drawn_rows(dataset, number, dataset.shard_size)
     content = shard_bytes(sources, targets)
     shard = write_shard(store, name(dataset), f"{NOTES}/{number:05d}.parquet", content, len(sources))
     write_note(store, name(dataset), f"{number:05d}", Note(files=(shard,)))
     return StoredShard(number=number, files=(shard,), damaged_file=damaged_file), row_hashes(sources)
+
+
+def drawn_rows(dataset: Dataset, number: int, count: int) -> tuple[Ragged, Ragged]:
+    """What the task draws if a shard of `count` rows is asked for; raises `InputError` unless it is what it must be."""
+    task = dataset.task
+    if not isinstance(task, SyntheticTask):
+        raise TypeError(f"{task.name} is not a synthetic task")
+    return checked_draw(task, stream(Purpose.SHARD, dataset.seed, number), count)
 
 
 class _Damaged(Exception):

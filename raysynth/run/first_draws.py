@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from raysynth.data.draws import drawn_rows
 from raysynth.errors import InputError
 from raysynth.specs.datasets import Dataset
 from raysynth.synthetic.base import SyntheticTask
-from raysynth.synthetic.contract import checked_draw, has_own_code
+from raysynth.synthetic.contract import has_own_code
 from raysynth.tokens.ragged import Ragged
-from raysynth.tokens.streams import Purpose, stream
 
 _MAX_EXAMPLES = 200
 _NOTE_SECONDS = 10.0
@@ -30,32 +30,33 @@ def check_first_draws(dataset: Dataset, note: Callable[[str], None]) -> None:
     task = dataset.task
     if not isinstance(task, SyntheticTask) or not has_own_code(task) or not hasattr(os, "fork"):
         return
-    problem = _in_another_process(task.name, lambda: _problem(task, dataset), note)
+    problem = _in_another_process(task.name, lambda: _problem(dataset), note)
     if problem:
         raise InputError(problem)
 
 
-def _problem(task: SyntheticTask, dataset: Dataset) -> str:
+def _problem(dataset: Dataset) -> str:
     """What is wrong with the first examples in one line, or nothing."""
+    task = dataset.task.name
     try:
-        first, second = (_drawn(task, dataset, global_seed) for global_seed in (1, 2))
+        first, second = (_drawn(dataset, global_seed) for global_seed in (1, 2))
     except InputError as error:
-        return str(error) if str(error).startswith(task.name) else f"{task.name}.draw: {error}"
+        return str(error) if str(error).startswith(task) else f"{task}.draw: {error}"
     except Exception:
         return ""
     for what, one, other in zip(("inputs", "targets"), first, second, strict=True):
         if not (np.array_equal(one.offsets, other.offsets) and np.array_equal(one.values, other.values)):
             return (
-                f"{task.name}.draw must depend on nothing but rng and count, but drew other {what} when it was called "
+                f"{task}.draw must depend on nothing but rng and count, but drew other {what} when it was called "
                 "again with the same"
             )
     return ""
 
 
-def _drawn(task: SyntheticTask, dataset: Dataset, global_seed: int) -> tuple[Ragged, Ragged]:
+def _drawn(dataset: Dataset, global_seed: int) -> tuple[Ragged, Ragged]:
     random.seed(global_seed)
     np.random.seed(global_seed)
-    return checked_draw(task, stream(Purpose.SHARD, dataset.seed, 0), min(dataset.shard_size, _MAX_EXAMPLES))
+    return drawn_rows(dataset, 0, min(dataset.shard_size, _MAX_EXAMPLES))
 
 
 def _in_another_process(task: str, problem: Callable[[], str], note: Callable[[str], None]) -> str:

@@ -46,13 +46,16 @@ def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
         if isinstance(dataset, Dataset):
             check_first_draws(dataset, partial(run.observer.noted, name(dataset)))
     for dataset in datasets:
+        was_damaged = former_record(run.store, name(dataset)) is not None
+        if was_damaged:
+            run.observer.noted(name(dataset), "does not match its record and is made again")
         try:
             if isinstance(dataset, TextDataset):
                 _write_pairs(dataset, run)
             elif isinstance(dataset.task, TextCorpus) and run.store.status(dataset).state is not State.DONE:
                 write_documents(dataset, run.store, run.locations)
         except InputError as error:
-            if former_record(run.store, name(dataset)) is None:
+            if not was_damaged:
                 raise
             raise InputError(f"{name(dataset)} was damaged and cannot be made again: {error}") from None
 

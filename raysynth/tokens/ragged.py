@@ -100,12 +100,13 @@ def _whole_row(row: Sequence[int]) -> AnyInts:
         array = np.zeros((0, 0))
     if array.ndim != 1:
         raise InputError(f"a row must be a flat sequence of token ids, got {row!r:.60}")
+    if array.dtype.kind == "f" and all(isinstance(id, np.integer) or type(id) is int for id in row):
+        array = np.array([int(id) for id in row])  # NumPy makes floats of mixed kinds of integers
     _check_whole(array)
     return array.astype(np.int64, copy=False)
 
 
 def _check_whole(values: np.ndarray) -> None:
     if values.dtype.kind not in "iu" and len(values):  # a cast would cut off fractions
-        kinds = (int, np.integer)
-        wrong = (value for value in values.tolist() if isinstance(value, bool) or not isinstance(value, kinds))
+        wrong = (value for value in values.tolist() if type(value) is not int)
         raise InputError(f"token ids must be whole numbers from 0 to 65535, got {next(wrong, values[0])!r:.60}")

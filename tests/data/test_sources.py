@@ -40,9 +40,7 @@ def pairs(tmp_path):
 
 def record_of(dataset, manifest):
     result = DataResult(rows=manifest.num_rows, sha256=manifest.digest, sources_sha256=manifest.sources_sha256)
-    return Record(
-        artifact=name(dataset), description=describe(dataset), result=result, provenance=provenance(0.0)
-    )
+    return Record(artifact=name(dataset), description=describe(dataset), result=result, provenance=provenance(0.0))
 
 
 def test_the_same_files_pass_wherever_and_whenever_they_are(pairs, tmp_path):
@@ -69,7 +67,9 @@ def test_other_rows_are_one_line(pairs, file, change):
     (folder / file).write_text(change((folder / file).read_text()))
     with pytest.raises(InputError) as caught:
         check_same_files(PAIRS, record, {"code_translation": str(folder)}, store)
-    assert str(caught.value).startswith(f"{folder} has other rows than those that {name(PAIRS)} was made of; use another")
+    assert str(caught.value).startswith(
+        f"{folder} has other rows than those that {name(PAIRS)} was made of; use another"
+    )
     assert "\n" not in str(caught.value)
 
 

@@ -130,7 +130,9 @@ def test_a_damaged_data_set_is_not_made_again_from_other_files(made):
     reorder(run)
     (folder / "train.tsv").write_text(text.replace("int", "let"))
     for _ in range(2):
-        with pytest.raises(InputError, match="was damaged and cannot be made again: .* with other content than before"):
+        with pytest.raises(
+            InputError, match=r"was damaged and cannot be made again: .* with other content than before"
+        ):
             heal(run) if run.store.status(DATA).state is State.DONE else execute([DATA], set(), set(), run)
         assert run.store.status(DATA).state is not State.DONE
     (folder / "train.tsv").write_text(text)
