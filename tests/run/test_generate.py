@@ -172,6 +172,32 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
     assert changed == {"train-00000.parquet", "validation-00000.parquet", "train-00002.parquet"}
 
 
+@pytest.mark.parametrize(
+    "changes", [{"prefix": (7,)}, {"splits": {}}, {"shards": slice(1, None)}, {"rows": 7}, {"file": "../x"}], ids=str
+)
+def test_a_manifest_without_a_record_must_be_that_of_the_data_set(made, tmp_path, changes):
+    store, directory = copy(made, tmp_path)
+    outside = tmp_path / "dataset" / "x"
+    outside.write_text("kept")
+    value = store.read_json(f"{name(DATA)}/manifest.json")
+    train = value["splits"]["train"]
+    if "shards" in changes:
+        value["splits"]["train"] = train[changes.pop("shards")]
+    elif changes.keys() <= train[0].keys():
+        train[0] |= changes
+    else:
+        value |= {key: list(item) if isinstance(item, tuple) else item for key, item in changes.items()}
+    store.write_json(f"{name(DATA)}/manifest.json", value)
+    store.delete(f"{name(DATA)}/record.json")
+    warned = []
+    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert "made again" in warned[0]
+    assert outside.read_text() == "kept"
+    assert (directory / "manifest.json").read_bytes() == (
+        made[0].local_root / name(DATA) / "manifest.json"
+    ).read_bytes()
+
+
 def test_a_damaged_draw_is_made_again_with_a_warning(made, tmp_path):
     store = Store(str(tmp_path))
     for number in range(3):
@@ -346,6 +372,49 @@ def test_a_corpus_killed_and_damaged_gives_the_same_data(corpus, tmp_path):
         path = f"{name(CORPUS)}/{file}"
         assert store.read_bytes(path) == whole.read_bytes(path)
     assert not store.exists(f"{name(CORPUS)}/documents")
+
+
+def test_shards_of_other_documents_are_not_kept(corpus, tmp_path):
+    texts, _, manifest = corpus
+    other = tmp_path / "other"
+    shutil.copytree(texts, other)
+    (other / "0.txt").write_text("quite another text, which the corpus did not have before, and which it will have now")
+    store = Store(str(tmp_path / "store"))
+
+    def die(done, of):
+        if done >= 130:
+            raise KeyboardInterrupt
+
+    write_documents(CORPUS, store, {"wiki_10k": str(other)})
+    with pytest.raises(KeyboardInterrupt):
+        generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
+    write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    assert generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=lambda line: None) == manifest
+
+
+@pytest.mark.parametrize("file", ["train.parquet", "validation.parquet", "spiece.model", "checksums.json"])
+def test_a_torn_file_of_documents_is_one_line(corpus, tmp_path, file):
+    texts, _, _ = corpus
+    store = Store(str(tmp_path))
+    write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    torn = tmp_path / name(CORPUS) / "documents" / file
+    torn.write_bytes(torn.read_bytes()[:-3])
+    with pytest.raises(InputError, match=rf"documents/{file} is damaged") as caught:
+        generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_corpus_of_single_tokens_is_one_line(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for n in range(2):
+        (texts / f"{n}.txt").write_text("a" * n + "b" * (30 * n) if n else "b")
+    vocabulary = TrainedVocabulary(num_pieces=100, num_sentinels=10)
+    task = TextCorpus(name="few", vocabulary=vocabulary, objective=SpanCorruption(input_length=32, first_sentinel=109))
+    with pytest.raises(
+        InputError, match=r"^few: its (train|validation) documents have [01] tokens, 2 are needed$|pieces"
+    ):
+        write_documents(Dataset(task=task), Store(str(tmp_path / "store")), {"few": str(texts)})
 
 
 def test_a_corpus_without_a_place_is_one_line(tmp_path):
