@@ -404,19 +404,6 @@ def test_a_torn_file_of_documents_is_one_line(corpus, tmp_path, file):
     assert "\n" not in str(caught.value)
 
 
-def test_a_corpus_of_single_tokens_is_one_line(tmp_path):
-    texts = tmp_path / "texts"
-    texts.mkdir()
-    for n in range(2):
-        (texts / f"{n}.txt").write_text("a" * n + "b" * (30 * n) if n else "b")
-    vocabulary = TrainedVocabulary(num_pieces=100, num_sentinels=10)
-    task = TextCorpus(name="few", vocabulary=vocabulary, objective=SpanCorruption(input_length=32, first_sentinel=109))
-    with pytest.raises(
-        InputError, match=r"^few: its (train|validation) documents have [01] tokens, 2 are needed$|pieces"
-    ):
-        write_documents(Dataset(task=task), Store(str(tmp_path / "store")), {"few": str(texts)})
-
-
 def test_a_corpus_without_a_place_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"^wiki_10k needs its documents: pass --data wiki_10k=PATH or set RAYSYNTH_"):
         write_documents(CORPUS, Store(str(tmp_path)), {})
