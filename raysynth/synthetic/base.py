@@ -108,6 +108,7 @@ def check_task(task: SyntheticTask) -> None:
     """Raise `InputError` unless a task can make a data set: its class, its fields and its prefix are checked."""
     kind = type(task)
     check_class(kind)
+    check_name(f"{kind.__name__}.name", task.name)
     if not isinstance(task.tokens, TokenSpace):
         raise InputError(f"{kind.__name__}.tokens must be a TokenSpace, got {task.tokens!r:.80}")
     check_prefix(task)

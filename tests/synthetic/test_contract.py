@@ -153,9 +153,15 @@ def test_every_kind_of_name_is_checked():
     class Elsewhere(UniformTask):
         name: ClassVar[str] = "../elsewhere"
 
+    class Computed(UniformTask):
+        @property
+        def name(self):
+            return "../computed"
+
     squad = downstream_tasks["squad"]
     for make, what in (
         (lambda: Dataset(task=Elsewhere()), "Elsewhere.name"),
+        (lambda: Dataset(task=Computed()), "Computed.name"),
         (lambda: Mixture(tasks=(Elsewhere(), synthetic_tasks["set"])), "Elsewhere.name"),
         (lambda: TextCorpus(name="../x"), "TextCorpus.name"),
         (lambda: dataclasses.replace(squad.data, name="a/b"), "TextDataset.name"),
