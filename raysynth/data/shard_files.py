@@ -207,8 +207,8 @@ def check_remade(dataset: Dataset | TextDataset, manifest: Manifest, store: Stor
     former = former_record(store, directory)
     if former is not None and recorded_digest(former) != manifest.digest:
         raise InputError(
-            f"{store.uri}/{directory} was damaged and now comes out with other content than before: its task, its "
-            "files or a library changed; restore them, or delete the directory to accept the new content"
+            f"{store.uri}/{directory} comes out with other content than before it was damaged: its task, its files or "
+            "a library changed; restore them, or delete the directory to accept the new content"
         )
 
 
@@ -220,3 +220,10 @@ def former_record(store: Store, directory: str) -> Record | None:
         return None if value is None else Record.read(value, f"{store.uri}: {file}")
     except InputError:
         return None  # it only serves to compare
+
+
+def delete_half_written(store: Store, directory: str) -> None:
+    """Delete what killed processes left half-written in the directory of a data set on this machine."""
+    if store.local_root is not None:
+        for file in (store.local_root / directory).glob(".*.aside"):
+            file.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from functools import partial
 import ray
 
 from raysynth.data.manifest import Manifest, TextManifest
-from raysynth.data.shard_files import FORMER_RECORD, check_remade, former_record
+from raysynth.data.shard_files import FORMER_RECORD, check_remade, delete_half_written, former_record
 from raysynth.data.text_pairs import generate_text
 from raysynth.errors import InputError, WorkerError, first_line
 from raysynth.observer import Observer, Progress
@@ -157,3 +157,4 @@ def _record(dataset: Dataset | TextDataset, run: Run, manifest: Manifest, starte
     )
     run.store.record(dataset, result=result, provenance=provenance(started))
     run.store.delete(f"{name(dataset)}/{FORMER_RECORD}")
+    delete_half_written(run.store, name(dataset))

@@ -131,7 +131,7 @@ def test_a_damaged_data_set_is_not_made_again_from_other_files(made):
     (folder / "train.tsv").write_text(text.replace("int", "let"))
     for _ in range(2):
         with pytest.raises(
-            InputError, match=r"was damaged and cannot be made again: .* with other content than before"
+            InputError, match=r"was damaged and cannot be made again: .* comes out with other content than before"
         ):
             heal(run) if run.store.status(DATA).state is State.DONE else execute([DATA], set(), set(), run)
         assert run.store.status(DATA).state is not State.DONE
@@ -160,4 +160,13 @@ def test_a_manifest_never_leads_to_a_file_elsewhere(made, tmp_path, file):
     (directory_of(run) / "manifest.json").write_bytes(seal(manifest))
     heal(run)
     assert outside.read_text() == "kept"
+    assert contents(run) == before
+
+
+def test_half_written_files_of_a_killed_run_do_not_stay(made):
+    run, _ = made
+    before = contents(run)
+    cut("manifest.json", 9)(run)
+    (directory_of(run) / ".train-00000.parquet.0123.aside").write_bytes(b"half")
+    heal(run)
     assert contents(run) == before
