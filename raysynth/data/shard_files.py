@@ -4,6 +4,7 @@ A shard is complete once it has its final name; it is written in full before tha
 it: until there is a manifest, a note beside it (`write_note`) holds it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -197,7 +198,8 @@ def intact(dataset: Dataset | TextDataset, store: Store) -> bool:
         recorded_manifest(record, store)
     except InputError:
         store.delete(f"{directory}/{MANIFEST}")
-    store.move(f"{directory}/record.json", f"{directory}/{FORMER_RECORD}")
+    with contextlib.suppress(FileNotFoundError):  # another run was first
+        store.move(f"{directory}/record.json", f"{directory}/{FORMER_RECORD}")
     return False
 
 
