@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -65,6 +66,15 @@ def instance(owner: object, name: str, *kinds: type) -> None:
     if not isinstance(value, kinds):
         allowed = " or ".join(kind.__name__ for kind in kinds)
         raise InputError(f"{type(owner).__name__}.{name} must be a {allowed}, got {value!r:.80}")
+
+
+def check_name(what: str, value: object) -> None:
+    """Raise `InputError`, which names `what`, unless a value can be a part of the names of artifacts and files."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.+-]{0,79}", value) or ".." in value:
+        raise InputError(
+            f"{what} must be at most 80 lower-case letters, digits and characters of _.+- that begin with a letter or "
+            f"digit, without .., got {value!r:.100}"
+        )
 
 
 def choose(owner: object, name: str, kind: type[StrEnum]) -> None:

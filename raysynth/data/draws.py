@@ -3,10 +3,11 @@
 Shard i draws from (seed, i) alone, so the number of workers does not change the data.
 """
 
+import dataclasses
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +15,28 @@ import pyarrow as pa
 
 from raysynth.data.duplicates import row_hashes
 from raysynth.data.manifest import Shard
-from raysynth.data.shard_files import read_ids, read_required, rows_of, shard_bytes, shard_of, table_bytes, write_shard
+from raysynth.data.shard_files import (
+    NOTES,
+    Note,
+    read_ids,
+    read_note,
+    read_required,
+    rows_of,
+    sha256,
+    shard_bytes,
+    table_bytes,
+    write_note,
+    write_shard,
+)
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
+from raysynth.synthetic.contract import checked_draw
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.streams import Purpose, stream
-from raysynth.tokens.token_space import EOS, PAD
 
 SplitRows = dict[Split, npt.NDArray[np.int64]]
 """The rows of a shard that go to each split, [count] int64 in rising order; splits without rows are left out."""
@@ -97,61 +110,66 @@ def split_of(file: str) -> Split:
 
 
 def number_of(file: str) -> int:
-    """The number of the shard in a final file."""
-    return int(file.removesuffix(".parquet").split("-")[-1])
+    """The number of the shard in a final file or a draw."""
+    return int(re.split("[-/]", file.removesuffix(".parquet"))[-1])
 
 
 def draw_shard(dataset: Dataset, store: Store, number: int) -> tuple[StoredShard, npt.NDArray[np.uint64]]:
     """Draw one shard into `draws/`, unless it is in the store; returns it with the hashes of its inputs, [rows] uint64.
 
-    Raises `InputError` if the task draws anything but what it was asked for.
+    A shard is in the store if all files that its note names have their checksums. Raises `InputError` if the task draws
+    anything but what it was asked for.
     """
-    directory, draw = name(dataset), f"draws/{number:05d}.parquet"
-    files = [draw, *(final_file(split, number) for split in (Split.VALIDATION, Split.TRAIN))]
-    contents = {file: content for file in files if (content := store.read_bytes(f"{directory}/{file}"))}
-    if draw in contents:
-        contents = {draw: contents[draw]}
     damaged_file = None
-    tables = []
-    for file, content in contents.items():
-        try:
-            tables.append(read_ids(content))
-        except (OSError, pa.ArrowException):
-            damaged_file = file
-    if contents and damaged_file is None:
-        stored = (
-            shard_of(file, content, table.num_rows)
-            for (file, content), table in zip(contents.items(), tables, strict=True)
-        )
-        return StoredShard(number=number, files=tuple(stored)), row_hashes(rows_of(pa.concat_tables(tables)["source"]))
-    task = dataset.task
-    if not isinstance(task, SyntheticTask):
-        raise TypeError(f"{task.name} is not a synthetic task")
-    rng = stream(Purpose.SHARD, dataset.seed, number)
-    sources, targets = checked_draw(task, task.draw(rng, dataset.shard_size), dataset.shard_size)
-    shard = write_shard(store, directory, draw, shard_bytes(sources, targets), len(sources))
+    try:
+        if (kept := _kept_shard(store, name(dataset), number)) is not None:
+            return kept
+    except _Damaged as damaged:
+        damaged_file = str(damaged)
+    sources, targets = drawn_rows(dataset, number, dataset.shard_size)
+    content = shard_bytes(sources, targets)
+    shard = write_shard(store, name(dataset), f"{NOTES}/{number:05d}.parquet", content, len(sources))
+    write_note(store, name(dataset), f"{number:05d}", Note(files=(shard,)))
     return StoredShard(number=number, files=(shard,), damaged_file=damaged_file), row_hashes(sources)
 
 
-def checked_draw(task: SyntheticTask, drawn: Any, count: int) -> tuple[Ragged, Ragged]:
-    """What a task drew.
+def drawn_rows(dataset: Dataset, number: int, count: int) -> tuple[Ragged, Ragged]:
+    """What the task draws if a shard of `count` rows is asked for; raises `InputError` unless it is what it must be."""
+    task = dataset.task
+    if not isinstance(task, SyntheticTask):
+        raise TypeError(f"{task.name} is not a synthetic task")
+    return checked_draw(task, stream(Purpose.SHARD, dataset.seed, number), count)
 
-    Raises `InputError` unless it is `count` inputs and `count` targets with ids that a model of the task's tokens has.
-    """
-    if not isinstance(drawn, tuple) or len(drawn) != 2:
-        raise InputError(f"{task.name}.draw must return a pair of inputs and targets, got {type(drawn).__name__}")
-    for what, rows in zip(("inputs", "targets"), drawn, strict=True):
-        if not isinstance(rows, Ragged) or len(rows) != count:
-            got = f"{len(rows)} rows" if isinstance(rows, Ragged) else type(rows).__name__
-            raise InputError(f"{task.name}.draw must return {count} {what} as a Ragged, got {got}")
-        if (largest := int(rows.values.max(initial=0))) > task.largest_id:
-            raise InputError(f"{task.name}.draw must return ids up to {task.largest_id}, got {largest} in its {what}")
-        if (least := int(rows.values.min(initial=EOS + 1))) <= EOS:
-            raise InputError(
-                f"{task.name}.draw must return ids of at least {EOS + 1}, got {least} in its {what}: "
-                f"{PAD} is padding and {EOS} the end of a sequence, which is added"
-            )
-    return drawn
+
+class _Damaged(Exception):
+    """Raised for a shard that is there but not whole, with the name of the file."""
+
+
+def _kept_shard(store: Store, directory: str, number: int) -> tuple[StoredShard, npt.NDArray[np.uint64]] | None:
+    """A shard that an earlier call left, with the hashes of its inputs; None if there is none."""
+    try:
+        note = read_note(store, directory, f"{number:05d}")
+        if note is None:
+            return None
+        if any(number_of(shard.file) != number for shard in note.files):
+            raise InputError("the note is that of another shard")
+    except InputError:
+        raise _Damaged(f"{NOTES}/{number:05d}.json") from None
+    kept = [_kept_file(store, directory, shard) for shard in note.files]
+    stored = StoredShard(number=number, files=tuple(shard for shard, _ in kept))
+    return stored, row_hashes(rows_of(pa.concat_tables([table for _, table in kept])["source"]))
+
+
+def _kept_file(store: Store, directory: str, shard: Shard) -> tuple[Shard, pa.Table]:
+    """One file of a shard with its ids; a draw that was moved has the same content under its final name."""
+    names = [shard.file]
+    if shard.file.startswith(f"{NOTES}/"):
+        names += [final_file(split, number_of(shard.file)) for split in (Split.VALIDATION, Split.TRAIN)]
+    for file in names:
+        content = store.read_bytes(f"{directory}/{file}")
+        if content is not None and sha256(content) == shard.sha256:
+            return dataclasses.replace(shard, file=file), read_ids(content)
+    raise _Damaged(shard.file)
 
 
 def settle_in_place(directory: str, store: Store, shard: StoredShard, rows: SplitRows) -> StoredShard | None:
@@ -169,14 +187,21 @@ def settle_in_place(directory: str, store: Store, shard: StoredShard, rows: Spli
 def rewrite_shard(directory: str, store: Store, work: tuple[StoredShard, SplitRows]) -> StoredShard:
     """Write the rows of a shard that go to each split to their final files, and delete its other files."""
     shard, rows = work
-    contents = [read_required(store, f"{directory}/{stored.file}") for stored in shard.files]
-    table = pa.concat_tables([read_ids(content) for content in contents])
+    table = pa.concat_tables([_whole_table(store, directory, stored) for stored in shard.files])
     written = {}
     for split, chosen in rows.items():
         file = final_file(split, shard.number)
         content = table_bytes(table.take(pa.array(chosen)))
         written[file] = write_shard(store, directory, file, content, len(chosen))
+    write_note(store, directory, f"{shard.number:05d}", Note(files=tuple(written.values())))
     for stored in shard.files:
         if stored.file not in written:
             store.delete(f"{directory}/{stored.file}")
     return StoredShard(number=shard.number, files=tuple(written.values()))
+
+
+def _whole_table(store: Store, directory: str, shard: Shard) -> pa.Table:
+    content = read_required(store, f"{directory}/{shard.file}")
+    if sha256(content) != shard.sha256:
+        raise InputError(f"{store.uri}/{directory}/{shard.file} is damaged: run the same command again")
+    return read_ids(content)

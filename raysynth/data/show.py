@@ -10,13 +10,14 @@ from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextCorpus, TextDataset
 from raysynth.synthetic.base import SyntheticTask
+from raysynth.synthetic.contract import checked_draw
 from raysynth.tokens.streams import Purpose, stream
 
 
 def of_task(task: SyntheticTask, *, num_examples: int, seed: int) -> str:
     """Examples that a synthetic task draws."""
     _check(num_examples)
-    sources, targets = task.draw(stream(Purpose.SHOWN_EXAMPLES, seed), num_examples)
+    sources, targets = checked_draw(task, stream(Purpose.SHOWN_EXAMPLES, seed), num_examples)
     return _readable(
         (source, target, task.readable(source, target)) for source, target in zip(sources, targets, strict=True)
     )

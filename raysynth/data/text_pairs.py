@@ -6,8 +6,9 @@ import pyarrow as pa
 from numpy.random import Generator
 
 from raysynth.data.locations import location
-from raysynth.data.manifest import VOCABULARY, TextManifest, write_manifest
-from raysynth.data.shard_files import shard_bytes, write_shard
+from raysynth.data.manifest import TextManifest, write_manifest
+from raysynth.data.shard_files import shard_bytes, write_shard, write_vocabulary
+from raysynth.data.sources import digest_of_pairs, note_files, signature
 from raysynth.downstream.rows import BadRow, BadRows, Pair, Split, refuse
 from raysynth.errors import InputError
 from raysynth.specs.datasets import TextDataset, TrainedVocabulary
@@ -28,8 +29,12 @@ def generate_text(
     """
     skipped: list[InputError] = []
     bad_row = skipped.append if bad_rows is BadRows.SKIP else refuse
-    vocabulary, ids, texts = encode(dataset, location(dataset.name, data), bad_row)
-    directory = name(dataset)
+    place, directory = location(dataset.name, data), name(dataset)
+    files = None if place is None else signature(place)
+    by_name = dataset.texts.read(place, bad_row)
+    vocabulary, ids, texts = _encoded(dataset, by_name, place)
+    if files is not None:
+        note_files(store, directory, files)
     splits = {}
     for split, (sources, targets) in ids.items():
         columns = {
@@ -40,15 +45,16 @@ def generate_text(
             columns["references"] = pa.array([pair.references for pair in texts[split]], pa.list_(pa.string()))
         content = shard_bytes(sources, targets, **columns)
         splits[split] = (write_shard(store, directory, f"{split}-00000.parquet", content, len(sources)),)
-    store.write_bytes(f"{directory}/{VOCABULARY}", vocabulary.model_bytes)
     manifest = TextManifest(
         splits=splits,
         prefix=(),
+        vocabulary_sha256=write_vocabulary(store, directory, vocabulary.model_bytes),
+        sources_sha256=digest_of_pairs(by_name),
         num_sentinels=vocabulary.num_sentinels,
         skipped_rows=len(skipped),
         first_skipped=tuple(str(error) for error in skipped[:20]),
     )
-    write_manifest(manifest, store, directory, VOCABULARY)
+    write_manifest(manifest, store, directory)
     return manifest
 
 
@@ -64,7 +70,12 @@ def encode(dataset: TextDataset, location: str | None, bad_row: BadRow = refuse)
     The ids have no end of sequence. A trained vocabulary sees only the training subset. Raises `InputError` for
     missing or broken files and for subsets larger than their split.
     """
-    by_name = dataset.texts.read(location, bad_row)
+    return _encoded(dataset, dataset.texts.read(location, bad_row), location)
+
+
+def _encoded(
+    dataset: TextDataset, by_name: Mapping[str, list[Pair]], location: str | None
+) -> tuple[Vocabulary, Ids, Texts]:
     texts = _chosen(dataset, {Split(split): pairs for split, pairs in by_name.items()}, location)
     if isinstance(dataset.vocabulary, TrainedVocabulary):
         training_texts = (text for pair in texts[Split.TRAIN] for text in (pair.source, pair.target))

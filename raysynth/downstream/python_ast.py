@@ -7,7 +7,9 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from raysynth.downstream.files import read_bytes
 from raysynth.downstream.rows import BadRow, Pair, Split, refuse
@@ -26,14 +28,24 @@ class PythonAST:
     with another.
 
     Reads the modules and packages in `sys.stdlib_module_names`, without their tests and without `OPTIONAL`, which some
-    distributions of Python leave out. One release of Python therefore gives the same pairs on every machine whose
-    distribution did not change the library. Releases differ slightly, 3.11.2 and 3.11.7 for example. Files are parsed
-    but never imported.
+    distributions of Python leave out. Releases of Python differ slightly, 3.11.2 and 3.11.7 for example, and so do
+    distributions that patch the library. `revision` tells them apart. Files are parsed but never imported.
     """
 
     max_source_chars: int = 60
     max_target_chars: int | None = None
     """Statements with a longer S-expression are left out; None keeps all."""
+
+    @cached_property
+    def revision(self) -> str:
+        """The digest of the standard library, a part of the description: another library is another data set.
+
+        A copy of this value on another machine keeps the digest of the first.
+        """
+        return library_digest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "revision": self.revision}
 
     def __post_init__(self) -> None:
         whole(self, "max_source_chars")
@@ -46,9 +58,11 @@ class PythonAST:
         Files that Python cannot parse are skipped, so `bad_row` is never called. Raises `InputError` if there is no
         statement.
         """
-        root = Path(sysconfig.get_path("stdlib") if location is None else location)
+        root = _library_root() if location is None else Path(location)
         if not root.is_dir():
             raise InputError(f"python_ast reads Python files: {root} is not a directory")
+        if self.revision != library_digest():
+            raise InputError(f"python_ast was described with another standard library than that of {sys.executable}")
         statements: dict[str, ast.stmt] = {}
         for file in standard_library(root) if location is None else _python_files(root):
             for source, statement in _statements(file):
@@ -80,6 +94,25 @@ def standard_library(root: Path) -> Iterator[Path]:
             yield root / f"{name}.py"
         if (root / name / "__init__.py").is_file():
             yield from _python_files(root / name)
+
+
+@cache
+def library_digest() -> str:
+    """The first 16 hex digits of a SHA-256 over all that decides what `PythonAST` reads on this machine.
+
+    That is the kind of Python, the version of its grammar, and the files of its standard library. Takes 30 ms.
+    """
+    root = _library_root()
+    digest = hashlib.sha256(f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}".encode())
+    for file in standard_library(root):
+        content = read_bytes(file)
+        digest.update(f"\n{file.relative_to(root).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _library_root() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
 
 
 def _python_files(root: Path) -> Iterator[Path]:

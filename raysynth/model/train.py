@@ -54,14 +54,21 @@ def _do_nothing() -> None:
 
 
 def pretrain(
-    spec: Pretrain, *, data: Path, directory: Path, observer: Observer, saved: Callable[[], None] = _do_nothing
+    spec: Pretrain,
+    *,
+    data: Path,
+    data_sha256: str | None = None,
+    directory: Path,
+    observer: Observer,
+    saved: Callable[[], None] = _do_nothing,
 ) -> TrainingResult:
     """Pre-train from random parameters on the data set in `data`, with checkpoints in `directory`.
 
+    `data_sha256` is the digest that the data set's record has; None trusts the manifest.
     `saved` is called from another thread when a checkpoint is on disk; `directory` does not change until it returns.
     Raises `Diverged` if a loss is not finite, and `InputError` for damaged data or checkpoints.
     """
-    dataset, layout = StoredDataset.open(data), _layout(spec)
+    dataset, layout = StoredDataset.open(data, data_sha256), _layout(spec)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
     params = pretrain_start(spec)
     evaluator = Evaluator(
@@ -92,6 +99,7 @@ def finetune(
     spec: Finetune,
     *,
     data: Path,
+    data_sha256: str | None = None,
     sources: Mapping[Source, tuple[Path, int]],
     directory: Path,
     observer: Observer,
@@ -99,10 +107,10 @@ def finetune(
 ) -> TrainingResult:
     """Initialize by the scheme, fine-tune, select a step, and score its decoded predictions on the test split.
 
-    `sources` holds the directory and the selected step of each of the scheme's sources. `saved` and what is raised are
-    as in `pretrain`.
+    `sources` holds the directory and the selected step of each of the scheme's sources. `data_sha256`, `saved`
+    and what is raised are as in `pretrain`.
     """
-    task, dataset, layout = spec.task, StoredDataset.open(data), _layout(spec.task)
+    task, dataset, layout = spec.task, StoredDataset.open(data, data_sha256), _layout(spec.task)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
     params = finetune_start(
         spec, {source: read_params(path / "checkpoints", step) for source, (path, step) in sources.items()}

@@ -74,25 +74,26 @@ class Ended:
     outcomes: Counter[Outcome]
 
 
-def damaged_inputs(artifacts: list[Artifact], done: set[Artifact], store: Store) -> set[Dataset]:
-    """The finished data sets that the artifacts need and whose shards no longer match their manifest.
+def damaged_inputs(artifacts: list[Artifact], done: set[Artifact], store: Store) -> set[Dataset | TextDataset]:
+    """The finished data sets that the artifacts need and that no longer match their records.
 
-    Such a data set loses its record, so that it counts as not done.
+    The record of such a data set is set aside, so that it counts as not done.
     """
     inputs = {needed for artifact in artifacts for needed in artifact.inputs()}
-    datasets = [artifact for artifact in inputs & done if isinstance(artifact, Dataset)]
+    datasets = [artifact for artifact in inputs & done if isinstance(artifact, Dataset | TextDataset)]
     return {dataset for dataset in datasets if not shard_files.intact(dataset, store)}
 
 
-def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset], run: Run) -> Ended:
+def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset | TextDataset], run: Run) -> Ended:
     """Make every artifact whose inputs can be made, and the `damaged` data sets again.
 
     Synthetic data sets are drawn while others train: only what needs a data set waits for it. Raises, as an error with
     one line, whatever goes wrong in the thread that draws or in an observer.
     """
     run = replace(run, observer=Guarded(run.observer, run.trouble))
-    texts = [artifact for artifact in artifacts if isinstance(artifact, TextDataset)]
-    datasets = [artifact for artifact in artifacts if isinstance(artifact, Dataset)] + sorted(damaged, key=name)
+    to_make = [*artifacts, *sorted(damaged, key=name)]
+    texts = [artifact for artifact in to_make if isinstance(artifact, TextDataset)]
+    datasets = [artifact for artifact in to_make if isinstance(artifact, Dataset)]
     trained = [artifact for artifact in artifacts if not isinstance(artifact, Dataset | TextDataset)]
     write_texts([*texts, *datasets], run)
     written = Counter({Outcome.SUCCEEDED: len(texts)})

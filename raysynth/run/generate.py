@@ -3,9 +3,10 @@
 Duplicates are found over the whole data set by a 64-bit hash of the input. If two different inputs share a hash, one
 of them is lost; two equal inputs never both stay.
 
-Every shard is first written in full under `draws/`. Once all are there, a shard without duplicates whose rows belong
-to one split is renamed to its final file; of the others, the rows that stay are written again. So a killed call leaves
-either a shard's draw or all its final files, and a damaged shard can be drawn again from its number alone.
+Every shard is first written in full under `draws/`, then a note with its checksum. Once all are there, a shard without
+duplicates whose rows belong to one split is renamed to its final file; of the others, the rows that stay are written
+again. So a killed call leaves either a shard's draw or all its final files, and a damaged shard can be drawn again from
+its number alone. A file that no note names is drawn again too.
 """
 
 import contextlib
@@ -31,8 +32,9 @@ from raysynth.data.draws import (
 )
 from raysynth.data.duplicates import first_of_equals, row_hashes
 from raysynth.data.manifest import MANIFEST, Manifest, Shard, read_from_store, write_manifest
-from raysynth.data.shard_files import damaged_files
+from raysynth.data.shard_files import NOTES, Note, damaged_files, write_note
 from raysynth.downstream.rows import Split
+from raysynth.errors import InputError
 from raysynth.run.session import spread
 from raysynth.specs.datasets import Dataset, TextCorpus
 from raysynth.specs.identity import name
@@ -64,15 +66,16 @@ def generate(
 ) -> Manifest:
     """Draw, deduplicate, split and write a synthetic data set; returns its manifest. Calls `drawn` when done with Ray.
 
-    Shards that an earlier, killed call finished are kept. Those of a finished data set are checked, and damaged ones
-    are drawn again, with a warning. Up to `most_rewritten_here` shards are rewritten by threads of this process, since
-    Ray Data takes seconds to start. Raises `InputError` if the task does not have enough distinct inputs.
+    Shards that an earlier, killed call finished are kept. Those of a data set with a manifest are checked, and damaged
+    ones are drawn again, with a warning. Up to `most_rewritten_here` shards are rewritten by threads of this process,
+    since Ray Data takes seconds to start. Raises `InputError` if the task does not have enough distinct inputs.
     """
     directory = name(dataset)
-    manifest = read_from_store(store, directory)
+    manifest = _manifest_of(dataset, store, directory, warn)
     if manifest is not None:
         damaged = damaged_files(manifest, store, directory)
         if not damaged:
+            store.delete(f"{directory}/{NOTES}")
             return manifest
         _delete_damaged(manifest, damaged, store, directory, warn)
 
@@ -104,15 +107,38 @@ def generate(
         splits={split: tuple(files) for split, files in splits.items()}, prefix=tuple(dataset.task.prefix)
     )
     write_manifest(manifest, store, directory)
-    store.delete(f"{directory}/draws")
+    store.delete(f"{directory}/{NOTES}")
     return manifest
 
 
+def _manifest_of(dataset: Dataset, store: Store, directory: str, warn: Warn) -> Manifest | None:
+    """The manifest that an earlier call left; None, with a warning, if it cannot be that of the data set."""
+    try:
+        manifest = read_from_store(store, directory)
+    except InputError as error:
+        warn(f"{error}; it is made again")
+        return None
+    rows = {Split.VALIDATION: dataset.num_validation, Split.TRAIN: dataset.num_examples}
+    if manifest is None or (manifest.num_rows, manifest.prefix) == (rows, tuple(dataset.task.prefix)):
+        return manifest
+    warn(f"{store.uri}/{directory}/{MANIFEST} disagrees with the description of the data set; it is made again")
+    return None
+
+
 def _delete_damaged(manifest: Manifest, damaged: list[str], store: Store, directory: str, warn: Warn) -> None:
-    """Delete the manifest and all files of damaged shards: half the files of a shard would pass for all of it."""
-    numbers = {number_of(file) for file in damaged}
+    """Delete all files of damaged shards, then the manifest: half the files of a shard would pass for all of it.
+
+    First leaves notes about the other shards, so that they are kept.
+    """
+    by_number: dict[int, list[Shard]] = {}
     for shard in manifest.shards:
-        if number_of(shard.file) in numbers:
+        by_number.setdefault(number_of(shard.file), []).append(shard)
+    bad = {number_of(file) for file in damaged}
+    with ThreadPoolExecutor(8) as pool:
+        whole = [(number, files) for number, files in by_number.items() if number not in bad]
+        list(pool.map(lambda one: write_note(store, directory, f"{one[0]:05d}", Note(files=tuple(one[1]))), whole))
+    for number in bad:
+        for shard in by_number[number]:
             store.delete(f"{directory}/{shard.file}")
     for file in damaged:
         warn(f"{store.uri}/{directory}/{file} is damaged or missing and is made again")

@@ -3,6 +3,7 @@
 import sys
 
 from raysynth.data import shard_files
+from raysynth.data.sources import check_same_files
 from raysynth.downstream.rows import BadRows
 from raysynth.run.progress import Terminal
 from raysynth.run.surroundings import Run
@@ -10,7 +11,7 @@ from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.identity import name
 from raysynth.store import leases
 from raysynth.store.records import DataResult
-from raysynth.store.store import State, Store
+from raysynth.store.store import Store
 
 
 def write_data_set(
@@ -20,7 +21,10 @@ def write_data_set(
 
     `address` is that of a running Ray cluster; `data` has the places of text files by task.
     """
-    if store.status(dataset).state is State.DONE and shard_files.intact(dataset, store):
+    record = store.status(dataset).record
+    if record is not None:
+        check_same_files(dataset, record, data, store)
+    if record is not None and shard_files.intact(dataset, store):
         print(f"nothing to do: {name(dataset)} is in {store.uri}")
         return 0
     store.check_writable()

@@ -8,10 +8,12 @@ from functools import partial
 import ray
 
 from raysynth.data.manifest import Manifest, TextManifest
+from raysynth.data.shard_files import FORMER_RECORD, check_remade, delete_half_written, former_record
 from raysynth.data.text_pairs import generate_text
 from raysynth.errors import InputError, WorkerError, first_line
 from raysynth.observer import Observer, Progress
 from raysynth.run import generate
+from raysynth.run.first_draws import check_first_draws
 from raysynth.run.generate_corpus import generate_corpus, write_documents
 from raysynth.run.session import session
 from raysynth.run.surroundings import Run, Waits
@@ -37,13 +39,25 @@ def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
     """Make the downstream data sets, and write the documents of text corpora for the workers that draw from them.
 
     This comes before a cluster starts, so that a missing file costs none of its time. Raises `InputError` for files
-    that are missing or broken.
+    that are missing or broken, and for tasks of one's own that draw what they must not.
     """
+    datasets = list(datasets)
     for dataset in datasets:
-        if isinstance(dataset, TextDataset):
-            _write_pairs(dataset, run)
-        elif isinstance(dataset.task, TextCorpus) and run.store.status(dataset).state is not State.DONE:
-            write_documents(dataset, run.store, run.locations)
+        if isinstance(dataset, Dataset):
+            check_first_draws(dataset, partial(run.observer.noted, name(dataset)))
+    for dataset in datasets:
+        was_damaged = former_record(run.store, name(dataset)) is not None
+        if was_damaged:
+            run.observer.noted(name(dataset), "does not match its record and is made again")
+        try:
+            if isinstance(dataset, TextDataset):
+                _write_pairs(dataset, run)
+            elif isinstance(dataset.task, TextCorpus) and run.store.status(dataset).state is not State.DONE:
+                write_documents(dataset, run.store, run.locations)
+        except InputError as error:
+            if not was_damaged:
+                raise
+            raise InputError(f"{name(dataset)} was damaged and cannot be made again: {error}") from None
 
 
 def _write_pairs(dataset: TextDataset, run: Run) -> None:
@@ -138,9 +152,13 @@ def _tick(run: Run, dataset: Dataset) -> generate.Tick:
 
 
 def _record(dataset: Dataset | TextDataset, run: Run, manifest: Manifest, started: float) -> None:
+    check_remade(dataset, manifest, run.store)
     result = DataResult(
         rows={split.value: count for split, count in manifest.num_rows.items()},
         sha256=manifest.digest,
         skipped_rows=manifest.skipped_rows if isinstance(manifest, TextManifest) else None,
+        sources_sha256=manifest.sources_sha256,
     )
     run.store.record(dataset, result=result, provenance=provenance(started))
+    run.store.delete(f"{name(dataset)}/{FORMER_RECORD}")
+    delete_half_written(run.store, name(dataset))

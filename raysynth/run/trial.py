@@ -13,6 +13,7 @@ from ray import tune
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams as hparams_summary
 
+from raysynth.data.stored_dataset import fetch
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import Diverged, InputError, StoreError, first_line
 from raysynth.observer import Progress, Silent
@@ -81,9 +82,11 @@ def make(
         board = _Board(artifact, workspace, store, report, check_lease)
         try:
             if isinstance(artifact, Pretrain):
+                data, data_sha256 = fetch(artifact.data, store, cache)
                 trained = train.pretrain(
                     artifact,
-                    data=store.fetch(artifact.data, cache),
+                    data=data,
+                    data_sha256=data_sha256,
                     directory=workspace.path,
                     observer=board,
                     saved=workspace.push,
@@ -94,9 +97,11 @@ def make(
                     record = store.status(source).record
                     assert record is not None, "the searcher starts a trial only when its inputs are done"
                     sources[source] = (store.fetch(source, cache), record.weights.selected_step)
+                data, data_sha256 = fetch(artifact.task.data, store, cache)
                 trained = train.finetune(
                     artifact,
-                    data=store.fetch(artifact.task.data, cache),
+                    data=data,
+                    data_sha256=data_sha256,
                     sources=sources,
                     directory=workspace.path,
                     observer=board,

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from raysynth.downstream.rows import Split, TextSource
 from raysynth.errors import InputError
-from raysynth.fields import choose, instance, share, spec, whole
-from raysynth.synthetic.base import SyntheticTask, check_class
+from raysynth.fields import check_name, choose, instance, share, spec, whole
+from raysynth.synthetic.base import SyntheticTask, check_task
 from raysynth.tokens.span_corruption import SpanCorruption
 
 
@@ -54,6 +54,7 @@ class TextCorpus:
     """Ids before every input: none."""
 
     def __post_init__(self) -> None:
+        check_name("TextCorpus.name", self.name)
         if self.num_documents is not None:
             whole(self, "num_documents", minimum=2)
         share(self, "validation_share")
@@ -100,6 +101,8 @@ class TextDataset:
     """Raised when the data that a seed gives change."""
 
     def __post_init__(self) -> None:
+        check_name("TextDataset.name", self.name)
+        instance(self, "vocabulary", T5Vocabulary, TrainedVocabulary)
         whole(self, "seed", minimum=0)
         for size in ("num_train", "num_validation", "num_test", "num_held_out"):
             if getattr(self, size) is not None:
@@ -123,6 +126,12 @@ class TextDataset:
         return ()
 
 
+MAX_SHARD_SIZE = 10_000_000
+"""A shard is drawn in memory."""
+MAX_SHARDS = 100_000
+"""The driver keeps 16 bytes of each example in memory."""
+
+
 @spec
 class Dataset:
     """Artifact: distinct examples of a synthetic task or a text corpus, as Parquet shards of token ids."""
@@ -142,9 +151,17 @@ class Dataset:
     def __post_init__(self) -> None:
         instance(self, "task", SyntheticTask, TextCorpus)
         if isinstance(self.task, SyntheticTask):
-            check_class(type(self.task))
+            check_task(self.task)
         whole(self, "num_examples", "num_validation", "shard_size")
         whole(self, "seed", minimum=0)
+        if self.shard_size > MAX_SHARD_SIZE:
+            raise InputError(f"Dataset.shard_size must be at most {MAX_SHARD_SIZE}, got {self.shard_size}")
+        for field in ("num_examples", "num_validation"):
+            if getattr(self, field) > MAX_SHARDS * self.shard_size:
+                raise InputError(
+                    f"Dataset.{field} must be at most {MAX_SHARDS * self.shard_size}, {MAX_SHARDS} shards of "
+                    f"{self.shard_size} rows, got {getattr(self, field)}"
+                )
 
     @property
     def label(self) -> str:

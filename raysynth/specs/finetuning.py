@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import InputError, unknown
-from raysynth.fields import instance, positive, spec, whole
+from raysynth.fields import check_name, instance, positive, spec, whole
 from raysynth.specs.datasets import TextDataset
 from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
 from raysynth.specs.models import T5Config
@@ -31,6 +31,7 @@ class DownstreamTask(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_name("DownstreamTask.name", self.name)
         instance(self, "data", TextDataset)
         positive(self, "learning_rate")
         whole(self, "decode_length", minimum=2)

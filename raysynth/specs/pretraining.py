@@ -41,7 +41,7 @@ class Pretrain(Recipe):
         instance(self, "model", T5Config)
         instance(self, "learning_rate", Constant, InverseSquareRoot)
         whole(self, "seed", minimum=0)
-        largest = self.data.task.largest_id
+        largest = max(self.data.task.largest_id, *self.data.task.prefix, 0)
         if largest >= self.model.vocab_size:
             raise InputError(f"vocab_size must be above the task's largest id ({largest}), got {self.model.vocab_size}")
 

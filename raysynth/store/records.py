@@ -38,9 +38,11 @@ class DataResult:
     rows: Mapping[str, int]
     """Number of examples by split."""
     sha256: str
-    """Over the checksums of all shards."""
+    """Over the whole manifest: splits, rows, checksums of all files, prefix and vocabulary."""
     skipped_rows: int | None = None
     """Rows of text files that could not be read and were left out."""
+    sources_sha256: str | None = None
+    """Of a text data set: over the rows or documents that were read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real
 from raysynth.data.locations import locations
+from raysynth.data.sources import check_same_files
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
@@ -17,6 +18,7 @@ from raysynth.report.write import print_next, print_report
 from raysynth.run.measure import measure
 from raysynth.run.surroundings import Run
 from raysynth.specs import tiny
+from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
@@ -198,6 +200,9 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
     """
     data = locations(options.data)
     store = current.store
+    for artifact, status in current.statuses.items():
+        if isinstance(artifact, Dataset | TextDataset) and status.record is not None:
+            check_same_files(artifact, status.record, data, store)
     diverged = {
         artifact: status.failure.error
         for artifact, status in current.statuses.items()

@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from raysynth.errors import InputError
-from raysynth.fields import spec
+from raysynth.fields import check_name, spec
 from raysynth.tokens.ragged import Ids, Ragged
-from raysynth.tokens.token_space import T5_TOKENS, TokenSpace
+from raysynth.tokens.token_space import EOS, LARGEST_ID, T5_TOKENS, TokenSpace
 
 
 @spec
@@ -83,6 +83,8 @@ def check_class(task: type[SyntheticTask]) -> None:
             f'{task.__name__}.name must be defined in the class itself, as in name: ClassVar[str] = "my_task"; '
             + (f"it inherits {inherited!r}" if isinstance(inherited, str) else "there is none")
         )
+    if isinstance(name, str):
+        check_name(f"{task.__name__}.name", name)
     owner = SyntheticTask._owners.get(name, task) if isinstance(name, str) else task
     if (owner.__module__, owner.__qualname__) != (task.__module__, task.__qualname__):
         raise InputError(
@@ -100,3 +102,36 @@ def check_class(task: type[SyntheticTask]) -> None:
             )
     if task.sample is SyntheticTask.sample and task.draw is SyntheticTask.draw:
         raise InputError(_no_sample(task))
+
+
+def check_task(task: SyntheticTask) -> None:
+    """Raise `InputError` unless a task can make a data set: its class, its fields and its prefix are checked."""
+    kind = type(task)
+    check_class(kind)
+    check_name(f"{kind.__name__}.name", task.name)
+    if not isinstance(task.tokens, TokenSpace):
+        raise InputError(f"{kind.__name__}.tokens must be a TokenSpace, got {task.tokens!r:.80}")
+    check_prefix(task)
+    for field in dataclasses.fields(task):
+        value = getattr(task, field.name, None)
+        try:
+            hash(value)
+        except TypeError:
+            raise InputError(
+                f"{kind.__name__}.{field.name} must be a number, text, a tuple or a frozen dataclass, got "
+                f"{type(value).__name__} {value!r:.60}"
+            ) from None
+        if value != value:
+            raise InputError(f"{kind.__name__}.{field.name} must equal itself, got {value!r:.60}")
+
+
+def check_prefix(task: SyntheticTask) -> None:
+    """Raise `InputError` unless a task's prefix is a tuple of ids that an input may have."""
+    prefix = task.prefix
+    if not isinstance(prefix, tuple):
+        raise InputError(f"{type(task).__name__}.prefix must be a tuple of ids, got {prefix!r:.80}")
+    for id in prefix:
+        if isinstance(id, bool) or not isinstance(id, int) or not EOS < id <= LARGEST_ID:
+            raise InputError(
+                f"{type(task).__name__}.prefix must have whole numbers from {EOS + 1} to {LARGEST_ID}, got {id!r:.60}"
+            )

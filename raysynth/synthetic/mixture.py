@@ -8,7 +8,7 @@ import numpy as np
 
 from raysynth.errors import InputError
 from raysynth.fields import spec
-from raysynth.synthetic.base import SyntheticTask
+from raysynth.synthetic.base import SyntheticTask, check_task
 from raysynth.tokens.ragged import Ids, Ints, Ragged
 from raysynth.tokens.token_space import T5_TOKENS
 
@@ -34,6 +34,7 @@ class Mixture(SyntheticTask):
         for task in self.tasks:
             if not isinstance(task, SyntheticTask):
                 raise InputError(f"Mixture.tasks must be SyntheticTask values, got {task!r:.80}")
+            check_task(task)
         spaces = {task.tokens for task in self.tasks}
         if self.tokens == T5_TOKENS and len(spaces) == 1:
             object.__setattr__(self, "tokens", *spaces)

@@ -31,8 +31,8 @@ class Ragged:
 
     @staticmethod
     def of(rows: Iterable[Sequence[int]]) -> "Ragged":
-        """Build from any rows of ids; raises `InputError` for ids that do not fit in 16 bits."""
-        arrays = [np.asarray(row, dtype=np.int64) for row in rows]
+        """Build from any rows of ids; raises `InputError` for ids that are not whole numbers from 0 to 65535."""
+        arrays = [_whole_row(row) for row in rows]
         lengths = np.array([len(row) for row in arrays], dtype=np.int64)
         values = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
         return Ragged.packed(values, lengths)
@@ -41,8 +41,9 @@ class Ragged:
     def packed(values: np.ndarray, lengths: np.ndarray) -> "Ragged":
         """Build from all ids in row order, [total], and the row lengths, [rows].
 
-        Raises `InputError` for ids that do not fit in 16 bits.
+        Raises `InputError` for ids that are not whole numbers from 0 to 65535.
         """
+        _check_whole(values)
         if values.dtype != np.uint16 and len(values):  # a cast would wrap them around
             for extreme in (int(values.min()), int(values.max())):
                 if not 0 <= extreme < 2**16:
@@ -90,3 +91,22 @@ class Ragged:
 
     def __iter__(self) -> Iterator[Ids]:
         return (self[row] for row in range(len(self)))
+
+
+def _whole_row(row: Sequence[int]) -> AnyInts:
+    try:
+        array = np.asarray(row)
+    except ValueError:  # rows in rows, of different lengths
+        array = np.zeros((0, 0))
+    if array.ndim != 1:
+        raise InputError(f"a row must be a flat sequence of token ids, got {row!r:.60}")
+    if array.dtype.kind == "f" and all(isinstance(id, np.integer) or type(id) is int for id in row):
+        array = np.array([int(id) for id in row])  # NumPy makes floats of mixed kinds of integers
+    _check_whole(array)
+    return array.astype(np.int64, copy=False)
+
+
+def _check_whole(values: np.ndarray) -> None:
+    if values.dtype.kind not in "iu" and len(values):  # a cast would cut off fractions
+        wrong = (value for value in values.tolist() if type(value) is not int)
+        raise InputError(f"token ids must be whole numbers from 0 to 65535, got {next(wrong, values[0])!r:.60}")

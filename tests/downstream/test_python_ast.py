@@ -1,6 +1,8 @@
 """Python AST on this machine's standard library and on small files."""
 
 import ast
+import dataclasses
+import pickle
 import re
 import sysconfig
 from itertools import chain
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from raysynth.downstream.python_ast import OPTIONAL, PythonAST, s_expression, standard_library
+from raysynth import downstream_tasks
+from raysynth.downstream.python_ast import OPTIONAL, PythonAST, library_digest, s_expression, standard_library
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
+from raysynth.specs.identity import name
 
 # ---------------------------------------------------------------------------------------------- a reader of the targets
 
@@ -254,3 +258,53 @@ def test_a_folder_without_python_is_one_line(tmp_path):
 def test_limits_must_be_positive(field):
     with pytest.raises(InputError, match=field):
         PythonAST(**{field: 0})
+
+
+# ---------------------------------------------------------------------------------------------- identity
+
+
+@pytest.fixture
+def small_library(tmp_path, monkeypatch):
+    """A standard library of two modules, which this Python seems to have."""
+    (tmp_path / "abc.py").write_text("x = 1\nreturn_value = x\n")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "__init__.py").write_text("import abc\n")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    library_digest.cache_clear()
+    yield tmp_path
+    library_digest.cache_clear()
+
+
+def name_now():
+    """The data set's name as a new process would give it."""
+    library_digest.cache_clear()
+    return name(dataclasses.replace(downstream_tasks["python_ast"].data, texts=PythonAST()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "abc.py").write_text("x = 2\nreturn_value = x\n"),
+        lambda root: (root / "json" / "decoder.py").write_text(""),
+        lambda root: (root / "json" / "__init__.py").unlink(),
+        lambda root: (root / "abc.py").rename(root / "ast.py"),
+    ],
+)
+def test_another_standard_library_is_another_data_set(small_library, change):
+    before = name_now()
+    assert before == name_now()
+    (small_library / "json" / "test_more.py").write_text("y = 1\n")
+    assert before == name_now(), "tests are not read"
+    change(small_library)
+    assert before != name_now()
+
+
+def test_a_description_from_elsewhere_keeps_its_name_and_is_not_read_here(small_library):
+    library_digest.cache_clear()
+    texts = pickle.loads(pickle.dumps(PythonAST()))
+    before = texts.revision
+    (small_library / "abc.py").write_text("x = 3\n")
+    library_digest.cache_clear()
+    assert texts.revision == before != PythonAST().revision
+    with pytest.raises(InputError, match="python_ast was described with another standard library than that of"):
+        texts.read(None)

@@ -25,6 +25,8 @@ from raysynth.run import generate, session
 from raysynth.run.generate_corpus import generate_corpus, write_documents
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.specs.identity import name
+from raysynth.store.marks import provenance
+from raysynth.store.records import DataResult
 from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.ragged import Ragged
@@ -129,10 +131,13 @@ def test_a_shard_is_drawn_once(one_node, tmp_path):
 
 
 def copy(made, tmp_path):
-    """The finished data set in a store of its own, with its directory."""
-    store, _ = made
+    """The finished data set with its record in a store of its own, with its directory."""
+    store, manifest = made
     shutil.copytree(store.local_root / name(DATA), tmp_path / name(DATA))
-    return Store(str(tmp_path)), tmp_path / name(DATA)
+    copied = Store(str(tmp_path))
+    result = DataResult(rows={split.value: rows for split, rows in manifest.num_rows.items()}, sha256=manifest.digest)
+    copied.record(DATA, result=result, provenance=provenance(0.0))
+    return copied, tmp_path / name(DATA)
 
 
 def spoil(file):
@@ -161,10 +166,36 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
     warned = []
     assert not shard_files.intact(DATA, store)
     assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
-    assert shard_files.intact(DATA, store)
+    assert not store.exists(f"{name(DATA)}/record.json"), "it is written last"
     assert [line.split("/")[-1].split()[0] for line in sorted(warned)] == ["train-00000.parquet", "train-00002.parquet"]
     changed = {file for file, time in times(directory).items() if time != before[file]}
     assert changed == {"train-00000.parquet", "validation-00000.parquet", "train-00002.parquet"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"prefix": (7,)}, {"splits": {}}, {"shards": slice(1, None)}, {"rows": 7}, {"file": "../x"}], ids=str
+)
+def test_a_manifest_without_a_record_must_be_that_of_the_data_set(made, tmp_path, changes):
+    store, directory = copy(made, tmp_path)
+    outside = tmp_path / "dataset" / "x"
+    outside.write_text("kept")
+    value = store.read_json(f"{name(DATA)}/manifest.json")
+    train = value["splits"]["train"]
+    if "shards" in changes:
+        value["splits"]["train"] = train[changes.pop("shards")]
+    elif changes.keys() <= train[0].keys():
+        train[0] |= changes
+    else:
+        value |= {key: list(item) if isinstance(item, tuple) else item for key, item in changes.items()}
+    store.write_json(f"{name(DATA)}/manifest.json", value)
+    store.delete(f"{name(DATA)}/record.json")
+    warned = []
+    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert "made again" in warned[0]
+    assert outside.read_text() == "kept"
+    assert (directory / "manifest.json").read_bytes() == (
+        made[0].local_root / name(DATA) / "manifest.json"
+    ).read_bytes()
 
 
 def test_a_damaged_draw_is_made_again_with_a_warning(made, tmp_path):
@@ -181,19 +212,20 @@ SPARSE = Dataset(task=synthetic_tasks["identity"], num_examples=900, num_validat
 """So few of so many possible inputs that no shard has duplicates: shards are moved, not rewritten."""
 
 
-@pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "write_json"), (SPARSE, "write_json")])
+@pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "manifest"), (SPARSE, "manifest")])
 def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, monkeypatch, dataset, step):
     whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
     manifest = generate.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
-    calls = iter(range(5 if step == "move" else 1))
-    going = getattr(Store, step)
+    calls = iter(range(5))
+    method = "move" if step == "move" else "write_json"
+    going = getattr(Store, method)
 
-    def killed(self, *arguments):
-        if next(calls, None) is None or step == "write_json":
+    def killed(self, path, *arguments):
+        if (step == "move" and next(calls, None) is None) or path.endswith("manifest.json"):
             raise KeyboardInterrupt
-        going(self, *arguments)
+        going(self, path, *arguments)
 
-    monkeypatch.setattr(Store, step, killed)
+    monkeypatch.setattr(Store, method, killed)
     with pytest.raises(KeyboardInterrupt):
         generate.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
     monkeypatch.undo()
@@ -340,6 +372,36 @@ def test_a_corpus_killed_and_damaged_gives_the_same_data(corpus, tmp_path):
         path = f"{name(CORPUS)}/{file}"
         assert store.read_bytes(path) == whole.read_bytes(path)
     assert not store.exists(f"{name(CORPUS)}/documents")
+
+
+def test_shards_of_other_documents_are_not_kept(corpus, tmp_path):
+    texts, _, manifest = corpus
+    other = tmp_path / "other"
+    shutil.copytree(texts, other)
+    (other / "0.txt").write_text("quite another text, which the corpus did not have before, and which it will have now")
+    store = Store(str(tmp_path / "store"))
+
+    def die(done, of):
+        if done >= 130:
+            raise KeyboardInterrupt
+
+    write_documents(CORPUS, store, {"wiki_10k": str(other)})
+    with pytest.raises(KeyboardInterrupt):
+        generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
+    write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    assert generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=lambda line: None) == manifest
+
+
+@pytest.mark.parametrize("file", ["train.parquet", "validation.parquet", "spiece.model", "checksums.json"])
+def test_a_torn_file_of_documents_is_one_line(corpus, tmp_path, file):
+    texts, _, _ = corpus
+    store = Store(str(tmp_path))
+    write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    torn = tmp_path / name(CORPUS) / "documents" / file
+    torn.write_bytes(torn.read_bytes()[:-3])
+    with pytest.raises(InputError, match=rf"documents/{file} is damaged") as caught:
+        generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_corpus_without_a_place_is_one_line(tmp_path):

@@ -234,6 +234,15 @@ def test_nothing_evaluated_selects_nothing():
             lambda: Dataset(task=SET, num_examples=1e6),
             "Dataset.num_examples must be an integer of at least 1, got 1000000.0",
         ),
+        (
+            lambda: Dataset(task=SET, num_examples=10**9 + 1),
+            "Dataset.num_examples must be at most 1000000000, 100000 shards of 10000 rows, got 1000000001",
+        ),
+        (
+            lambda: Dataset(task=SET, num_validation=101, num_examples=1, shard_size=10**8),
+            "Dataset.shard_size must be at most 10000000, got 100000000",
+        ),
+        (lambda: Dataset(task=SET, num_validation=0), "Dataset.num_validation must be an integer of at least 1, got 0"),
         (lambda: Dataset(task=SET, seed=-1), "Dataset.seed must be an integer of at least 0, got -1"),
         (
             lambda: dataclasses.replace(SET, min_length=30, max_length=20),

@@ -121,8 +121,8 @@ def test_any_path_stays_inside_or_is_refused(tmp_path_factory, path):
 def test_a_name_that_is_a_path_is_refused_before_anything_is_written(tmp_path, label):
     store = Store(str(tmp_path / "store"))
     task = dataclasses.replace(synthetic_tasks["set"])
-    object.__setattr__(task, "name", label)  # however it came about
     artifact = dataclasses.replace(DATA, task=task)
+    object.__setattr__(task, "name", label)  # however it came about
     operations = [
         lambda: store.status(artifact),
         lambda: store.record(artifact, result=DATA_RESULT, provenance=provenance()),
