@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from raysynth.errors import InputError
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, describe
@@ -97,9 +98,21 @@ def speeds(statuses: Mapping[Artifact, Status], store: Store) -> dict[Artifact, 
             result[artifact] = recorded.get(shape)
         else:
             if file not in measured:
-                measured[file] = (store.read_json(file) or {}).get("seconds_per_step")
+                measured[file] = _measured(store, file)
             result[artifact] = measured[file]
     return result
+
+
+def _measured(store: Store, file: str) -> float | None:
+    """The seconds per step in a file of `plan --measure`; None if the file is missing or damaged."""
+    try:
+        value = store.read_json(file)
+    except InputError:
+        return None
+    seconds = value.get("seconds_per_step") if isinstance(value, dict) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        return None
+    return float(seconds)
 
 
 def recipe_of(artifact: Artifact) -> Recipe | None:

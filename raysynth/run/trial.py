@@ -1,5 +1,6 @@
 """What Tune runs: one artifact, from its inputs in the store to its record, with TensorBoard scalars and hparams."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,7 @@ from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams as hparams_summary
 
 from raysynth.downstream.metrics import METRICS
+from raysynth.environment import num_threads
 from raysynth.errors import Diverged, InputError, first_line
 from raysynth.observer import Progress, Silent
 from raysynth.specs.finetuning import Finetune
@@ -69,7 +71,8 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
                 sources = {}
                 for source in artifact.init.sources:
                     record = store.status(source).record
-                    assert record is not None, "the searcher starts a trial only when its inputs are done"
+                    if record is None:
+                        raise RuntimeError(f"{name(source)} is not done: its record went away after this run began")
                     sources[source] = (store.fetch(source, cache), record.weights.selected_step)
                 trained = train.finetune(
                     artifact,
@@ -86,7 +89,14 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
         finally:
             board.close()
         workspace.push()
-        where = replace(provenance(started), node=node, device=devices.device(), **vars(trained.timing))
+        where = replace(
+            provenance(started),
+            node=node,
+            device=devices.device(),
+            backend=devices.backend(),
+            threads=num_threads(os.environ),
+            **vars(trained.timing),
+        )
         store.record(artifact, result=trained.result, provenance=where)
 
 

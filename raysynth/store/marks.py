@@ -1,5 +1,6 @@
 """Marks of processes, by which others can tell whether they are alive, and the provenance of records."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -7,12 +8,19 @@ import socket
 import time
 from dataclasses import dataclass
 
+from raysynth.environment import recorded_variables
+from raysynth.store.machine import commit, processor
 from raysynth.store.records import Provenance, Running
 
 ALIVE_SECONDS = 120
 """A process on another host counts as gone once its mark is this old."""
 
-_PACKAGES = ("raysynth", "jax", "flax", "optax", "orbax-checkpoint", "ray", "numpy", "sentencepiece", "pyarrow")
+_PACKAGES = (
+    *("raysynth", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "safetensors", "tensorstore"),
+    *("numpy", "numba", "scipy", "sentencepiece", "pyarrow", "ray", "rdkit", "rouge-score"),
+    *("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu"),
+)
+"""Those whose version can matter to a result; the last ones are not everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,18 @@ def provenance(started: float) -> Provenance:
         host=socket.gethostname(),
         platform=platform.platform(),
         python=platform.python_version(),
-        versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+        versions=_versions(),
         started=started,
         seconds=time.time() - started,
+        processor=processor(),
+        commit=commit(),
+        variables=recorded_variables(),
     )
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real
 from raysynth.data.locations import locations
 from raysynth.downstream.rows import BadRows
+from raysynth.environment import check_environment
 from raysynth.errors import InputError
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.write import print_next, print_report
@@ -151,6 +152,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
     if options.address and not options.measure:
         raise InputError("--address needs --measure: only that uses a cluster")
     if options.measure:
+        check_environment(os.environ)
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options))
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
@@ -242,6 +244,7 @@ def _make(
     from raysynth.run.execute import damaged_inputs, execute
     from raysynth.run.progress import Terminal
 
+    check_environment(os.environ)
     store, done = current.store, set(current.artifacts(State.DONE))
     store.check_writable()
     damaged = damaged_inputs(missing, done, store)
