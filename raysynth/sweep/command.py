@@ -240,11 +240,11 @@ def _make(
     missing: list[Artifact], current: SweepInStore, data: dict[str, str], options: argparse.Namespace
 ) -> dict[Artifact, str]:
     """Make artifacts in a Ray session; returns those that failed or diverged, with the reason."""
+    check_environment(os.environ)
     # These import Ray, which only this verb needs.
     from raysynth.run.execute import damaged_inputs, execute
     from raysynth.run.progress import Terminal
 
-    check_environment(os.environ)
     store, done = current.store, set(current.artifacts(State.DONE))
     store.check_writable()
     damaged = damaged_inputs(missing, done, store)
