@@ -147,7 +147,7 @@ def test_a_context_manager_of_jax_that_changes_results_is_refused_in_one_line(sy
     with jax.enable_x64(True):
         within = dict(jax.config.values)
         with pytest.raises(
-            InputError, match="^jax_enable_x64 must be False, but a context manager of JAX set it to True$"
+            InputError, match=r"^jax_enable_x64 must be False, but a context manager .* set it to True$"
         ):
             trained(synthetic)
         assert dict(jax.config.values) == within
@@ -264,7 +264,8 @@ def test_variables_that_change_results_are_refused_in_one_line(variables):
 def test_a_sweep_refuses_them_before_anything_is_written(verb, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XLA_FLAGS", "--xla_no_such_flag=true")
     sweep = runpy.run_path(str(ROOT / "sweeps" / "quickstart.py"))["sweep"]
-    assert sweep.main([*verb, "--tiny", "--store", str(tmp_path / "new")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        sweep.main([*verb, "--tiny", "--store", str(tmp_path / "new")])
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "new").exists()
 
