@@ -37,7 +37,8 @@ def session(
     Calls `meanwhile` while Ray starts, which takes seconds. Yields a function that starts shutting Ray down, for
     callers whose remaining work needs no Ray.
     """
-    variables = dict(variables or {})
+    # Parquet files may come from someone else, so their metadata is never unpickled.
+    variables = {**(variables or {}), "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "0"}
     arguments: dict[str, Any]
     if address:
         arguments = {"address": address, "runtime_env": {"env_vars": variables}}
