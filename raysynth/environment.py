@@ -5,6 +5,7 @@ The settings of JAX are in `model/settings.py`, because they can be changed afte
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 
 from raysynth.errors import InputError
@@ -43,6 +44,12 @@ def check_environment(variables: Mapping[str, str]) -> None:
         if harmless_name == "xla_gpu_deterministic_ops" and value.lower() not in ("", "true", "1"):
             raise InputError(f"XLA_FLAGS: --xla_gpu_deterministic_ops must be true, got {value!r:.80}")
     num_threads(variables)
+
+
+def check_interpreter() -> None:
+    """Raise `InputError` under `python -OO`, which drops the docstrings that Ray reads while it is imported."""
+    if sys.flags.optimize > 1:
+        raise InputError("Ray does not start under python -OO or PYTHONOPTIMIZE=2; -O and PYTHONOPTIMIZE=1 are fine")
 
 
 def _flags(text: str) -> list[str]:

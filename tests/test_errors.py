@@ -1,6 +1,7 @@
 """Errors as one line for a user: long lists of names, first lines of messages, errors of workers."""
 
 import ast
+import os
 import pickle
 import subprocess
 import sys
@@ -88,3 +89,19 @@ def test_bad_input_is_refused_without_asserts(code):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("raysynth.errors.InputError: ")
+
+
+@pytest.mark.parametrize("verb", [["run"], ["plan", "--measure"]], ids=str)
+def test_a_sweep_without_docstrings_is_refused_in_one_line(verb, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-OO", "sweeps/quickstart.py", *verb, "--tiny", "--store", str(tmp_path / "new")],
+        cwd=PACKAGE.parent,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Ray does not start under python -OO")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()

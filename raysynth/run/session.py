@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from raysynth.environment import trial_variables
+from raysynth.environment import check_interpreter, trial_variables
 from raysynth.errors import InputError, WorkerError
 from raysynth.store.store import Store
 
@@ -37,6 +37,7 @@ def session(
     Calls `meanwhile` while Ray starts, which takes seconds. Yields a function that starts shutting Ray down, for
     callers whose remaining work needs no Ray.
     """
+    check_interpreter()
     # Parquet files may come from someone else, so their metadata is never unpickled.
     variables = {**(variables or {}), "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "0"}
     arguments: dict[str, Any]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real
 from raysynth.data.locations import locations
 from raysynth.downstream.rows import BadRows
-from raysynth.environment import check_environment
+from raysynth.environment import check_environment, check_interpreter
 from raysynth.errors import InputError
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.write import print_next, print_report
@@ -153,6 +153,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
         raise InputError("--address needs --measure: only that uses a cluster")
     if options.measure:
         check_environment(os.environ)
+        check_interpreter()
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options))
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
@@ -241,6 +242,7 @@ def _make(
 ) -> dict[Artifact, str]:
     """Make artifacts in a Ray session; returns those that failed or diverged, with the reason."""
     check_environment(os.environ)
+    check_interpreter()
     # These import Ray, which only this verb needs.
     from raysynth.run.execute import damaged_inputs, execute
     from raysynth.run.progress import Terminal
