@@ -136,6 +136,12 @@ def test_paths_exist(page):
             assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
+def test_named_tests_exist(page):
+    for path, test in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text()):
+        assert f"\ndef {test}(" in (ROOT / path).read_text(), f"{page.name} names {path}::{test}"
+
+
 def anchors(page):
     """The anchors that GitHub gives a page's headings."""
     headings = re.findall(r"^#+ (.*)$", prose(page), flags=re.M)

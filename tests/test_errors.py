@@ -1,10 +1,17 @@
 """Errors as one line for a user: long lists of names, first lines of messages, errors of workers."""
 
+import ast
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from raysynth.errors import WorkerError, first_line, unknown
+
+PACKAGE = Path(__file__).parents[1] / "raysynth"
 
 
 def test_a_long_list_of_names_is_cut_to_the_nearest():
@@ -47,3 +54,54 @@ def test_a_worker_error_names_file_and_line_and_survives_pickling():
 
 def test_a_worker_error_without_a_message_names_its_class_once():
     assert str(worker_error(AssertionError())).startswith("AssertionError (test_errors.py, line ")
+
+
+def test_no_assert_guards_input():
+    """Python's -O drops asserts, so those in the package state only what the package itself ensures."""
+    asserts = {
+        f"{file.relative_to(PACKAGE)}: {ast.unparse(node.test)}"
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Assert)
+    }
+    assert asserts <= {
+        "weights/statistics.py: parameter.layer is not None",
+        "run/generate_command.py: record is not None",
+        "run/generate_command.py: isinstance(record.result, DataResult)",
+        "run/trial.py: self._writer is not None",
+        "run/trial.py: isinstance(artifact, Pretrain | Finetune)",
+    }
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from raysynth import Dataset, synthetic_tasks; Dataset(task=synthetic_tasks['set'], num_examples=-1)",
+        "from raysynth import Constant; Constant(-1.0)",
+        "from raysynth.tokens.streams import Purpose, stream; stream(Purpose.SHARD, -1)",
+        "from raysynth import synthetic_tasks; synthetic_tasks['sett']",
+        "import numpy as np; from raysynth.tokens.ragged import Ragged; Ragged.of([[70_000]])",
+    ],
+)
+def test_bad_input_is_refused_without_asserts(code):
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("raysynth.errors.InputError: ")
+
+
+@pytest.mark.parametrize("verb", [["run"], ["plan", "--measure"]], ids=str)
+def test_a_sweep_without_docstrings_is_refused_in_one_line(verb, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-OO", "sweeps/quickstart.py", *verb, "--tiny", "--store", str(tmp_path / "new")],
+        cwd=PACKAGE.parent,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Ray does not start under python -OO")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()

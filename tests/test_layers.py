@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "raysynth"
 
 FLOORS = [
     {"errors", "observer"},
-    {"command_line"},
+    {"command_line", "environment"},
     {"fields"},
     {"tokens", "downstream"},
     {"synthetic"},

@@ -155,7 +155,17 @@ def test_records_hold_the_digest_of_the_checkpoint(quickstart):
     label, record = next(iter(records(store).items()))
     params = read_params(store / "finetune" / label / "checkpoints", record["result"]["selected_step"])
     assert params_digest(params) == record["result"]["params_sha256"]
-    assert record["provenance"]["device"] == "1 cpu"
+
+
+def test_a_record_says_what_it_was_made_with(quickstart):
+    store, _ = quickstart
+    for record in [*records(store).values(), *records(store, "pretrain").values()]:
+        made = record["provenance"]
+        assert (made["device"], made["threads"]) == ("1 cpu", int(os.environ["NPROC"]))
+        assert made["processor"]
+        assert made["backend"]
+        assert made["variables"]["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
+        assert {"jax", "jaxlib", "numpy", "numba", "sentencepiece"} <= made["versions"].keys()
 
 
 WITHOUT_RAY = """

@@ -118,7 +118,15 @@ class StoredSplit:
             ) from None
         if table.num_rows != shard.rows:
             raise InputError(f"{file} has {table.num_rows} rows, but the manifest says {shard.rows}")
+        if any(_is_extension(field.type) for field in table.schema):
+            raise InputError(f"{file} has columns of types that Parquet does not know")
         return table
+
+
+def _is_extension(kind: pa.DataType) -> bool:
+    """Whether Python code belongs to a type or to one within it: Ray's type of objects would unpickle the values."""
+    inner = [kind.value_type] if pa.types.is_dictionary(kind) else [kind.field(i).type for i in range(kind.num_fields)]
+    return isinstance(kind, pa.BaseExtensionType) or any(map(_is_extension, inner))
 
 
 def read(directory: Path, split: Split) -> Examples:

@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from raysynth.data.layout import Block
 from raysynth.errors import InputError
-from raysynth.tokens.streams import Purpose
+from raysynth.tokens.streams import Purpose, uint32
 
 # -------------------------------------------------------------------------------- devices
 
@@ -16,6 +16,11 @@ from raysynth.tokens.streams import Purpose
 def device() -> str:
     """What this host computes on, such as `8 TPU v3`."""
     return f"{jax.local_device_count()} {jax.local_devices()[0].device_kind}"
+
+
+def backend() -> str:
+    """What JAX says of the devices' driver and compiler, such as versions of CUDA, in one line."""
+    return " ".join(jax.local_devices()[0].client.platform_version.split())
 
 
 def mesh() -> Mesh:
@@ -51,5 +56,5 @@ def place(blocks: tuple[Block, ...]) -> tuple[DeviceBlock, ...]:
 
 
 def named_key(seed: int, purpose: Purpose) -> jax.Array:
-    """The random key of a purpose."""
-    return jax.random.fold_in(jax.random.key(seed), np.uint32(purpose))
+    """The random key of a purpose; raises `InputError` for a seed that is not a whole number from 0 to 2**32 - 1."""
+    return jax.random.fold_in(jax.random.key(uint32("seed", seed), impl="threefry2x32"), np.uint32(purpose))

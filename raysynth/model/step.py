@@ -1,6 +1,7 @@
 """One training step: the state that it changes, the update, and how long it takes."""
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from raysynth.data.layout import Block
+from raysynth.environment import num_threads
 from raysynth.errors import Diverged
 from raysynth.model import optimizer
 from raysynth.model.devices import DeviceBlock, device, named_key, place, replicated
+from raysynth.model.settings import settings
 from raysynth.model.t5 import T5, Params, init_params, loss_and_counts, teacher_forced_logits
 from raysynth.specs.models import T5Config
 from raysynth.specs.recipes import Recipe
@@ -110,10 +113,11 @@ def check_finite(loss: float, step: int) -> None:
         raise Diverged(f"diverged: the loss is {loss} by step {step:,}; try a lower learning rate")
 
 
+@settings()
 def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[str, Any]:
     """Time a training step on this host, on a batch of the full lengths and without compilation.
 
-    Returns `seconds_per_step` and the `device`.
+    Returns `seconds_per_step`, the `device` and the number of `threads` (None: one per processor).
     """
     rng = stream(Purpose.TIMED_BATCH, 0)
     block = Block(
@@ -139,7 +143,7 @@ def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[st
             started = time.perf_counter()
     _wait((state.params, counts))
     seconds = (time.perf_counter() - started) / num_steps
-    return {"seconds_per_step": seconds, "device": device()}
+    return {"seconds_per_step": seconds, "device": device(), "threads": num_threads(os.environ)}
 
 
 def _wait(arrays: Any) -> None:

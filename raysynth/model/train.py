@@ -27,6 +27,7 @@ from raysynth.model.devices import named_key, place, replicated
 from raysynth.model.evaluate import Evaluator, TextEvaluator, means
 from raysynth.model.initialize import initialize
 from raysynth.model.reporter import Reporter
+from raysynth.model.settings import settings
 from raysynth.model.step import TrainState, check_finite, train_step
 from raysynth.model.t5 import T5, Params, init_params
 from raysynth.observer import Observer
@@ -53,6 +54,7 @@ def _do_nothing() -> None:
     """Default for `saved`: does nothing."""
 
 
+@settings()
 def pretrain(
     spec: Pretrain,
     *,
@@ -95,6 +97,7 @@ def pretrain(
     return TrainingResult(result=model.result(), timing=model.timing)
 
 
+@settings()
 def finetune(
     spec: Finetune,
     *,
@@ -147,11 +150,13 @@ def finetune(
     )
 
 
+@settings()
 def pretrain_start(spec: Pretrain) -> Params:
     """The random parameters that a pre-training starts from."""
     return init_params(spec.model, named_key(spec.seed, Purpose.PRETRAIN_INIT))
 
 
+@settings()
 def finetune_start(spec: Finetune, sources: Mapping[Source, Params]) -> Params:
     """The parameters that a fine-tuning starts from: random ones, of which the init scheme replaces some.
 

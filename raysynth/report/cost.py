@@ -111,6 +111,8 @@ class Speed:
 
     seconds_per_step: float
     device: str
+    threads: int | None = None
+    """Those of a trial; None for one per processor."""
 
     @staticmethod
     def read(value: Any, place: str) -> "Speed":

@@ -271,9 +271,9 @@ def _provenance(statuses: Mapping[Artifact, Status]) -> str:
     for provenance in provenances:
         for package, version in provenance.versions.items():
             counts.setdefault(package, Counter())[version] += 1
-        for field in ("device", "python", "platform", "host"):
+        for field in ("commit", "device", "backend", "threads", "processor", "python", "platform", "host"):
             if (value := getattr(provenance, field)) is not None:
-                counts.setdefault(field, Counter())[value] += 1
+                counts.setdefault(field, Counter())[str(value)] += 1
     if not counts:
         return ""
     lines = []

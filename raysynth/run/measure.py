@@ -46,7 +46,7 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
             print(
                 f"measured {number} of {len(answers)}: {timing['seconds_per_step']:.3g} s a step of "
                 f"{recipe.batch_size} x {recipe.input_length}/{recipe.target_length}, "
-                f"width {model.emb_dim}, on {timing['device']}",
+                f"width {model.emb_dim}, on {timing['device']}, threads: {timing['threads'] or 'all'}",
                 file=sys.stderr,
             )
 

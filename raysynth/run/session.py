@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from raysynth.environment import check_interpreter, trial_variables
 from raysynth.errors import InputError, WorkerError
 from raysynth.store.store import Store
 
@@ -36,7 +37,9 @@ def session(
     Calls `meanwhile` while Ray starts, which takes seconds. Yields a function that starts shutting Ray down, for
     callers whose remaining work needs no Ray.
     """
-    variables = dict(variables or {})
+    check_interpreter()
+    # Parquet files may come from someone else, so their metadata is never unpickled.
+    variables = {**(variables or {}), "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "0"}
     arguments: dict[str, Any]
     if address:
         arguments = {"address": address, "runtime_env": {"env_vars": variables}}
@@ -74,16 +77,13 @@ def session(
 def training_session(address: str | None, store: Store) -> Iterator[Path]:
     """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs."""
     place = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
-    compiled = store.local_root / "compiled" if store.local_root is not None else place / "compiled"
     variables = {
-        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+        # Not in the store: compiled programs are executed, and a store may come from someone else.
+        "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        # XLA's results on a CPU change with the number of threads, so there is one unless the user says otherwise.
-        "NPROC": os.environ.get("NPROC", "1"),
-        # The same bits in every run on the same kind of GPU.
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip(),
+        **trial_variables(os.environ),
         # By default glibc returns large arrays to the system after every step and then pays a page fault for each page.
         # Keeping them, in huge pages, halves the time of a small model's step. A process starts 50 % slower with
         # these, so a session that only draws data does without.

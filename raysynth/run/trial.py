@@ -1,6 +1,7 @@
 """What Tune runs: one artifact, from its inputs in the store to its record, with TensorBoard scalars and hparams."""
 
 import contextlib
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ from tensorboardX.summary import hparams as hparams_summary
 
 from raysynth.data.stored_dataset import fetch
 from raysynth.downstream.metrics import METRICS
+from raysynth.environment import num_threads
 from raysynth.errors import Diverged, InputError, StoreError, first_line
 from raysynth.observer import Progress, Silent
 from raysynth.specs.finetuning import Finetune
@@ -95,7 +97,8 @@ def make(
                 sources = {}
                 for source in artifact.init.sources:
                     record = store.status(source).record
-                    assert record is not None, "the searcher starts a trial only when its inputs are done"
+                    if record is None:
+                        raise RuntimeError(f"{name(source)} is not done: its record went away after this run began")
                     sources[source] = (store.fetch(source, cache), record.weights.selected_step)
                 data, data_sha256 = fetch(artifact.task.data, store, cache)
                 trained = train.finetune(
@@ -115,7 +118,14 @@ def make(
             board.close()
         check_lease()
         workspace.push()
-        where = replace(provenance(started), node=node, device=devices.device(), **vars(trained.timing))
+        where = replace(
+            provenance(started),
+            node=node,
+            device=devices.device(),
+            backend=devices.backend(),
+            threads=num_threads(os.environ),
+            **vars(trained.timing),
+        )
         store.record(artifact, result=trained.result, provenance=where)
 
 

@@ -4,6 +4,7 @@ A number is reused, and clocks may be wrong by days. So a process of this machin
 at which it started, and one that this machine cannot see by whether its mark changes while this process watches.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -16,12 +17,19 @@ import time
 import uuid
 from pathlib import Path
 
+from raysynth.environment import recorded_variables
+from raysynth.store.machine import commit, processor
 from raysynth.store.records import Mark, Provenance
 
 ALIVE_SECONDS = 120
 """A process that this machine cannot see counts as gone once its mark has not changed for this long."""
 
-_PACKAGES = ("raysynth", "jax", "flax", "optax", "orbax-checkpoint", "ray", "numpy", "sentencepiece", "pyarrow")
+_PACKAGES = (
+    *("raysynth", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "safetensors", "tensorstore"),
+    *("numpy", "numba", "scipy", "sentencepiece", "pyarrow", "ray", "rdkit", "rouge-score"),
+    *("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu"),
+)
+"""Those whose version can matter to a result; the last ones are not everywhere."""
 
 # -------------------------------------------------------------------------------- this process
 
@@ -155,7 +163,18 @@ def provenance(started: float) -> Provenance:
         host=socket.gethostname(),
         platform=platform.platform(),
         python=platform.python_version(),
-        versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+        versions=_versions(),
         started=started,
         seconds=time.time() - started,
+        processor=processor(),
+        commit=commit(),
+        variables=recorded_variables(),
     )
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions

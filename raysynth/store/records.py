@@ -91,6 +91,16 @@ class Provenance:
     """Ray's id of the host."""
     device: str | None = None
     """Such as `8 TPU v3`."""
+    backend: str | None = None
+    """What JAX says of the device's driver and compiler."""
+    processor: str | None = None
+    """The CPU's model, and its instruction sets for arithmetic."""
+    threads: int | None = None
+    """With which XLA computes on a CPU; None means one per processor."""
+    variables: Mapping[str, str] | None = None
+    """Environment variables that choose devices and their programs."""
+    commit: str | None = None
+    """The last Git commit of the code, if it ran from a checkout; ends with "-dirty" if it was changed since."""
     evaluation_seconds: float | None = None
     train_seconds: float | None = None
     test_seconds: float | None = None

@@ -12,6 +12,7 @@ from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse,
 from raysynth.data.locations import locations
 from raysynth.data.sources import check_same_files
 from raysynth.downstream.rows import BadRows
+from raysynth.environment import check_environment, check_interpreter
 from raysynth.errors import InputError
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.write import print_next, print_report
@@ -153,6 +154,8 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
     if options.address and not options.measure:
         raise InputError("--address needs --measure: only that uses a cluster")
     if options.measure:
+        check_environment(os.environ)
+        check_interpreter()
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options))
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
@@ -243,6 +246,8 @@ def _make(
     missing: list[Artifact], current: SweepInStore, data: dict[str, str], options: argparse.Namespace
 ) -> dict[Artifact, str]:
     """Make artifacts in a Ray session; returns those that failed or diverged, with the reason."""
+    check_environment(os.environ)
+    check_interpreter()
     # These import Ray, which only this verb needs.
     from raysynth.run.execute import damaged_inputs, execute
     from raysynth.run.progress import Terminal

@@ -4,9 +4,13 @@ NumPy pads seeds with zeros, so `default_rng([5])`, `default_rng([5, 0])` and `d
 The spawn keys used here are not padded away.
 """
 
+import operator
 from enum import IntEnum, unique
+from typing import SupportsIndex
 
 import numpy as np
+
+from raysynth.errors import InputError
 
 
 @unique
@@ -56,6 +60,22 @@ class Purpose(IntEnum):
 def stream(purpose: Purpose, seed: int, *places: int) -> np.random.Generator:
     """The random stream of a purpose and a seed, at some places such as an epoch or a shard.
 
-    Streams differ if their purpose, seed, places or number of places do. Places are integers from 0 to 2**32 - 1.
+    Streams differ if their purpose, seed, places or number of places do. Raises `InputError` for a seed or a place that
+    is not a whole number from 0 to 2**32 - 1.
     """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *places)))
+    key = (purpose, *(uint32("place", place) for place in places))
+    return np.random.default_rng(np.random.SeedSequence(uint32("seed", seed), spawn_key=key))
+
+
+def uint32(what: str, value: SupportsIndex) -> int:
+    """A whole number from 0 to 2**32 - 1 of any integer type, as Python's; raises `InputError` for anything else.
+
+    NumPy would take larger numbers for several, and JAX would drop their upper bits.
+    """
+    try:
+        number = -1 if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**32:
+        raise InputError(f"a {what} must be a whole number from 0 to {2**32 - 1}, got {value!r:.80}")
+    return number

@@ -181,6 +181,11 @@ def _pickled(file: Path) -> dict[str, Array]:
         raise InputError(
             f"{file} needs PyTorch (pip install 'raysynth[parity]'), or convert it to model.safetensors"
         ) from None
+    if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < (2, 6):
+        raise InputError(
+            f"{file}: PyTorch {torch.__version__} may run code that such a file holds (CVE-2025-32434); install 2.6 or "
+            "newer, or convert it to model.safetensors"
+        )
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # from zipfile, pickle or PyTorch

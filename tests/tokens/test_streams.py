@@ -5,9 +5,11 @@ from collections import Counter
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from raysynth.tokens.streams import Purpose, stream
+from raysynth.errors import InputError
+from raysynth.tokens.streams import Purpose, stream, uint32
 
 PACKAGE = Path(__file__).parents[2] / "raysynth"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -24,8 +26,24 @@ def numbers(purpose, seed, *places):
 def test_a_stream_depends_on_purpose_seed_and_places_alone():
     assert numbers(Purpose.SHARD, 5, 3) == numbers(Purpose.SHARD, 5, 3)
     places = [(), (0,), (0, 0), (0, 0, 0), (1,), (0, 1), (1, 0), (5,), (5, 0), (5, 0, 0)]
-    streams = Counter(numbers(*key, *at) for *key, at in product(Purpose, (0, 1, 5, 2**40), places))
+    streams = Counter(numbers(*key, *at) for *key, at in product(Purpose, (0, 1, 5, 2**32 - 1), places))
     assert len(streams) == len(Purpose) * 4 * len(places)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint32, np.uint64, np.array])
+def test_equal_whole_numbers_of_any_type_are_one_seed_and_one_place(kind):
+    assert numbers(Purpose.SHARD, kind(7), kind(3)) == numbers(Purpose.SHARD, 7, 3)
+    assert uint32("seed", kind(7)) == 7
+
+
+BAD = [-1, 2**32, 2**63, 2**64, np.int64(-1), np.uint64(2**63), 1.0, np.float64(1), "1", None, True, np.True_, [1]]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=repr)
+def test_other_seeds_and_places_are_refused_in_one_line(bad):
+    for arguments in ((bad,), (0, bad)):
+        with pytest.raises(InputError, match=r"^a (seed|place) must be a whole number from 0 to 4294967295, got .+$"):
+            stream(Purpose.SHARD, *arguments)
 
 
 SEEDERS = {"default_rng", "SeedSequence", "PRNGKey", "random.key"}

@@ -1,0 +1,90 @@
+"""Environment variables that change results: which ones raysynth sets in trials, refuses, and keeps in records.
+
+The settings of JAX are in `model/settings.py`, because they can be changed after the start of a process too.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+
+from raysynth.errors import InputError
+
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+"""The same bits in every run on the same kind of GPU."""
+
+_HARMLESS_XLA_FLAGS = ("xla_force_host_platform_device_count", "xla_gpu_cuda_data_dir", "xla_gpu_deterministic_ops")
+_HARMLESS_XLA_PREFIX = "xla_dump_"
+"""XLA flags that change no bits, and the number of CPU devices, which each record has."""
+
+_REFUSED = {
+    "NVIDIA_TF32_OVERRIDE": (),
+    "ONEDNN_DEFAULT_FPMATH_MODE": ("STRICT",),
+    "DNNL_DEFAULT_FPMATH_MODE": ("STRICT",),
+}
+"""Variables by which a library computes in another precision, with their harmless values."""
+
+_RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_PJRT_CLIENT_CREATE_OPTIONS")
+
+
+def check_environment(variables: Mapping[str, str]) -> None:
+    """Raise `InputError` if an environment variable would change results behind a description's back."""
+    for name, harmless in _REFUSED.items():
+        value = variables.get(name, "")
+        if value and value.upper() not in harmless:
+            raise InputError(f"{name} changes results; unset it, got {value!r:.80}")
+    for flag in _flags(variables.get("XLA_FLAGS", "")):
+        option, _, value = flag.partition("=")
+        harmless_name = option.removeprefix("--")
+        if option == harmless_name or not (
+            harmless_name in _HARMLESS_XLA_FLAGS or harmless_name.startswith(_HARMLESS_XLA_PREFIX)
+        ):
+            allowed = ", ".join(f"--{name}" for name in (*_HARMLESS_XLA_FLAGS, f"{_HARMLESS_XLA_PREFIX}*"))
+            raise InputError(f"XLA_FLAGS may hold only flags that leave results alone ({allowed}), got {flag!r:.80}")
+        if harmless_name == "xla_gpu_deterministic_ops" and value.lower() not in ("", "true", "1"):
+            raise InputError(f"XLA_FLAGS: --xla_gpu_deterministic_ops must be true, got {value!r:.80}")
+    num_threads(variables)
+
+
+def check_interpreter() -> None:
+    """Raise `InputError` under `python -OO`, which drops the docstrings that Ray reads while it is imported."""
+    if sys.flags.optimize > 1:
+        raise InputError("Ray does not start under python -OO or PYTHONOPTIMIZE=2; -O and PYTHONOPTIMIZE=1 are fine")
+
+
+def _flags(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # an open quote
+        return text.split()
+
+
+def trial_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which a trial's process starts, from those of the driver; raises as `check_environment`."""
+    check_environment(variables)
+    # XLA's results on a CPU change with the number of threads, so there is one unless the user says otherwise.
+    threads = str(num_threads(variables) or 1)
+    return {
+        "NPROC": threads,
+        "PJRT_NPROC": threads,  # XLA prefers it to NPROC
+        "XLA_FLAGS": f"{variables.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip(),
+    }
+
+
+def num_threads(variables: Mapping[str, str]) -> int | None:
+    """The number of threads that XLA uses on a CPU; None if no variable says it, which means one per processor.
+
+    Raises `InputError` for a value that is not a positive whole number.
+    """
+    for name in ("PJRT_NPROC", "NPROC"):
+        value = variables.get(name)
+        if value is not None:
+            if not (value.isascii() and value.isdigit() and int(value) > 0):
+                raise InputError(f"{name} must be a positive whole number, got {value!r:.80}")
+            return int(value)
+    return None
+
+
+def recorded_variables() -> dict[str, str]:
+    """The variables of this process that a record keeps, because they choose devices and their programs."""
+    return {name: value for name in _RECORDED if (value := os.environ.get(name))}

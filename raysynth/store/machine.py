@@ -1,0 +1,53 @@
+"""The machine and the code that a process runs on, for the provenance of records."""
+
+import functools
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+_RELEVANT = re.compile(r"f16c|fma|avx\w*|amx\w*|asimd\w*|sve\w*|i8mm|bf16")
+"""Instruction sets by which compilers choose how to compute."""
+
+
+@functools.cache
+def processor() -> str:
+    """The CPU's model with the instruction sets for arithmetic, as far as the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    return described(text) or platform.machine()
+
+
+def described(cpuinfo: str) -> str:
+    """The model and the relevant instruction sets of the first CPU in the text of /proc/cpuinfo."""
+    fields: dict[str, str] = {}
+    for line in cpuinfo.split("\n"):
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    names = ("model name", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU revision")
+    model = [fields["model name"]] if "model name" in fields else []
+    model += [f"{name} {fields[name]}" for name in names[1:] if name in fields]
+    features = sorted(filter(_RELEVANT.fullmatch, (fields.get("flags") or fields.get("Features", "")).split()))
+    return ", ".join([*model, *([" ".join(features)] if features else [])])
+
+
+@functools.cache
+def commit() -> str | None:
+    """The last Git commit of the package's code, with "-dirty" if the code was changed since.
+
+    None if the package is not in a checkout of its own, or Git is missing.
+    """
+    package = Path(__file__).parents[1]
+    if not (package.parent / ".git").exists():
+        return None
+    git = ["git", "-c", "core.fsmonitor=false", "-C", str(package)]
+    try:
+        last, changes = (
+            subprocess.run([*git, *command, "--", "."], capture_output=True, text=True, check=True, timeout=10).stdout
+            for command in (["log", "-1", "--format=%H"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return last.strip() + ("-dirty" if changes.strip() else "") if last else None
