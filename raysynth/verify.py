@@ -345,7 +345,8 @@ def repair(finding: Finding, store: Store) -> str:
         return f"deleted {path}"
     if finding.remedy is Remedy.LIST_AGAIN:
         record = store.record_of(path)
-        assert record is not None, "only a done artifact has this finding"
+        if record is None:
+            return f"{path} is gone"
         files = {file.removeprefix(f"{path}/"): size for file, size in store.files_below(path).items()}
         store.write_list(path, _needed(record, files), {})
         return f"wrote {path}/{mirror.LIST} again"
