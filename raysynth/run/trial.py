@@ -4,6 +4,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tensorboardX.summary import hparams as hparams_summary
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import Diverged, InputError, first_line
 from raysynth.observer import Progress, Silent
+from raysynth.run.sources import source_params
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
@@ -66,15 +68,10 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
                     saved=workspace.push,
                 )
             elif isinstance(artifact, Finetune):
-                sources = {}
-                for source in artifact.init.sources:
-                    record = store.status(source).record
-                    assert record is not None, "the searcher starts a trial only when its inputs are done"
-                    sources[source] = (store.fetch(source, cache), record.weights.selected_step)
                 trained = train.finetune(
                     artifact,
                     data=store.fetch(artifact.task.data, cache),
-                    sources=sources,
+                    sources={source: partial(source_params, source, store, cache) for source in artifact.init.sources},
                     directory=workspace.path,
                     observer=board,
                     saved=workspace.push,
@@ -115,6 +112,10 @@ class _Board(Silent):
         self._plot(progress).flush()
         self._mark(progress)
         self._send(progress)
+
+    def noted(self, artifact: str, note: str) -> None:
+        """Let the driver show a line."""
+        self._report({"note": note})
 
     def write_test(self, scores: Metrics, step: int) -> None:
         """Write the test scores at the selected step, so that the HParams page has a column for each."""

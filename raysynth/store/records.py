@@ -59,6 +59,8 @@ class WeightsResult:
     """Of a fine-tuning: the selected checkpoint's scores on the test split."""
     num_test: int | None = None
     """Test examples."""
+    predictions_sha256: str | None = None
+    """Of a fine-tuning: over the file `predictions.jsonl`."""
 
 
 @dataclass(frozen=True, kw_only=True)

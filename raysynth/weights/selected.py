@@ -1,5 +1,6 @@
 """The selected weights of an artifact in a local or remote store."""
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 from raysynth.errors import InputError, unknown
 from raysynth.model.checkpoints import params_digest, read_params
 from raysynth.model.t5 import Params
+from raysynth.store.records import Record
 from raysynth.store.store import Store
 from raysynth.weights.checks import Array, flat
 
@@ -45,13 +47,27 @@ def selected(artifact: str, store: Store) -> Weights:
         if artifact in names:
             raise InputError(f"{store.uri}: {artifact} is not finished and has no selected checkpoint yet")
         raise unknown(f"artifact of {store.uri}", artifact, names)
-    step = record.weights.selected_step
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
-            params = read_params(store.fetch_by_name(artifact, Path(cache)) / "checkpoints", step)
+            params = checked_params(store.fetch_by_name(artifact, Path(cache)), record)
         except InputError as error:
             # The message may name the local copy of a remote checkpoint, which no longer exists when a user reads it.
-            raise InputError(str(error).replace(cache, store.place)) from None
-    if params_digest(params) != record.weights.params_sha256:
-        raise InputError(f"{store.uri}: the weights of {artifact} do not match the digest in its record")
-    return Weights(params=params, step=step, description=record.description)
+            line = str(error).replace(cache, store.place)
+            remedy = "import it again"
+            if not artifact.startswith("pretrained/"):
+                remedy = f"`raysynth verify --store {shlex.quote(store.uri)} --repair` has it made again"
+            raise InputError(f"{artifact} is damaged: {line}; {remedy}") from None
+    return Weights(params=params, step=record.weights.selected_step, description=record.description)
+
+
+def checked_params(directory: Path, record: Record) -> Params:
+    """The selected parameters of an artifact whose files are in `directory`.
+
+    Raises `InputError` if they are missing or are not those that its record names.
+    """
+    result = record.weights
+    params = read_params(directory / "checkpoints", result.selected_step)
+    if params_digest(params) != result.params_sha256:
+        checkpoint = directory / "checkpoints" / str(result.selected_step)
+        raise InputError(f"{checkpoint} holds other parameters than the record says")
+    return params

@@ -39,7 +39,7 @@ def fill(store):
     for artifact in ARTIFACTS:
         params = unflatten_dict(params_of(artifact.model), sep="/")
         with store.workspace(artifact) as workspace:
-            write_params(workspace.path / "checkpoints", 7, params)
+            write_params(workspace.path / "checkpoints", 7, params, artifact=name(artifact))
             workspace.push()
         result = weights_result(selected_step=7, params_sha256=params_digest(params))
         store.record(artifact, result=result, provenance=provenance())
@@ -138,7 +138,7 @@ def test_an_empty_store_is_one_line(tmp_path, capsys):
         (lambda params: shutil.rmtree(params), "{where}/checkpoints/7/params is missing"),
         (lambda params: (params / "manifest.ocdbt").write_bytes(b"x"), "{where}/checkpoints/7/params is damaged: "),
         (
-            lambda params: write_params(params.parents[1], 7, unflatten_dict(params_of(DEEP), sep="/")),
+            lambda params: write_params(params.parents[1], 7, unflatten_dict(params_of(DEEP), sep="/"), artifact=FIRST),
             f"{{store}}: the weights of {FIRST} do not match the digest in its record",
         ),
     ],
