@@ -10,6 +10,7 @@ from typing import Any
 from raysynth.errors import InputError, unknown
 from raysynth.model.checkpoints import params_digest, read_params
 from raysynth.model.t5 import Params
+from raysynth.specs.pretraining import Pretrained
 from raysynth.store.records import Record
 from raysynth.store.store import Store
 from raysynth.weights.checks import Array, flat
@@ -47,17 +48,15 @@ def selected(artifact: str, store: Store) -> Weights:
         if artifact in names:
             raise InputError(f"{store.uri}: {artifact} is not finished and has no selected checkpoint yet")
         raise unknown(f"artifact of {store.uri}", artifact, names)
+    step = record.weights.selected_step
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
             params = checked_params(store.fetch_by_name(artifact, Path(cache)), record)
         except InputError as error:
             # The message may name the local copy of a remote checkpoint, which no longer exists when a user reads it.
             line = str(error).replace(cache, store.place)
-            remedy = "import it again"
-            if not artifact.startswith("pretrained/"):
-                remedy = f"`raysynth verify --store {shlex.quote(store.uri)} --repair` has it made again"
-            raise InputError(f"{artifact} is damaged: {line}; {remedy}") from None
-    return Weights(params=params, step=record.weights.selected_step, description=record.description)
+            raise InputError(f"{artifact} is damaged: {line}; {_remedy(record, store)}") from None
+    return Weights(params=params, step=step, description=record.description)
 
 
 def checked_params(directory: Path, record: Record) -> Params:
@@ -71,3 +70,12 @@ def checked_params(directory: Path, record: Record) -> Params:
         checkpoint = directory / "checkpoints" / str(result.selected_step)
         raise InputError(f"{checkpoint} holds other parameters than the record says")
     return params
+
+
+def _remedy(record: Record, store: Store) -> str:
+    """The command that heals an artifact whose weights are damaged."""
+    uri = shlex.quote(store.uri)
+    if not record.artifact.startswith(f"{Pretrained.kind}/"):
+        return f"`raysynth verify --store {uri} --repair` has it made again"
+    directory = shlex.quote(record.provenance.imported_from or "DIR")
+    return f"import it again: raysynth import {directory} --name {record.description['name']} --store {uri}"

@@ -731,6 +731,7 @@ def test_a_damaged_checkpoint_in_the_store_is_one_line(lost, tmp_path, capsys):
     capsys.readouterr()
     assert main(["export", where, "--store", str(tmp_path / "store"), "--format", "t5x", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path}/store/{where}/checkpoints/0/params is damaged: ")
+    assert error.startswith(f"error: {where} is damaged: {tmp_path}/store/{where}/checkpoints/0/params/")
+    assert f"; import it again: raysynth import {tmp_path}/release --name mine " in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
