@@ -3,12 +3,13 @@
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raysynth.errors import InputError
+from raysynth.observer import Observer
 from raysynth.specs.recipes import Best, FirstAbove, Recipe, Selection
 from raysynth.store.checkpoint_files import problem
 from raysynth.store.files import write_whole
@@ -25,15 +26,17 @@ class Trained:
     step: int
     """The step whose checkpoint is to be restored; 0 if training starts from its beginning."""
     evaluations: Evaluations
-    """Those of all evaluated steps up to `step`. That of `step` itself may be lost; its checkpoint gives it again."""
+    """Those of all evaluated steps up to `step`."""
+    is_evaluated: bool
+    """Whether `step` is among them. If not, evaluate its checkpoint and ask again: only then it is known what to do."""
 
 
-def resume(directory: Path, artifact: str, recipe: Recipe, noted: Callable[[str], None]) -> Trained:
+def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -> Trained:
     """How far the artifact of that name was trained in `directory`, as far as its files are whole.
 
-    A step counts if its checkpoint, all earlier evaluations and the checkpoint selected by then are as they were
+    A step counts if its checkpoint, all evaluations up to it and the checkpoint selected by then are as they were
     written: then the rest of the training gives the same bits as an undisturbed one. Deletes the checkpoints that are
-    not whole and those after that step. `noted` gets one line if something was not whole.
+    not whole and those after that step. `observer` gets one note if something was not whole.
     """
     steps = evaluated_steps(recipe)
     evaluations, problems = _read_evaluations(directory, artifact, steps, recipe.selection)
@@ -47,10 +50,13 @@ def resume(directory: Path, artifact: str, recipe: Recipe, noted: Callable[[str]
             problems.append(line)
     start = 0
     for step in sorted(whole, reverse=True):
-        lost = next((one for one in steps if one < step and one not in evaluations), None)
+        lost = [one for one in steps if one <= step and one not in evaluations]
         selected = recipe.selection.choose({one: scores for one, scores in evaluations.items() if one <= step})
-        if lost is not None:
-            problems.append(f"{evaluation_file(directory, lost)} is missing")
+        if lost == [step]:  # what is selected is known once it is evaluated again
+            start = step
+            break
+        if lost:
+            problems.append(f"{evaluation_file(directory, lost[0])} is missing")
         elif selected is not None and selected not in whole:
             problems.append(f"{directory / 'checkpoints' / str(selected)}, the selected checkpoint, is missing")
         else:
@@ -61,8 +67,10 @@ def resume(directory: Path, artifact: str, recipe: Recipe, noted: Callable[[str]
             _delete(entry)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        noted(f"{problems[0]}{more}; training {f'goes on from step {start:,}' if start else 'starts again'}")
-    return Trained(step=start, evaluations={step: scores for step, scores in evaluations.items() if step <= start})
+        then = f"goes on from step {start:,}" if start else "starts from the beginning"
+        observer.noted(artifact, f"{problems[0]}{more}; training {then}")
+    evaluations = {step: scores for step, scores in evaluations.items() if step <= start}
+    return Trained(step=start, evaluations=evaluations, is_evaluated=start in evaluations or not start)
 
 
 def evaluated_steps(recipe: Recipe) -> list[int]:

@@ -239,7 +239,12 @@ def _train(
     """Train from `params`, or from the latest checkpoint in `directory`, until the recipe or its selection is done."""
     network = T5(spec.model, dropout_rate=recipe.dropout_rate)
     artifact, evaluated = name(spec), set(evaluated_steps(recipe))
-    before = resume(directory, artifact, recipe, noted=lambda line: observer.noted(artifact, line))
+    before = resume(directory, artifact, recipe, observer)
+    if not before.is_evaluated:
+        scores = evaluate(jax.device_put(read_params(directory / "checkpoints", before.step), replicated()))
+        check_finite(scores["loss"], before.step)
+        write_evaluation(directory, artifact=artifact, step=before.step, scores=scores)
+        before = resume(directory, artifact, recipe, observer)
     evaluations = before.evaluations
 
     def evaluate_state(state: TrainState) -> None:
@@ -261,8 +266,6 @@ def _train(
     ):
         if before.step:
             state = checkpoints.restore(before.step, like=state)
-            if before.step not in evaluations:
-                evaluate_state(state)
         reporter = Reporter(artifact, recipe, first_step=state.step, observer=observer)
         while state.step < recipe.num_steps and not recipe.selection.settled(evaluations):
             blocks = layout.to_blocks(stream.examples(state.step))
