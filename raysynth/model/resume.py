@@ -12,7 +12,7 @@ from raysynth.errors import InputError
 from raysynth.observer import Observer
 from raysynth.specs.recipes import Best, FirstAbove, Recipe, Selection
 from raysynth.store.checkpoint_files import problem
-from raysynth.store.files import write_whole
+from raysynth.store.files import delete_leftovers, write_whole
 from raysynth.store.sealed import seal, unseal
 
 Evaluations = dict[int, dict[str, float]]
@@ -36,8 +36,10 @@ def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -
 
     A step counts if its checkpoint, all evaluations up to it and the checkpoint selected by then are as they were
     written: then the rest of the training gives the same bits as an undisturbed one. Deletes the checkpoints that are
-    not whole and those after that step. `observer` gets one note if something was not whole.
+    not whole, those after that step and files that were never finished. `observer` gets one note if something was not
+    whole.
     """
+    delete_leftovers(directory)
     steps = evaluated_steps(recipe)
     evaluations, problems = _read_evaluations(directory, artifact, steps, recipe.selection)
     entries = _entries(directory / "checkpoints")
