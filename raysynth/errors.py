@@ -13,6 +13,10 @@ class InputError(ValueError):
     """Raised for any mistake that the user can fix; its message is one line."""
 
 
+class StoreError(InputError):
+    """Raised if the storage of a store fails, such as a full disk or a lost network; the same may work later."""
+
+
 class WorkerError(RuntimeError):
     """Raised in the driver for an error in a worker; its message is one line, and `log` holds the worker's traceback.
 

@@ -23,6 +23,7 @@ from raysynth.model.step import TrainState
 from raysynth.model.t5 import Params
 from raysynth.specs.recipes import Selection
 from raysynth.store.checkpoint_files import problem, write_list
+from raysynth.store.records import Record
 
 
 class _LatestAndSelected(PreservationPolicy):  # type: ignore[misc]  # Orbax has no types
@@ -165,6 +166,19 @@ def read_params(directory: Path, step: int) -> Params:
     except (ValueError, KeyError, OSError) as error:  # raised by JSON or TensorStore
         path = directory / str(step)
         raise InputError(f"{path} cannot be read by this version of Orbax: {first_line(error):.200}") from error
+
+
+def checked_params(directory: Path, record: Record) -> Params:
+    """The selected parameters of an artifact whose files are in `directory`.
+
+    Raises `InputError` if they are missing or are not those that its record names.
+    """
+    result = record.weights
+    params = read_params(directory / "checkpoints", result.selected_step)
+    if params_digest(params) != result.params_sha256:
+        checkpoint = directory / "checkpoints" / str(result.selected_step)
+        raise InputError(f"{checkpoint} holds other parameters than the record says")
+    return params
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, StoreError
 from raysynth.report.status import import_command
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain, Pretrained, Source
-from raysynth.store.checkpoint_files import LIST, problem, read_list
+from raysynth.store.checkpoint_files import LIST, problem, read_list, withdraw
 from raysynth.store.records import Record
 from raysynth.store.store import Store
 
@@ -32,7 +32,7 @@ def damaged_sources(artifacts: Iterable[Artifact], done: Set[Artifact], store: S
         if line is not None and isinstance(source, Pretrained):
             raise InputError(_import_again(source, line, store))
         if line is not None and isinstance(source, Pretrain):
-            store.withdraw(source)
+            withdraw(name(source), store)
             damaged[source] = line
     return damaged
 
@@ -65,24 +65,28 @@ def source_params(source: Source, store: Store, cache: Path) -> Any:
     Raises `InputError` if they are damaged. A pre-training then loses its record, so that the next run makes it again;
     for weights that were imported, the line names the command that imports them.
     """
-    from raysynth.weights.selected import checked_params  # needs JAX
+    from raysynth.model.checkpoints import checked_params  # needs JAX
 
     record = store.status(source).record
     if record is None:
         raise InputError(f"{name(source)} is no longer done, because it was damaged: the next run makes it again")
     try:
         return checked_params(store.fetch(source, cache), record)
+    except StoreError:
+        raise
     except InputError as error:
         line = str(error)
     if store.local_root is None:  # perhaps only the copy on this host is damaged
         try:
             with tempfile.TemporaryDirectory(prefix="raysynth-") as fresh:
                 return checked_params(store.fetch(source, Path(fresh)), record)
+        except StoreError:
+            raise
         except InputError as error:
             line = str(error).replace(fresh, store.place)
     if isinstance(source, Pretrained):
         raise InputError(_import_again(source, line, store))
-    store.withdraw(source)
+    withdraw(name(source), store)
     raise InputError(f"{name(source)}, which this starts from, is damaged: {line}; the next run makes it again")
 
 

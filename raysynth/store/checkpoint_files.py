@@ -11,6 +11,7 @@ from raysynth.errors import InputError
 from raysynth.store.checksums import Checksums, altered, checksums, read_checksums
 from raysynth.store.files import write_whole
 from raysynth.store.sealed import seal, unseal
+from raysynth.store.store import Store
 
 LIST = "checksums.json"
 """The list's name in the directory of a checkpoint. A checkpoint without it was never finished."""
@@ -60,3 +61,9 @@ def problem(checkpoint: Path, *, step: int, artifact: str | None = None) -> str 
         if error.errno not in (errno.EIO, errno.EISDIR):
             raise  # such as a lack of permission: nothing is wrong with the file
         return f"{checkpoint} cannot be read: {error.strerror}"
+
+
+def withdraw(artifact: str, store: Store) -> None:
+    """Let a trained or imported artifact whose weights are damaged be made again, from its beginning."""
+    for path in ("record.json", "files.json", "checkpoints"):
+        store.delete(f"{artifact}/{path}")

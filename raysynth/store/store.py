@@ -201,11 +201,6 @@ class Store:
         for stale in ("running.json", "failure.json"):
             self.delete(f"{where}/{stale}")
 
-    def withdraw(self, artifact: Artifact) -> None:
-        """Let a trained or imported artifact whose weights are damaged be made again, from its beginning."""
-        for path in ("record.json", "files.json", "checkpoints"):
-            self.delete(f"{name(artifact)}/{path}")
-
     def fail(self, artifact: Artifact, *, outcome: Outcome, error: str, log: str) -> None:
         """Note why an artifact could not be made, in one line and with the traceback, and at which step."""
         where = name(artifact)
@@ -290,12 +285,12 @@ class Workspace:
         self.seen.update(files)
 
     def pull(self) -> None:
-        """Copy the files that the store lists. Whoever reads them must find out whether they are whole."""
+        """Copy the files that the store lists."""
         listed = self.store.read_json(f"{self.name}/files.json") or {"files": []}
         for relative in listed["files"]:
             content = self.store.read_bytes(f"{self.name}/{relative}")
             if content is None:
-                continue
+                raise InputError(f"{self.store.uri}: {self.name}/{relative} is listed but missing")
             file = self.path / relative
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)

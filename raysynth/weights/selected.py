@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError, unknown
-from raysynth.model.checkpoints import params_digest, read_params
+from raysynth.errors import InputError, StoreError, unknown
+from raysynth.model.checkpoints import checked_params
 from raysynth.model.t5 import Params
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store.records import Record
@@ -52,24 +52,13 @@ def selected(artifact: str, store: Store) -> Weights:
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
             params = checked_params(store.fetch_by_name(artifact, Path(cache)), record)
+        except StoreError:
+            raise
         except InputError as error:
             # The message may name the local copy of a remote checkpoint, which no longer exists when a user reads it.
             line = str(error).replace(cache, store.place)
             raise InputError(f"{artifact} is damaged: {line}; {_remedy(record, store)}") from None
     return Weights(params=params, step=step, description=record.description)
-
-
-def checked_params(directory: Path, record: Record) -> Params:
-    """The selected parameters of an artifact whose files are in `directory`.
-
-    Raises `InputError` if they are missing or are not those that its record names.
-    """
-    result = record.weights
-    params = read_params(directory / "checkpoints", result.selected_step)
-    if params_digest(params) != result.params_sha256:
-        checkpoint = directory / "checkpoints" / str(result.selected_step)
-        raise InputError(f"{checkpoint} holds other parameters than the record says")
-    return params
 
 
 def _remedy(record: Record, store: Store) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, StoreError
 from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.identity import describe, name
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import Pretrained, published_models
+from raysynth.store.checkpoint_files import withdraw
 from raysynth.store.marks import provenance
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import Store
@@ -44,7 +45,7 @@ def import_weights(directory: Path, model_name: str, store: Store, *, expected: 
         print(f"nothing to do: {name(artifact)} is in {store.uri}")
     else:
         store.check_writable()
-        store.withdraw(artifact)
+        withdraw(name(artifact), store)
         with store.workspace(artifact) as workspace:
             write_params(workspace.path / "checkpoints", 0, params, artifact=name(artifact))
             workspace.push()
@@ -60,6 +61,8 @@ def _is_whole(artifact: Pretrained, store: Store) -> bool:
     """Whether the stored weights of an imported artifact are those that its record names."""
     try:
         selected(name(artifact), store)
+    except StoreError:
+        raise
     except InputError:
         return False
     return True
