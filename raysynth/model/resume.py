@@ -12,7 +12,7 @@ from raysynth.errors import InputError
 from raysynth.observer import Observer
 from raysynth.specs.recipes import Best, FirstAbove, Recipe, Selection
 from raysynth.store.checkpoint_files import problem
-from raysynth.store.files import delete_leftovers, write_whole
+from raysynth.store.files import write_whole
 from raysynth.store.sealed import seal, unseal
 
 Evaluations = dict[int, dict[str, float]]
@@ -39,7 +39,7 @@ def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -
     not whole, those after that step and files that were never finished. `observer` gets one note if something was not
     whole.
     """
-    delete_leftovers(directory)
+    _delete_leftovers(directory)
     steps = evaluated_steps(recipe)
     evaluations, problems = _read_evaluations(directory, artifact, steps, recipe.selection)
     entries = _entries(directory / "checkpoints")
@@ -84,6 +84,13 @@ def _entries(checkpoints: Path) -> dict[str, Path]:
     """What Orbax would take for the checkpoints of steps, by name."""
     entries = checkpoints.iterdir() if checkpoints.is_dir() else ()
     return {entry.name: entry for entry in entries if re.fullmatch("[0-9]+", entry.name)}
+
+
+def _delete_leftovers(directory: Path) -> None:
+    """Delete the files that a killed run was about to write."""
+    for leftover in directory.rglob(".*.aside"):
+        if leftover.is_file():
+            leftover.unlink()
 
 
 def _delete(entry: Path) -> None:

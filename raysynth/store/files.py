@@ -31,10 +31,3 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with written_aside(path) as aside:
         aside.write_bytes(content)
-
-
-def delete_leftovers(directory: Path) -> None:
-    """Delete the unfinished files of killed processes below a directory, to which no other process may write."""
-    for leftover in directory.rglob(".*.aside"):
-        if leftover.is_file():
-            leftover.unlink()
