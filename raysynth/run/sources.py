@@ -5,7 +5,7 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError, StoreError
+from raysynth.errors import InputError, StoreError, first_line
 from raysynth.report.status import import_command
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain, Pretrained, Source
@@ -28,7 +28,10 @@ def damaged_sources(artifacts: Iterable[Artifact], done: Set[Artifact], store: S
     damaged = {}
     for source in sorted((one for one in inputs if isinstance(one, Pretrain | Pretrained)), key=name):
         record = store.status(source).record
-        line = None if record is None else _problem(source, record, store)
+        try:
+            line = None if record is None else _problem(source, record, store)
+        except OSError as error:  # such as a lack of permission, which says nothing about the weights
+            raise StoreError(f"{store.uri}: cannot read {name(source)}: {first_line(error)}") from error
         if line is not None and isinstance(source, Pretrained):
             raise InputError(_import_again(source, line, store))
         if line is not None and isinstance(source, Pretrain):

@@ -12,6 +12,7 @@ import pytest
 from raysynth import Finetune, FullInit, InputError, RandomInit, pretrained
 from raysynth.cli import main
 from raysynth.data.text_pairs import generate_text
+from raysynth.errors import StoreError
 from raysynth.model.checkpoints import Checkpoints, read_params
 from raysynth.model.step import TrainState
 from raysynth.model.t5 import init_params
