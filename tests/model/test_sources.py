@@ -100,6 +100,17 @@ def test_a_damaged_source_counts_as_not_done_before_a_run_starts(damage, line, s
     assert not damaged_sources([RUN], set(), store)
 
 
+def test_what_cannot_be_read_is_not_taken_for_damaged(store, monkeypatch):
+    def refuse(file):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(StoreError, match=f"cannot read {name(PRETRAIN)}: .*Permission denied"):
+        damaged_sources([RUN], {PRETRAIN}, store)
+    monkeypatch.undo()
+    assert store.status(PRETRAIN).state is State.DONE
+
+
 def test_whole_sources_stay_done(store):
     assert not damaged_sources([RUN, Finetune(task=TASK, init=RandomInit(MODEL))], {PRETRAIN, OTHER}, store)
     assert store.status(PRETRAIN).state is State.DONE
