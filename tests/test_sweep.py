@@ -169,8 +169,9 @@ def test_a_record_says_what_it_was_made_with(quickstart):
 
 
 WITHOUT_RAY = """
-import pathlib, runpy, sys
+import functools, pathlib, runpy, sys
 from raysynth.model import train
+from raysynth.model.checkpoints import read_params
 from raysynth.observer import Silent
 from raysynth.specs.identity import name
 from raysynth.specs.tiny import tiny
@@ -180,7 +181,7 @@ runs = {type(cell.artifact.init).__name__: cell.artifact for cell in sweep.cells
 source = runs["FullInit"].init.source
 training = train.pretrain(source, data=store / name(source.data), directory=scratch / "p", observer=Silent())
 print(name(source), training.result.params_sha256)
-checkpoint = (scratch / "p", training.result.selected_step)
+checkpoint = functools.partial(read_params, scratch / "p/checkpoints", training.result.selected_step)
 for run in runs.values():
     training = train.finetune(
         run, data=store / name(run.task.data), sources=dict.fromkeys(run.init.sources, checkpoint),

@@ -1,12 +1,14 @@
-"""Orbax checkpoints of one run: the latest, to resume from, and the selected one, to use."""
+"""Orbax checkpoints of one run: the latest two, to resume from, and the selected one, to use."""
 
 import hashlib
 import logging
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line
+from raysynth.model.resume import Evaluations
 from raysynth.model.step import TrainState
 from raysynth.model.t5 import Params
 from raysynth.specs.recipes import Selection
-
-Evaluations = dict[int, dict[str, float]]
-"""The scores of each evaluated step."""
+from raysynth.store.checkpoint_files import problem, write_list
+from raysynth.store.records import Record
 
 
 class _LatestAndSelected(PreservationPolicy):  # type: ignore[misc]  # Orbax has no types
-    """Keeps the newest step and the one that the selection rule chooses among those evaluated so far.
+    """Keeps the two newest steps, and of each the step that the selection rule chose once it was evaluated.
 
-    Orbax's own `BestN` may delete the newest step and has no rule such as "the first above 99 %".
+    A run can then go on from the step before the newest if the newest turns out to be damaged. Orbax's own `BestN` may
+    delete the newest step and has no rule such as "the first above 99 %".
     """
 
     def __init__(self, selection: Selection, evaluations: Evaluations):
@@ -36,27 +39,40 @@ class _LatestAndSelected(PreservationPolicy):  # type: ignore[misc]  # Orbax has
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        selected = self._selection.choose(self._evaluations)
-        return [step == steps[-1] or step == selected for step in steps]
+        kept, evaluations = set(steps[-2:]), dict(self._evaluations)  # training adds to them meanwhile
+        for newest in steps[-2:]:
+            so_far = {step: scores for step, scores in evaluations.items() if step <= newest}
+            kept.add(self._selection.choose(so_far))
+        return [step in kept for step in steps]
 
 
 class Checkpoints:
     """The checkpoints under `directory`, each with a step's parameters and optimizer state; use as a context manager.
 
-    They are written while training continues. `saved` is called from another thread once a step is on disk and obsolete
-    steps are deleted; until `wait` returns, the caller must not change any file that `saved` reads.
+    They are written while training continues. `saved` is called from another thread once a step is on disk, with the
+    checksums of its files, and obsolete steps are deleted; until `wait` returns, the caller must not change any file
+    that `saved` reads. Whoever resumes must have deleted the checkpoints that are not whole.
     """
 
     def __init__(
-        self, directory: Path, *, selection: Selection, evaluations: Evaluations, saved: Callable[[], None]
+        self,
+        directory: Path,
+        *,
+        artifact: str,
+        selection: Selection,
+        evaluations: Evaluations,
+        saved: Callable[[], None],
     ) -> None:
-        self._manager = ocp.CheckpointManager(
-            directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestAndSelected(selection, evaluations), cleanup_tmp_directories=True
-            ),
+        self._directory, self._artifact, self._saved = directory, artifact, saved
+        self._open = ExitStack()
+        self._manager = self._open.enter_context(
+            ocp.CheckpointManager(
+                self._open.enter_context(_plainly_named(directory)),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=_LatestAndSelected(selection, evaluations), cleanup_tmp_directories=True
+                ),
+            )
         )
-        self._saved = saved
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
 
@@ -65,7 +81,7 @@ class Checkpoints:
 
     def __exit__(self, *error: object) -> None:
         self._thread.shutdown()
-        self._manager.close()
+        self._open.close()
 
     @property
     def latest(self) -> int | None:
@@ -82,10 +98,11 @@ class Checkpoints:
                 params=ocp.args.StandardSave(state.params), optimizer=ocp.args.StandardSave(state.optimizer)
             ),
         )
-        self._saving = self._thread.submit(self._finish)
+        self._saving = self._thread.submit(self._finish, state.step)
 
-    def _finish(self) -> None:
+    def _finish(self, step: int) -> None:
         self._manager.wait_until_finished()
+        write_list(self._directory / str(step), artifact=self._artifact, step=step)
         self._saved()
 
     def wait(self) -> None:
@@ -94,48 +111,92 @@ class Checkpoints:
             self._saving.result()
 
     def restore(self, step: int, *, like: TrainState) -> TrainState:
-        """The state saved at `step`, with the structure, shapes and placement of `like`."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(like.params), optimizer=ocp.args.StandardRestore(like.optimizer)
-            ),
-        )
+        """The state saved at `step`, with the structure, shapes and placement of `like`.
+
+        Its files must be those that were saved. Raises `InputError` if they hold another structure.
+        """
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(like.params), optimizer=ocp.args.StandardRestore(like.optimizer)
+                ),
+            )
+        except (ValueError, KeyError) as error:  # the files are whole, so another version has written them
+            raise InputError(
+                f"{self._directory / str(step)} cannot be read by these versions of raysynth and Orbax "
+                f"({first_line(error):.200}); delete {self._directory} to train from the beginning"
+            ) from error
         return TrainState(params=restored["params"], optimizer=restored["optimizer"], step=step)
 
 
 def keep_only(directory: Path, step: int) -> None:
     """Delete every checkpoint under `directory` except that of `step`."""
     for checkpoint in directory.iterdir():
-        if checkpoint.name != str(step):
+        if checkpoint.name != str(step) and checkpoint.is_dir():
             shutil.rmtree(checkpoint)
 
 
-def write_params(directory: Path, step: int, params: Params) -> None:
-    """Save parameters without optimizer state as a step under `directory`, replacing an existing checkpoint."""
-    shutil.rmtree(directory / str(step), ignore_errors=True)
-    options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
-    with ocp.CheckpointManager(directory, options=options) as manager:
+def write_params(directory: Path, step: int, params: Params, *, artifact: str) -> None:
+    """Save an artifact's parameters without optimizer state as a step under `directory`, replacing all that is there.
+
+    `artifact` is its name.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    with _plainly_named(directory) as path, ocp.CheckpointManager(path) as manager:
         manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params)))
         manager.wait_until_finished()
+    write_list(directory / str(step), artifact=artifact, step=step)
 
 
 def read_params(directory: Path, step: int) -> Params:
     """The parameters of a step under `directory` as nested dicts of NumPy arrays.
 
-    Raises `InputError` if the checkpoint is missing or damaged.
+    Raises `InputError` if the checkpoint is missing or its files are not those that were saved.
     """
-    path = directory / str(step) / "params"
-    if not path.exists():
-        raise InputError(f"{path} is missing: there is no checkpoint of step {step}")
+    if (line := problem(directory / str(step), step=step)) is not None:
+        raise InputError(line)
     handler = ocp.PyTreeCheckpointHandler()
     try:
-        with _later_failures_silenced():
+        with _later_failures_silenced(), _plainly_named(directory) as plain:
+            path = plain / str(step) / "params"
             as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree)
             params: Params = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_arrays))
             return params
     except (ValueError, KeyError, OSError) as error:  # raised by JSON or TensorStore
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]:.200}") from error
+        path = directory / str(step)
+        raise InputError(f"{path} cannot be read by this version of Orbax: {first_line(error):.200}") from error
+
+
+def checked_params(directory: Path, record: Record) -> Params:
+    """The selected parameters of an artifact whose files are in `directory`.
+
+    Raises `InputError` if they are missing or are not those that its record names.
+    """
+    result = record.weights
+    params = read_params(directory / "checkpoints", result.selected_step)
+    if params_digest(params) != result.params_sha256:
+        checkpoint = directory / "checkpoints" / str(result.selected_step)
+        raise InputError(f"{checkpoint} holds other parameters than the record says")
+    return params
+
+
+@contextmanager
+def _plainly_named(directory: Path) -> Iterator[Path]:
+    """Yield another path to a directory, which is made if needed, unless its own consists of plain characters.
+
+    Orbax takes a path for a glob pattern, TensorStore a backslash for a slash, and both a colon for a scheme: in a
+    directory named `lab [v2]` they would lose arrays without a word. The path holds in this process only.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if re.fullmatch("[A-Za-z0-9/._-]+", str(directory)) or not os.path.isdir("/proc/self/fd"):
+        yield directory
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

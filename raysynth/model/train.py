@@ -22,11 +22,12 @@ from raysynth.downstream import metrics
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.model import optimizer
-from raysynth.model.checkpoints import Checkpoints, Evaluations, keep_only, params_digest, read_params
+from raysynth.model.checkpoints import Checkpoints, keep_only, params_digest, read_params
 from raysynth.model.devices import named_key, place, replicated
 from raysynth.model.evaluate import Evaluator, TextEvaluator, means
 from raysynth.model.initialize import initialize
 from raysynth.model.reporter import Reporter
+from raysynth.model.resume import Evaluations, evaluated_steps, resume, write_evaluation
 from raysynth.model.settings import settings
 from raysynth.model.step import TrainState, check_finite, train_step
 from raysynth.model.t5 import T5, Params, init_params
@@ -35,6 +36,7 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import name
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
+from raysynth.store.checksums import checksum
 from raysynth.store.files import write_whole
 from raysynth.store.records import Timing, WeightsResult
 from raysynth.tokens.streams import Purpose
@@ -103,21 +105,19 @@ def finetune(
     *,
     data: Path,
     data_sha256: str | None = None,
-    sources: Mapping[Source, tuple[Path, int]],
+    sources: Mapping[Source, Callable[[], Params]],
     directory: Path,
     observer: Observer,
     saved: Callable[[], None] = _do_nothing,
 ) -> TrainingResult:
     """Initialize by the scheme, fine-tune, select a step, and score its decoded predictions on the test split.
 
-    `sources` holds the directory and the selected step of each of the scheme's sources. `data_sha256`, `saved`
-    and what is raised are as in `pretrain`.
+    `sources` read the parameters of each of the scheme's sources. `data_sha256`, `saved` and what is raised are as in
+    `pretrain`.
     """
     task, dataset, layout = spec.task, StoredDataset.open(data, data_sha256), _layout(spec.task)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
-    params = finetune_start(
-        spec, {source: read_params(path / "checkpoints", step) for source, (path, step) in sources.items()}
-    )
+    params = finetune_start(spec, {source: read() for source, read in sources.items()})
     evaluator = TextEvaluator(
         network=T5(spec.model),
         recipe=task,
@@ -142,10 +142,16 @@ def finetune(
     )
     started = time.monotonic()
     test = dataclasses.replace(evaluator, examples=dataset.split(Split.TEST).read(), num_examples=None)
-    test_scores = _test(test, model.params, directory / "predictions.jsonl")
+    predictions = directory / "predictions.jsonl"
+    test_scores = _test(test, model.params, predictions)
     keep_only(directory / "checkpoints", model.selected_step)
     return TrainingResult(
-        result=dataclasses.replace(model.result(), test=test_scores, num_test=len(test.examples)),
+        result=dataclasses.replace(
+            model.result(),
+            test=test_scores,
+            num_test=len(test.examples),
+            predictions_sha256=checksum(predictions).sha256,
+        ),
         timing=dataclasses.replace(model.timing, test_seconds=time.monotonic() - started),
     )
 
@@ -246,29 +252,35 @@ def _train(
 ) -> _TrainedModel:
     """Train from `params`, or from the latest checkpoint in `directory`, until the recipe or its selection is done."""
     network = T5(spec.model, dropout_rate=recipe.dropout_rate)
-    evaluations = _read_evaluations(directory / "evaluations")
+    artifact, evaluated = name(spec), set(evaluated_steps(recipe))
+    before = resume(directory, artifact, recipe, observer)
+    if not before.is_evaluated:
+        scores = evaluate(jax.device_put(read_params(directory / "checkpoints", before.step), replicated()))
+        check_finite(scores["loss"], before.step)
+        write_evaluation(directory, artifact=artifact, step=before.step, scores=scores)
+        before = resume(directory, artifact, recipe, observer)
+    evaluations = before.evaluations
 
     def evaluate_state(state: TrainState) -> None:
         evaluations[state.step] = evaluate(state.params)
         check_finite(evaluations[state.step]["loss"], state.step)
         checkpoints.wait()
-        _write_json_lines(directory / "evaluations" / f"{state.step}.json", [evaluations[state.step]])
+        write_evaluation(directory, artifact=artifact, step=state.step, scores=evaluations[state.step])
 
     state = TrainState.start(params)
     with (
         Checkpoints(
-            directory / "checkpoints", selection=recipe.selection, evaluations=evaluations, saved=saved
+            directory / "checkpoints",
+            artifact=artifact,
+            selection=recipe.selection,
+            evaluations=evaluations,
+            saved=saved,
         ) as checkpoints,
         Stream(examples, order) as stream,
     ):
-        latest = checkpoints.latest or 0
-        for step in [step for step in evaluations if step > latest]:
-            del evaluations[step]  # its checkpoint was never finished, so the step is repeated
-        if latest:
-            state = checkpoints.restore(latest, like=state)
-            if latest not in evaluations:  # its file was deleted
-                evaluate_state(state)
-        reporter = Reporter(name(spec), recipe, first_step=state.step, observer=observer)
+        if before.step:
+            state = checkpoints.restore(before.step, like=state)
+        reporter = Reporter(artifact, recipe, first_step=state.step, observer=observer)
         while state.step < recipe.num_steps and not recipe.selection.settled(evaluations):
             blocks = layout.to_blocks(stream.examples(state.step))
             learning_rate = np.float32(optimizer.learning_rate(recipe.schedule, state.step))
@@ -282,7 +294,7 @@ def _train(
                 label_smoothing=recipe.label_smoothing,
             )
             reporter.after_step(state.step, blocks, counts, learning_rate)
-            if state.step % recipe.eval_every == 0 or state.step == recipe.num_steps:
+            if state.step in evaluated:
                 with reporter.evaluating():
                     evaluate_state(state)
                     reporter.evaluated(state.step, evaluations[state.step])
@@ -292,21 +304,20 @@ def _train(
     selected = recipe.selection.choose(evaluations)
     if selected is None:
         raise InputError(f"{recipe.selection} chose none of the evaluated steps {sorted(evaluations)}")
+    try:
+        selected_params = read_params(directory / "checkpoints", selected)
+    except InputError as error:  # damaged since it was written
+        raise OSError(f"{error}; the next attempt trains it again") from error
     return _TrainedModel(
         selected_step=selected,
         last_step=state.step,
         evaluations=evaluations,
-        params=read_params(directory / "checkpoints", selected),
+        params=selected_params,
         timing=reporter.timing(),
     )
 
 
 # -------------------------------------------------------------------------------- files
-
-
-def _read_evaluations(directory: Path) -> Evaluations:
-    """The evaluations that earlier runs wrote, by step."""
-    return {int(file.stem): json.loads(file.read_text()) for file in sorted(directory.glob("*.json"))}
 
 
 def _write_json_lines(file: Path, values: Iterable[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """The test predictions of a fine-tuning, printed for reading."""
 
+import hashlib
 import json
 
 from raysynth.errors import InputError, unknown
@@ -15,12 +16,19 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
     if num_examples is not None and num_examples < 1:
         raise InputError(f"num_examples must be at least 1, got {num_examples}")
     run = run.strip("/")
-    if store.record_of(run) is None:
+    record = store.record_of(run)
+    if record is None:
         runs = (artifact for artifact in store.names() if artifact.startswith("finetune/"))
         raise unknown(f"finished run of {store.uri}", run, runs)
     content = store.read_bytes(f"{run}/predictions.jsonl")
     if content is None:
         raise InputError(f"{store.uri}: {run} has no predictions; only a fine-tuning does")
+    expected = record.weights.predictions_sha256
+    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+        raise InputError(
+            f"{store.uri}: {run}/predictions.jsonl is damaged; "
+            f"`raysynth verify --store {store.uri} --repair` has the run made again"
+        )
     rows = [json.loads(line) for line in content.decode().splitlines()]
     selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]
     for number, row in selected[:num_examples]:

@@ -47,6 +47,8 @@ class _TuneEvents(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "progress" in result:
             self._observer.progress(trial.config["artifact"], Progress(**result["progress"]))
+        if "note" in result:
+            self._observer.noted(trial.config["artifact"], result["note"])
 
 
 class _StopIf(Stopper):

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from raysynth.downstream.metrics import METRICS
 from raysynth.environment import num_threads
 from raysynth.errors import Diverged, InputError, StoreError, first_line
 from raysynth.observer import Progress, Silent
+from raysynth.run.sources import source_params
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
@@ -94,18 +96,12 @@ def make(
                     saved=workspace.push,
                 )
             elif isinstance(artifact, Finetune):
-                sources = {}
-                for source in artifact.init.sources:
-                    record = store.status(source).record
-                    if record is None:
-                        raise RuntimeError(f"{name(source)} is not done: its record went away after this run began")
-                    sources[source] = (store.fetch(source, cache), record.weights.selected_step)
                 data, data_sha256 = fetch(artifact.task.data, store, cache)
                 trained = train.finetune(
                     artifact,
                     data=data,
                     data_sha256=data_sha256,
-                    sources=sources,
+                    sources={source: partial(source_params, source, store, cache) for source in artifact.init.sources},
                     directory=workspace.path,
                     observer=board,
                     saved=workspace.push,
@@ -162,6 +158,10 @@ class _Board(Silent):
         self._plot(progress).flush()
         self._mark(progress)
         self._send(progress)
+
+    def noted(self, artifact: str, note: str) -> None:
+        """Let the driver show a line."""
+        self._report({"note": note})
 
     def write_test(self, scores: Metrics, step: int) -> None:
         """Write the test scores at the selected step, so that the HParams page has a column for each."""

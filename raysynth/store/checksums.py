@@ -53,16 +53,28 @@ def problem(directory: Path, expected: Checksums) -> str | None:
     """
     if not directory.is_dir():
         return f"{directory} is missing"
-    actual = checksums(directory)
-    for file in sorted(expected.keys() | actual.keys()):
-        if file not in actual:
-            return f"{directory / file} is missing"
+    actual = (file.relative_to(directory).as_posix() for file in sorted(directory.rglob("*")) if file.is_file())
+    for file in actual:
         if file not in expected:
             return f"{directory / file} does not belong there"
-        if actual[file].size != expected[file].size:
-            return f"{directory / file} has {actual[file].size} bytes instead of {expected[file].size}"
-        if actual[file] != expected[file]:
-            return f"{directory / file} has another content than was written"
+    return altered(directory, expected)
+
+
+def altered(directory: Path, expected: Checksums) -> str | None:
+    """The first of the expected files that is missing or has another content, in one line, or None."""
+    files = sorted(expected)
+    with ThreadPoolExecutor(4) as pool:
+        lines = pool.map(_difference, [directory / file for file in files], [expected[file] for file in files])
+        return next((line for line in lines if line is not None), None)
+
+
+def _difference(file: Path, expected: Checksum) -> str | None:
+    if not file.is_file():
+        return f"{file} is missing"
+    if (size := file.stat().st_size) != expected.size:
+        return f"{file} has {size} bytes instead of {expected.size}"
+    if checksum(file) != expected:
+        return f"{file} has another content than was written"
     return None
 
 

@@ -251,9 +251,14 @@ def _make(
     # These import Ray, which only this verb needs.
     from raysynth.run.execute import damaged_inputs, execute
     from raysynth.run.progress import Terminal
+    from raysynth.run.sources import damaged_sources
 
     store, done = current.store, set(current.artifacts(State.DONE))
     store.check_writable()
+    sources = damaged_sources(missing, done, store)
+    for source, line in sources.items():
+        print(f"{name(source)} is made again, because it is damaged: {line}", file=sys.stderr)
+    missing, done = [*sources, *missing], done.difference(sources)
     damaged = damaged_inputs(missing, done, store)
     with leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
         for artifact in missing:

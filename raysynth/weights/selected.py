@@ -1,14 +1,17 @@
 """The selected weights of an artifact in a local or remote store."""
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError, unknown
-from raysynth.model.checkpoints import params_digest, read_params
+from raysynth.errors import InputError, StoreError, unknown
+from raysynth.model.checkpoints import checked_params
 from raysynth.model.t5 import Params
+from raysynth.specs.pretraining import Pretrained
+from raysynth.store.records import Record
 from raysynth.store.store import Store
 from raysynth.weights.checks import Array, flat
 
@@ -48,10 +51,20 @@ def selected(artifact: str, store: Store) -> Weights:
     step = record.weights.selected_step
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
-            params = read_params(store.fetch_by_name(artifact, Path(cache)) / "checkpoints", step)
+            params = checked_params(store.fetch_by_name(artifact, Path(cache)), record)
+        except StoreError:
+            raise
         except InputError as error:
             # The message may name the local copy of a remote checkpoint, which no longer exists when a user reads it.
-            raise InputError(str(error).replace(cache, store.place)) from None
-    if params_digest(params) != record.weights.params_sha256:
-        raise InputError(f"{store.uri}: the weights of {artifact} do not match the digest in its record")
+            line = str(error).replace(cache, store.place)
+            raise InputError(f"{artifact} is damaged: {line}; {_remedy(record, store)}") from None
     return Weights(params=params, step=step, description=record.description)
+
+
+def _remedy(record: Record, store: Store) -> str:
+    """The command that heals an artifact whose weights are damaged."""
+    uri = shlex.quote(store.uri)
+    if not record.artifact.startswith(f"{Pretrained.kind}/"):
+        return f"`raysynth verify --store {uri} --repair` has it made again"
+    directory = shlex.quote(record.provenance.imported_from or "DIR")
+    return f"import it again: raysynth import {directory} --name {record.description['name']} --store {uri}"

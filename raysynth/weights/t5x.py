@@ -35,6 +35,7 @@ def read_t5x(directory: Path) -> tuple[T5Config, Params]:
     package wrote; for others they are assumed to be those of the public releases: 128, and ReLU, or GELU and linear if
     the MLP is gated. Raises `InputError` for a directory that is damaged or does not hold a T5.
     """
+    _check_path(directory)
     file = directory / "checkpoint"
     target, network = _trees(file)
     leaves = {
@@ -56,6 +57,7 @@ def write_t5x(directory: Path, config: T5Config, params: Params, *, step: int = 
     T5X takes the network from gin files. For `read_t5x`, the settings that shapes do not show are stored under a key
     that T5X ignores. Raises `InputError` if the directory exists or the parameters do not fit `config`.
     """
+    _check_path(directory)
     arrays = checked_arrays(config, params)
     with new_directory(directory) as aside:
         references = {
@@ -68,6 +70,12 @@ def write_t5x(directory: Path, config: T5Config, params: Params, *, step: int = 
             _NETWORK: {"max_distance": config.max_distance, "mlp_activations": list(config.mlp_activations)},
         }
         (aside / "checkpoint").write_bytes(msgpack_serialize(tree))
+
+
+def _check_path(directory: Path) -> None:
+    """Raise `InputError` for a backslash in a path: TensorStore would take it for a slash."""
+    if "\\" in str(directory.absolute()):
+        raise InputError(f"a T5X directory must have no backslash in its path, got {str(directory.absolute())!r}")
 
 
 def _trees(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:

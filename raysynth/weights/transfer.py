@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, StoreError
 from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.identity import describe, name
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import Pretrained, published_models
+from raysynth.store.checkpoint_files import withdraw
 from raysynth.store.marks import provenance
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import Store
@@ -36,23 +37,35 @@ def import_weights(directory: Path, model_name: str, store: Store, *, expected: 
     artifact = Pretrained(name=model_name, model=dataclasses.replace(config, dtype=dtype))
     digest = params_digest(params)
     record = store.status(artifact).record
-    if record is None:
+    if record is not None and record.weights.params_sha256 != digest:
+        raise InputError(
+            f"{store.uri}/{name(artifact)} holds other weights than {directory}; take another --name or delete it"
+        )
+    if record is not None and _is_whole(artifact, store):
+        print(f"nothing to do: {name(artifact)} is in {store.uri}")
+    else:
         store.check_writable()
+        withdraw(name(artifact), store)
         with store.workspace(artifact) as workspace:
-            write_params(workspace.path / "checkpoints", 0, params)
+            write_params(workspace.path / "checkpoints", 0, params, artifact=name(artifact))
             workspace.push()
         where = dataclasses.replace(
             provenance(started), imported_from=str(directory.absolute()), format=detect(directory).value
         )
         store.record(artifact, result=WeightsResult(selected_step=0, params_sha256=digest), provenance=where)
         print(f"{store.uri}/{name(artifact)}")
-    elif record.weights.params_sha256 == digest:
-        print(f"nothing to do: {name(artifact)} is in {store.uri}")
-    else:
-        raise InputError(
-            f"{store.uri}/{name(artifact)} holds other weights than {directory}; take another --name or delete it"
-        )
     print(f"in a sweep: {_python(artifact)}")
+
+
+def _is_whole(artifact: Pretrained, store: Store) -> bool:
+    """Whether the stored weights of an imported artifact are those that its record names."""
+    try:
+        selected(name(artifact), store)
+    except StoreError:
+        raise
+    except InputError:
+        return False
+    return True
 
 
 def _check_shape(config: T5Config, expected: T5Config, where: str) -> None:

@@ -28,7 +28,9 @@ def state_of(step, params, count=0):
 
 
 def checkpoints(directory, *, evaluations, saved=do_nothing):
-    return Checkpoints(directory, selection=Best("token_accuracy"), evaluations=evaluations, saved=saved)
+    return Checkpoints(
+        directory, artifact="pretrain/some", selection=Best("token_accuracy"), evaluations=evaluations, saved=saved
+    )
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])

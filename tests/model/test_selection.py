@@ -244,3 +244,15 @@ def test_predictions_of_an_unknown_run_are_a_one_line_error(store, run, capsys):
 def test_a_selection_rule_needs_one_of_the_tasks_metrics():
     with pytest.raises(InputError, match="unknown selection metric 'rouge1'"):
         task(selection=Best("rouge1"))
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content.replace(b"true", b"false")])
+def test_damaged_predictions_are_one_line(damage, store, run, capsys):
+    file = store.local_root / run / "predictions.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert main(["predictions", run, "--store", store.uri]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {store.uri}: {run}/predictions.jsonl is damaged; `raysynth verify --store ")
+    assert error.count("\n") == 1
+    file.write_bytes(whole)

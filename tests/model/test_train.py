@@ -5,6 +5,7 @@ import gc
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -41,6 +42,12 @@ def uninterrupted(synthetic, tmp_path_factory):
     return directory, training
 
 
+def reader_of(trained):
+    """What reads the selected parameters of a training."""
+    directory, training = trained
+    return partial(read_params, directory / "checkpoints", training.result.selected_step)
+
+
 @pytest.mark.parametrize(
     ("kills", "steps"), [(KillsAtProgress, (3, 4, 6, 7, 9, 10, 12)), (KillsAtEvaluation, (3, 6, 9, 12))]
 )
@@ -55,7 +62,7 @@ def test_a_run_killed_around_every_checkpoint_ends_with_the_same_bits(kills, ste
 @pytest.mark.long
 def test_a_fine_tuning_killed_around_every_checkpoint_ends_with_the_same_bits(texts, uninterrupted, tmp_path):
     run = Finetune(task=TASK, init=StatisticInit(PRETRAIN, group_by="parameter", statistic="mean_sd"))
-    inputs = {"data": texts, "sources": {PRETRAIN: (uninterrupted[0], uninterrupted[1].result.selected_step)}}
+    inputs = {"data": texts, "sources": {PRETRAIN: reader_of(uninterrupted)}}
     whole = finetune(run, **inputs, directory=tmp_path / "whole", observer=Silent())
     for step in (3, 6):
         for kills in (KillsAtProgress, KillsAtEvaluation):
@@ -147,7 +154,6 @@ def test_an_observer_gets_the_scalars_of_the_paper(synthetic, tmp_path):
 
 
 def test_finetuning_decodes_the_test_split_and_scores_it(synthetic, texts, uninterrupted, tmp_path):
-    source = (uninterrupted[0], uninterrupted[1].result.selected_step)
     for init in (
         RandomInit(MODEL),
         FullInit(PRETRAIN),
@@ -157,7 +163,7 @@ def test_finetuning_decodes_the_test_split_and_scores_it(synthetic, texts, unint
         training = finetune(
             Finetune(task=TASK, init=init),
             data=texts,
-            sources=dict.fromkeys(init.sources, source),
+            sources=dict.fromkeys(init.sources, reader_of(uninterrupted)),
             directory=directory,
             observer=Silent(),
         )

@@ -33,7 +33,7 @@ from raysynth.store.records import DataResult
 from raysynth.store.store import State, Store
 from raysynth.weights.formats import Format, detect, read
 from raysynth.weights.hugging_face import write_hugging_face
-from raysynth.weights.t5x import write_t5x
+from raysynth.weights.t5x import read_t5x, write_t5x
 from tests.records import DATA_RESULT, provenance, weights_result
 from tests.tiny import MODEL, TASK
 
@@ -731,6 +731,16 @@ def test_a_damaged_checkpoint_in_the_store_is_one_line(lost, tmp_path, capsys):
     capsys.readouterr()
     assert main(["export", where, "--store", str(tmp_path / "store"), "--format", "t5x", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path}/store/{where}/checkpoints/0/params is damaged: ")
+    assert error.startswith(f"error: {where} is damaged: {tmp_path}/store/{where}/checkpoints/0/params/")
+    assert f"; import it again: raysynth import {tmp_path}/release --name mine " in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_backslash_in_the_path_of_a_t5x_directory_is_one_line(tmp_path):
+    directory = tmp_path / "a\\b"
+    with pytest.raises(InputError, match="a T5X directory must have no backslash in its path"):
+        write_t5x(directory, MODEL, arrays(MODEL))
+    with pytest.raises(InputError, match="a T5X directory must have no backslash in its path"):
+        read_t5x(directory)
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.identity import name
 from raysynth.specs.parameters import paths
+from raysynth.store.checkpoint_files import LIST
 from raysynth.store.store import Store
 from raysynth.weights.selected import selected
 from raysynth.weights.statistics import attention_norm_means
@@ -39,7 +40,7 @@ def fill(store):
     for artifact in ARTIFACTS:
         params = unflatten_dict(params_of(artifact.model), sep="/")
         with store.workspace(artifact) as workspace:
-            write_params(workspace.path / "checkpoints", 7, params)
+            write_params(workspace.path / "checkpoints", 7, params, artifact=name(artifact))
             workspace.push()
         result = weights_result(selected_step=7, params_sha256=params_digest(params))
         store.record(artifact, result=result, provenance=provenance())
@@ -105,7 +106,8 @@ def test_a_remote_store_gives_the_same(store, bucket, tmp_path, capsys):
     assert main(["stats", FIRST, "--store", remote.uri]) == 2
     error = capsys.readouterr().err
     assert error == (
-        f"error: {remote.place}/{FIRST}/checkpoints/7/params is missing: there is no checkpoint of step 7\n"
+        f"error: {FIRST} is damaged: {remote.place}/{FIRST}/checkpoints/7 is missing; "
+        f"import it again: raysynth import DIR --name shallow --store '{remote.uri}'\n"
     )
 
 
@@ -135,11 +137,16 @@ def test_an_empty_store_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
-        (lambda params: shutil.rmtree(params), "{where}/checkpoints/7/params is missing"),
-        (lambda params: (params / "manifest.ocdbt").write_bytes(b"x"), "{where}/checkpoints/7/params is damaged: "),
+        (lambda params: shutil.rmtree(params), "{where}/checkpoints/7/params/_METADATA is missing"),
+        (lambda params: shutil.rmtree(params.parents[1]), "{where}/checkpoints/7 is missing"),
+        (lambda params: (params.parent / LIST).unlink(), f"{{where}}/checkpoints/7/{LIST} is missing"),
         (
-            lambda params: write_params(params.parents[1], 7, unflatten_dict(params_of(DEEP), sep="/")),
-            f"{{store}}: the weights of {FIRST} do not match the digest in its record",
+            lambda params: (params / "manifest.ocdbt").write_bytes(b"x"),
+            "{where}/checkpoints/7/params/manifest.ocdbt has 1 bytes instead of ",
+        ),
+        (
+            lambda params: write_params(params.parents[1], 7, unflatten_dict(params_of(DEEP), sep="/"), artifact=FIRST),
+            "{where}/checkpoints/7 holds other parameters than the record says",
         ),
     ],
 )
@@ -148,7 +155,9 @@ def test_a_damaged_checkpoint_is_one_line(damage, line, copy, tmp_path, capsys):
     for command in (["stats"], ["figure6", "--out", str(tmp_path / "never")]):
         assert main([*command, FIRST, "--store", copy.uri]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {line.format(store=copy.uri, where=f'{copy.uri}/{FIRST}')}")
+        line_of_copy = line.format(where=f"{copy.uri}/{FIRST}")
+        assert error.startswith(f"error: {FIRST} is damaged: {line_of_copy}")
+        assert error.endswith(f"; import it again: raysynth import DIR --name shallow --store {copy.uri}\n")
         assert error.count("\n") == 1
     assert not list(tmp_path.glob("never*"))
 
@@ -178,5 +187,7 @@ def test_a_shell_prints_one_line_for_a_damaged_checkpoint(copy):
     command = [sys.executable, "-m", "raysynth.cli", "stats", FIRST, "--store", copy.uri]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 2
-    assert process.stderr.startswith(f"error: {copy.uri}/{FIRST}/checkpoints/7/params is damaged: ")
+    assert process.stderr.startswith(
+        f"error: {FIRST} is damaged: {copy.uri}/{FIRST}/checkpoints/7/params/manifest.ocdbt "
+    )
     assert process.stderr.count("\n") == 1
