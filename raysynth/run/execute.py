@@ -1,7 +1,6 @@
 """One Ray session that makes artifacts: data sets with Ray Data, beside one Tune experiment for everything trained."""
 
 import re
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from raysynth.errors import InputError
 from raysynth.observer import Observer, Progress
 from raysynth.run.cluster import promised
 from raysynth.run.make_data import draw, write_texts
+from raysynth.run.private import scratch
 from raysynth.run.searcher import Dependencies
 from raysynth.run.session import nodes, training_session
 from raysynth.run.surroundings import Run
@@ -122,13 +122,13 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
     function = tune.with_parameters(
         trial, artifacts={name(artifact): artifact for artifact in artifacts}, store=run.store, cache=cache
     )
-    with tempfile.TemporaryDirectory(prefix="raysynth-tune-") as scratch:  # Tune's own state is never restored
+    with scratch() as room:  # Tune's own state is never restored
         tuner = tune.Tuner(
             tune.with_resources(function, trial_resources([*nodes(), *promised()])),
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=scratch,
+                storage_path=str(room),
                 verbose=0,
                 callbacks=[_TuneEvents(run.observer, run.driver)],
                 stop=None if run.max_failed is None else _StopAfterFailures(searcher, run.max_failed),

@@ -6,18 +6,27 @@ import logging
 import math
 import os
 import pickle
+import secrets
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import ray
+from ray._private import ray_constants, utils
 
-from raysynth.errors import InputError, WorkerError
+from raysynth.command_line import screen
+from raysynth.errors import InputError, RayLost, WorkerError, first_line
+from raysynth.run.address import cluster
+from raysynth.run.private import scratch
+from raysynth.run.watch import Watch, tail
 from raysynth.store.store import Store
 
 Item = TypeVar("Item")
@@ -34,40 +43,137 @@ def session(
     """A Ray session whose processes have these environment variables; without an address, on this machine.
 
     Calls `meanwhile` while Ray starts, which takes seconds. Yields a function that starts shutting Ray down, for
-    callers whose remaining work needs no Ray.
+    callers whose remaining work needs no Ray. What Ray writes to standard error meanwhile goes to a file. Raises
+    `InputError` for an address without a cluster, and `RayLost` if Ray does not start or its processes end.
     """
     variables = dict(variables or {})
+    address = cluster(address)
     arguments: dict[str, Any]
-    if address:
-        arguments = {"address": address, "runtime_env": {"env_vars": variables}}
-        inherited: dict[str, str] = {}
-    else:
-        arguments = {"address": "local", "object_store_memory": 400 * 2**20}
-        inherited = variables  # processes start sooner with inherited variables than with a `runtime_env`
-        if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
-            arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
-    with _environment(inherited), _thread() as aside:
-        end = cache(lambda: aside.submit(ray.shutdown))
+    inherited = {"RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1"}  # or C++ prints a stack at SIGTERM
+    with contextlib.ExitStack() as stack:
+        room = stack.enter_context(scratch())
+        if address:
+            arguments = {"address": address, "runtime_env": {"env_vars": variables}}
+        else:
+            arguments = {"address": "local", "object_store_memory": 400 * 2**20, "_temp_dir": str(room / "ray")}
+            inherited |= variables  # processes start sooner with inherited variables than with a `runtime_env`
+            inherited |= {"RAY_ADDRESS": ""}
+            if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+                arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
+            stack.enter_context(_on_loopback(room))
+        stack.enter_context(_environment(inherited))
+        log = room / "driver.log"
+        quiet = stack.enter_context(_stderr_to(log))
+        aside = stack.enter_context(_Aside())
         imports = aside.submit(import_module, "ray.data")
         aside.submit(meanwhile)
-        ray.init(
-            include_dashboard=False,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **arguments,
-        )
+        watch = Watch(address)
         try:
+            with _python_keeps_sigterm():
+                ray.init(
+                    include_dashboard=False,
+                    configure_logging=True,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    **arguments,
+                )
+            watch.start()
             imports.result()
-            from ray.data import DataContext
-
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            context = DataContext.get_current()
-            context.enable_progress_bars = False
-            context.print_on_execution_start = False
-            yield end
+            _calm_ray_data()
+            yield cache(lambda: aside.submit(watch.shut_down))
+        except KeyboardInterrupt:
+            if watch.fault is None:
+                raise
+        except Exception as error:
+            if watch.fault is None and not ray.is_initialized() and not watch.ended:
+                raise _not_started(error, log) from error
+            if watch.fault is None:
+                raise
         finally:
-            end().result()
+            quiet.stay = not watch.shut_down()
+        if watch.fault is not None:
+            raise RayLost(f"{watch.fault}; run the same command again to continue (Ray's messages: {log})", tail(log))
+
+
+def _not_started(error: Exception, log: Path) -> RayLost:
+    return RayLost(f"Ray did not start: {first_line(error)} (its messages: {log})", tail(log))
+
+
+def _calm_ray_data() -> None:
+    from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+@contextlib.contextmanager
+def _on_loopback(room: Path) -> Iterator[None]:
+    """Have Ray's processes of this machine listen on 127.0.0.1 alone, and talk to those only that know a secret."""
+    token = room / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    # The variable is Ray's way to loopback. Its name tells of the systems where that is the default.
+    variables = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with _environment(variables):
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        _forget_token()
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = before
+    _forget_token()
+
+
+def _forget_token() -> None:
+    """Have Ray read its settings of tokens again."""
+    with contextlib.suppress(ImportError):  # older versions of Ray have no tokens
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _python_keeps_sigterm() -> Iterator[None]:
+    """Keep Ray from handling SIGTERM by an exit of its own."""
+    kept, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = kept
+
+
+class _Quiet:
+    stay = False
+    """Whether standard error stays turned away, since threads of Ray's are left that may write."""
+
+
+@contextlib.contextmanager
+def _stderr_to(log: Path) -> Iterator[_Quiet]:
+    """Turn file descriptor 2 to a file; `screen()` still writes where it led before."""
+    quiet, terminal = _Quiet(), screen()
+    before = os.dup(2)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(file, 2)
+    os.close(file)
+    try:
+        yield quiet
+    finally:
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+        if quiet.stay:
+            sys.stderr = terminal
+        else:
+            os.dup2(before, 2)
+        os.close(before)
 
 
 @contextlib.contextmanager
@@ -105,14 +211,44 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
         yield place
 
 
-@contextlib.contextmanager
-def _thread() -> Iterator[ThreadPoolExecutor]:
-    """One thread that does its work in order; on an exception, work that has not begun is dropped."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        yield thread
-    finally:
-        thread.shutdown(cancel_futures=True)
+class _Aside:
+    """One thread that does its work in order; on an exception, work that has not begun is dropped.
+
+    A signal does not wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._dropped = False
+        self._thread = threading.Thread(target=self._do, daemon=True)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Have the thread call a function."""
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._work.put(call)
+        return future
+
+    def __enter__(self) -> "_Aside":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._dropped = kind is not None
+        self._work.put(None)
+        if kind is None or not issubclass(kind, KeyboardInterrupt | RayLost):
+            self._thread.join()
+
+    def _do(self) -> None:
+        while (call := self._work.get()) is not None:
+            if not self._dropped:
+                call()
 
 
 @contextlib.contextmanager
