@@ -117,47 +117,47 @@ def exit_status(command: Callable[[], int]) -> int:
 
     An `InputError` prints one line and gives status 2, a `WorkerError` or `OSError` one line and status 1; Ctrl-C, SIGTERM and
     SIGHUP print a hint and give 128 plus the signal's number. If the reader of the output has gone (`| head`), the
-    command ends quietly with status 1. After a signal, or without the Ray that it needs, the process ends here, because
-    threads of libraries could keep it.
+    command ends quietly with status 1. After a signal, or without the Ray that it needs, the process ends here,
+    because threads of libraries could keep it.
     """
     _open_standard_streams()
     came: list[int] = []
     try:
         with _signals_interrupt(came):
-            return _status(command)
-    except BaseException:
-        if came:  # whatever became of `Interrupted` on its way through libraries and broken streams
-            _print_last(_HINT)
-            _leave(128 + came[0])
-        raise
-
-
-def _status(command: Callable[[], int]) -> int:
-    try:
-        status = command()
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # Otherwise Python complains once more when it flushes the streams at exit.
-        for number in (1, 2):
-            if _reader_has_gone(number):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-        return 1
-    except InputError as error:
-        _print_last(f"error: {error}")
-        return 2
-    except RayLost as error:
-        _print_last(f"error: {error}")
-        _leave(1)
-    except (WorkerError, OSError) as error:
-        _print_last(f"error: {first_line(error)}")
-        return 1
-    except Interrupted:
-        raise
-    except KeyboardInterrupt:
+            status = command()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BaseException as error:
+        if not came or isinstance(error, RayLost):  # which interrupts the main thread by a signal
+            return _explained(error)
+    if came:  # whatever became of `Interrupted` on its way through libraries and broken streams
         _print_last(_HINT)
-        return 128 + signal.SIGINT
+        _leave(128 + came[0])
+    return status
+
+
+def _explained(error: BaseException) -> int:
+    """Print what ended a command in one line; returns the exit status. Raises again what should not have happened."""
+    match error:
+        case BrokenPipeError():
+            # Otherwise Python complains once more when it flushes the streams at exit.
+            for number in (1, 2):
+                if _reader_has_gone(number):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            return 1
+        case InputError():
+            _print_last(f"error: {error}")
+            return 2
+        case RayLost():
+            _print_last(f"error: {error}")
+            _leave(1)
+        case WorkerError() | OSError():
+            _print_last(f"error: {first_line(error)}")
+            return 1
+        case KeyboardInterrupt():
+            _print_last(_HINT)
+            return 128 + signal.SIGINT
+    raise error
 
 
 _HINT = "interrupted; run the same command again to continue"
@@ -223,7 +223,8 @@ def screen() -> TextIO:
 
 @functools.cache
 def _first_stderr() -> TextIO:
-    return open(os.dup(2), "w", buffering=1, encoding=sys.__stderr__.encoding, errors="backslashreplace")
+    encoding = getattr(sys.__stderr__, "encoding", None)
+    return open(os.dup(2), "w", buffering=1, encoding=encoding, errors="backslashreplace")
 
 
 @functools.cache

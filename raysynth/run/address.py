@@ -77,11 +77,11 @@ def _connect(host: str, port: int) -> None:
 def _ask(host: str, port: str) -> None:
     """Ask whatever listens there for its versions. Another server than Ray's would keep Ray waiting for a minute."""
     from ray._private import services, utils
-    from ray._raylet import GcsClient
 
     here = f"{services.resolve_ip_for_localhost(host)}:{port}"
     try:
-        answer = GcsClient(address=here).internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=ANSWER_SECONDS)
+        client = _raylet.GcsClient(address=here)  # type: ignore[attr-defined]  # compiled
+        answer = client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=ANSWER_SECONDS)
     except Exception as error:
         line = first_line(error)
         if "token" in line.lower() or "authenticat" in line.lower():

@@ -80,7 +80,7 @@ def _clean() -> None:
     """Remove the scratch directories of this user's dead runs, and end the processes that still work in them."""
     for path in {path for parent in _parents() for path in Path(parent).glob(f"{_PREFIX}*")}:
         if is_private(path) and _is_dead(path):
-            _end_processes(path)
+            end_processes(path)
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -100,9 +100,12 @@ def _is_dead(path: Path) -> bool:
     return True
 
 
-def _end_processes(path: Path) -> None:
-    """End the processes of a dead run, known by its directory in their command lines."""
+def end_processes(path: Path) -> None:
+    """End the processes that work in a run's scratch directory, known by it in their arguments or environment."""
+    mark = f"{path}/".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if process.stat().st_uid == os.geteuid() and f"{path}/".encode() in (process / "cmdline").read_bytes():
+            if process.stat().st_uid != os.geteuid() or int(process.name) == os.getpid():
+                continue
+            if any(mark in (process / file).read_bytes() for file in ("cmdline", "environ")):
                 os.kill(int(process.name), signal.SIGKILL)

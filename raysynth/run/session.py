@@ -20,12 +20,13 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import ray
+from ray import _raylet
 from ray._private import ray_constants, utils
 
 from raysynth.command_line import screen
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
-from raysynth.run.private import scratch
+from raysynth.run.private import end_processes, scratch
 from raysynth.run.watch import Watch, tail
 from raysynth.store.store import Store
 
@@ -91,6 +92,8 @@ def session(
                 raise
         finally:
             quiet.stay = not watch.shut_down()
+            if not address:
+                end_processes(room)
         if watch.fault is not None:
             raise RayLost(f"{watch.fault}; run the same command again to continue (Ray's messages: {log})", tail(log))
 
@@ -133,11 +136,10 @@ def _on_loopback(room: Path) -> Iterator[None]:
 
 def _forget_token() -> None:
     """Have Ray read its settings of tokens again."""
-    with contextlib.suppress(ImportError):  # older versions of Ray have no tokens
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+    with contextlib.suppress(AttributeError):  # older versions of Ray have no tokens
+        compiled: Any = _raylet
+        compiled.Config.initialize("")
+        compiled.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager

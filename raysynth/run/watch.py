@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.5
 SILENT_SECONDS = 10.0
 """A cluster that does not answer for this long is lost."""
 END_SECONDS = 8.0
-"""Ray has this long to shut down, and then its processes are killed."""
+"""Ray has this long to shut down."""
 
 _NEEDED = {"gcs_server": "Ray's control process (GCS)", "raylet": "Ray's scheduler (raylet)"}
 """The processes without which a session cannot go on, by Ray's name."""
@@ -58,7 +58,7 @@ class Watch:
         return None
 
     def shut_down(self) -> bool:
-        """Shut Ray down, once; returns whether it did so in time. If not, its processes here are killed."""
+        """Shut Ray down, once; returns whether it did so in time."""
         with self._ending:
             self._is_over.set()
             if self.ended:
@@ -70,22 +70,12 @@ class Watch:
             while not self._done.wait(0.02) and time.monotonic() < limit:
                 _keep_handlers()
             _keep_handlers()
-            if not self._done.is_set():
-                self._kill()
             return self._done.is_set()
 
     def _shut_down(self) -> None:
         with contextlib.suppress(Exception):
             ray.shutdown()
         self._done.set()
-
-    def _kill(self) -> None:
-        if self._node is None or self._address is not None:
-            return
-        for processes in list(self._node.all_processes.values()):
-            for process in processes:
-                with contextlib.suppress(OSError):
-                    process.process.kill()
 
 
 def _keep_handlers() -> None:
