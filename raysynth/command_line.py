@@ -115,10 +115,10 @@ class Interrupted(KeyboardInterrupt):
 def exit_status(command: Callable[[], int]) -> int:
     """Run a command and return its exit status.
 
-    An `InputError` prints one line and gives status 2, a `WorkerError` or `OSError` one line and status 1; Ctrl-C, SIGTERM and
-    SIGHUP print a hint and give 128 plus the signal's number. If the reader of the output has gone (`| head`), the
-    command ends quietly with status 1. After a signal, or without the Ray that it needs, the process ends here,
-    because threads of libraries could keep it.
+    An `InputError` prints one line and gives status 2, a `WorkerError` or `OSError` one line and status 1. Ctrl-C,
+    SIGTERM and SIGHUP print a hint and give 128 plus the signal's number. If the reader of the output has gone
+    (`| head`), the command ends quietly with status 1. After a signal, or without the Ray that it needs, the process
+    ends here, because threads of libraries could keep it.
     """
     _open_standard_streams()
     came: list[int] = []

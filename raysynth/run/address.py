@@ -7,11 +7,20 @@ import logging
 import os
 import platform
 import socket
+from typing import Any
 
 from raysynth.errors import InputError, first_line
+from raysynth.run.quiet import environment, stderr_to
 
 ANSWER_SECONDS = 4.0
 """A cluster that does not answer for this long is not there."""
+_IMPATIENT = {
+    "RAY_gcs_rpc_server_connect_timeout_s": "2",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "2",
+    "RAY_py_gcs_connect_timeout_s": "2",
+    "RAY_gcs_server_request_timeout_seconds": "3",
+}
+"""Settings of Ray that end its attempts to connect."""
 
 
 def cluster(address: str | None) -> str | None:
@@ -44,14 +53,8 @@ def _running_here() -> str:
     from ray._private import services
 
     _use_token()
-    inherited = os.environ.pop("RAY_ADDRESS", None)
-    try:
-        found = services.get_ray_address_from_environment("auto", None)
-    except ConnectionError:
-        found = None
-    finally:
-        if inherited is not None:
-            os.environ["RAY_ADDRESS"] = inherited
+    # Ray's own search would also find the sessions that other runs started for themselves.
+    found = services.find_bootstrap_address(None)
     if found is None:
         raise InputError("the Ray address is auto, and no Ray cluster runs on this machine")
     return str(found)
@@ -76,12 +79,16 @@ def _connect(host: str, port: int) -> None:
 
 def _ask(host: str, port: str) -> None:
     """Ask whatever listens there for its versions. Another server than Ray's would keep Ray waiting for a minute."""
+    from ray import _raylet
     from ray._private import services, utils
 
+    compiled: Any = _raylet
     here = f"{services.resolve_ip_for_localhost(host)}:{port}"
     try:
-        client = _raylet.GcsClient(address=here)  # type: ignore[attr-defined]  # compiled
-        answer = client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=ANSWER_SECONDS)
+        with stderr_to(os.devnull), environment(_IMPATIENT):
+            compiled.Config.initialize("")
+            client = compiled.GcsClient(address=here)
+            answer = client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=ANSWER_SECONDS)
     except Exception as error:
         line = first_line(error)
         if "token" in line.lower() or "authenticat" in line.lower():
@@ -90,6 +97,8 @@ def _ask(host: str, port: str) -> None:
                 "~/.ray/auth_token or RAY_AUTH_TOKEN"
             ) from None
         raise InputError(f"what listens at {host}:{port} does not answer as a Ray cluster: {line}") from None
+    finally:
+        compiled.Config.initialize("")
     theirs = json.loads(answer or "{}")
     try:
         utils.check_version_info({**_versions(), **theirs}, "this process")

@@ -7,7 +7,6 @@ import math
 import os
 import pickle
 import secrets
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,10 +22,10 @@ import ray
 from ray import _raylet
 from ray._private import ray_constants, utils
 
-from raysynth.command_line import screen
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
 from raysynth.run.private import end_processes, scratch
+from raysynth.run.quiet import environment, stderr_to
 from raysynth.run.watch import Watch, tail
 from raysynth.store.store import Store
 
@@ -62,9 +61,9 @@ def session(
             if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
                 arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
             stack.enter_context(_on_loopback(room))
-        stack.enter_context(_environment(inherited))
+        stack.enter_context(environment(inherited))
         log = room / "driver.log"
-        quiet = stack.enter_context(_stderr_to(log))
+        quiet = stack.enter_context(stderr_to(log))
         aside = stack.enter_context(_Aside())
         imports = aside.submit(import_module, "ray.data")
         aside.submit(meanwhile)
@@ -124,7 +123,7 @@ def _on_loopback(room: Path) -> Iterator[None]:
         "RAY_AUTH_TOKEN_PATH": str(token),
     }
     before = ray_constants.ENABLE_RAY_CLUSTER
-    with _environment(variables):
+    with environment(variables):
         ray_constants.ENABLE_RAY_CLUSTER = False
         _forget_token()
         try:
@@ -150,32 +149,6 @@ def _python_keeps_sigterm() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = kept
-
-
-class _Quiet:
-    stay = False
-    """Whether standard error stays turned away, since threads of Ray's are left that may write."""
-
-
-@contextlib.contextmanager
-def _stderr_to(log: Path) -> Iterator[_Quiet]:
-    """Turn file descriptor 2 to a file; `screen()` still writes where it led before."""
-    quiet, terminal = _Quiet(), screen()
-    before = os.dup(2)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(file, 2)
-    os.close(file)
-    try:
-        yield quiet
-    finally:
-        if sys.stderr is not None:
-            with contextlib.suppress(OSError, ValueError):
-                sys.stderr.flush()
-        if quiet.stay:
-            sys.stderr = terminal
-        else:
-            os.dup2(before, 2)
-        os.close(before)
 
 
 @contextlib.contextmanager
@@ -209,7 +182,7 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
     if address:
         # Waiting trials make the cluster grow, so there must be one for each host that it may ask for at once.
         tune["TUNE_MAX_PENDING_TRIALS_PG"] = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
-    with _environment(tune), session(address, variables):
+    with environment(tune), session(address, variables):
         yield place
 
 
@@ -251,20 +224,6 @@ class _Aside:
         while (call := self._work.get()) is not None:
             if not self._dropped:
                 call()
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 # -------------------------------------------------------------------------------- work in a session

@@ -151,6 +151,9 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
     if options.address and not options.measure:
         raise InputError("--address needs --measure: only that uses a cluster")
     if options.measure:
+        from raysynth.run import address  # imports Ray, which only this needs
+
+        address.cluster(_ray_address(options))
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options))
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
@@ -239,10 +242,12 @@ def _make(
 ) -> dict[Artifact, str]:
     """Make artifacts in a Ray session; returns those that failed or diverged, with the reason."""
     # These import Ray, which only this verb needs.
+    from raysynth.run import address
     from raysynth.run.execute import damaged_inputs, execute
     from raysynth.run.progress import Terminal
 
     store, done = current.store, set(current.artifacts(State.DONE))
+    address.cluster(_ray_address(options))
     store.check_writable()
     damaged = damaged_inputs(missing, done, store)
     with leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
