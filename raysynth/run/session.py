@@ -9,9 +9,10 @@ import pickle
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -228,46 +229,113 @@ class _Aside:
 
 # -------------------------------------------------------------------------------- work in a session
 
+MAX_ENDS = 3
+"""How often an item of `spread` may end the process that works on it."""
 _MAX_ITEMS = 32
 """Most items in one Ray Data task. A task costs the driver some 20 ms, and reports nothing before it ends."""
 
 
-def spread(work: Callable[[Item], Answer], items: Iterable[Item], *, tick: Callable[[int, int], None]) -> list[Answer]:
+def spread(
+    work: Callable[[Item], Answer],
+    items: Iterable[Item],
+    *,
+    tick: Callable[[int, int], None],
+    describe: Callable[[Item], str] = str,
+) -> list[Answer]:
     """Apply `work` to every item with Ray Data; returns the answers in the order of the items.
 
-    Calls `tick` with the numbers of finished items and of all items. Raises the `InputError` that a worker raised, and
-    `WorkerError` for any other exception.
+    Calls `tick` with the numbers of finished items and of all items. Work that was lost with its process or its host is
+    done again. Raises the `InputError` that a worker raised, and `WorkerError` for any other exception and for an item
+    whose process ended `MAX_ENDS` times, which `describe` names.
     """
     items = list(items)
     if not items:
         return []
-    import ray.data  # not at the top, because a session imports it while Ray starts
-
-    def work_on(batch: dict[str, Any]) -> dict[str, list[Any]]:
-        answers: list[Answer] | InputError | WorkerError
-        try:
-            answers = [work(item) for item in pickle.loads(batch["items"][0])]
-        except InputError as error:
-            answers = error
-        except Exception as error:
-            answers = WorkerError.of(error)
-        return {"start": batch["start"], "answers": [pickle.dumps(answers)]}
-
     num_cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # Ray has no types here
     num_each = min(_MAX_ITEMS, math.ceil(len(items) / (4 * num_cpus)))
     starts = range(0, len(items), num_each)
     groups = [{"start": start, "items": pickle.dumps(items[start : start + num_each])} for start in starts]
-    answers: dict[int, list[Answer]] = {}
+    answers: dict[int, Answer] = {}
+
+    def keep(start: int, answer: bytes) -> None:
+        some = pickle.loads(answer)
+        if isinstance(some, Exception):
+            raise some
+        answers.update(enumerate(some, start=start))
+        tick(len(answers), len(items))
+
     tick(0, len(items))
+    work_on = partial(_work_on, work)
+    try:
+        _with_ray_data(work_on, groups, keep)
+    except ray.exceptions.RayError as error:  # a process or a host is gone
+        if isinstance(error, ray.exceptions.RayTaskError):
+            raise WorkerError(f"Ray Data failed: {first_line(error)}", str(error)) from None
+        left = [number for number in range(len(items)) if number not in answers]
+        for number in _one_by_one(work_on, items, left, keep):
+            line = f"{describe(items[number])} ended its process {MAX_ENDS} times"
+            raise WorkerError(line, str(error)) from None
+    return [answers[number] for number in range(len(items))]
+
+
+def _work_on(work: Callable[[Item], Answer], items: bytes) -> bytes:
+    """The pickled answers to pickled items, or the exception instead of them."""
+    answers: list[Answer] | InputError | WorkerError
+    try:
+        answers = [work(item) for item in pickle.loads(items)]
+    except InputError as error:
+        answers = error
+    except BaseException as error:  # code of the user's may raise SystemExit, which would end the process
+        answers = WorkerError.of(error)
+    return pickle.dumps(answers)
+
+
+def _with_ray_data(
+    work_on: Callable[[bytes], bytes], groups: list[dict[str, Any]], keep: Callable[[int, bytes], None]
+) -> None:
+    import ray.data  # not at the top, because a session imports it while Ray starts
+
+    def map_batch(batch: dict[str, Any]) -> dict[str, list[Any]]:
+        return {"start": batch["start"], "answers": [work_on(batch["items"][0])]}
+
     blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
-    mapped = blocks.map_batches(work_on, batch_size=1, **placement(nodes()))
+    # By default Ray Data tries again for ever what ends its process.
+    mapped = blocks.map_batches(map_batch, batch_size=1, max_retries=0, **placement(nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
-        answer = pickle.loads(batch["answers"][0])
-        if isinstance(answer, Exception):
-            raise answer
-        answers[int(batch["start"][0])] = answer
-        tick(sum(map(len, answers.values())), len(items))
-    return [answer for start in starts for answer in answers[start]]
+        keep(int(batch["start"][0]), batch["answers"][0])
+
+
+def _one_by_one(
+    work_on: Callable[[bytes], bytes], items: Sequence[Item], numbers: list[int], keep: Callable[[int, bytes], None]
+) -> Iterator[int]:
+    """Do the items with these numbers each in a task of its own, again if it is lost with its host.
+
+    Yields the number of an item whose process ended `MAX_ENDS` times on a host that lives.
+    """
+
+    def work_on_one(item: bytes) -> bytes:  # Ray takes functions only
+        return work_on(item)
+
+    task = ray.remote(max_retries=0, num_cpus=1, **placement(nodes()))(work_on_one)
+    ends: Counter[int] = Counter()
+    going = {task.remote(pickle.dumps([items[number]])): number for number in numbers}
+    while going:
+        (ready,), _ = ray.wait(list(going), num_returns=1)
+        number = going.pop(ready)
+        try:
+            answer = ray.get(ready)
+        except ray.exceptions.NodeDiedError:
+            pass
+        except ray.exceptions.RayError:
+            ends[number] += 1
+            if ends[number] == MAX_ENDS:
+                for other in going:
+                    ray.cancel(other, force=True)
+                yield number
+        else:
+            keep(number, answer)
+            continue
+        going[task.remote(pickle.dumps([items[number]]))] = number
 
 
 def nodes() -> list[dict[str, Any]]:
