@@ -14,6 +14,7 @@ from ray.tune.stopper import Stopper
 from raysynth.data import shard_files
 from raysynth.errors import InputError
 from raysynth.observer import Observer, Progress
+from raysynth.run import deaths
 from raysynth.run.cluster import promised
 from raysynth.run.make_data import draw, write_texts
 from raysynth.run.private import scratch
@@ -104,6 +105,7 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             awaited=set(datasets),
             run=run,
             hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
+            cause=deaths.Reader(),
         )
         drawing = threading.Thread(target=draw, args=(datasets, run, searcher), daemon=True)
         drawing.start()

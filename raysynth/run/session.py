@@ -23,9 +23,10 @@ import ray
 from ray import _raylet
 from ray._private import ray_constants, utils
 
+from raysynth.command_line import screen
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
-from raysynth.run.private import end_processes, scratch
+from raysynth.run.private import end_processes, is_private, make_private, scratch
 from raysynth.run.quiet import environment, stderr_to
 from raysynth.run.watch import Watch, tail
 from raysynth.store.store import Store
@@ -154,9 +155,20 @@ def _python_keeps_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def training_session(address: str | None, store: Store) -> Iterator[Path]:
-    """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs."""
-    place = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
-    compiled = store.local_root / "compiled" if store.local_root is not None else place / "compiled"
+    """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs.
+
+    Raises `InputError` where another user could write that directory.
+    """
+    user = f"raysynth-cache-{os.geteuid()}"
+    place = Path(tempfile.gettempdir()) / user / hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    if store.local_root is None:
+        compiled = make_private(place.parent) / place.name / "compiled"
+    else:
+        compiled = store.local_root / "compiled"
+        with contextlib.suppress(OSError):
+            compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not is_private(compiled):
+            print(f"note: {compiled} is not used, because others could write programs there", file=screen())
     variables = {
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

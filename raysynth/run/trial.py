@@ -1,5 +1,6 @@
 """What Tune runs: one artifact, from its inputs in the store to its record, with TensorBoard scalars and hparams."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ from tensorboardX.summary import hparams as hparams_summary
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import Diverged, InputError, first_line
 from raysynth.observer import Progress, Silent
+from raysynth.run.private import is_private, make_private
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
@@ -35,12 +37,14 @@ def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: S
     """Make the artifact that `config` names. An exception becomes its failure record and does not end the sweep."""
     artifact = artifacts[config["artifact"]]
     node = ray.get_runtime_context().get_node_id()
-    tune.report({"node": node})
+    tune.report({"node": node, "pid": os.getpid()})
     try:
         store.forget_failure(artifact)
         make(artifact, store=store, cache=cache, report=lambda result: tune.report(result), node=node)
     except Exception as error:
-        final = isinstance(error, InputError | Diverged)
+        # JAX raises this for a missing plug-in or device.
+        is_missing = isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error)
+        final = is_missing or isinstance(error, InputError | Diverged)
         line = first_line(error) if final else f"{type(error).__name__}: {first_line(error)}"
         outcome = Outcome.DIVERGED if isinstance(error, Diverged) else Outcome.FAILED
         store.fail(artifact, outcome=outcome, error=line, log=traceback.format_exc())
@@ -51,6 +55,7 @@ def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: S
 
 def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node: str) -> None:
     """Train an artifact in its workspace and write its record, on the Ray node with that id."""
+    _trust_caches(store, cache)
     from raysynth.model import devices, train  # JAX is imported where a trial runs, never in the driver
 
     started = time.time()
@@ -88,6 +93,18 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
         workspace.push()
         where = replace(provenance(started), node=node, device=devices.device(), **vars(trained.timing))
         store.record(artifact, result=trained.result, provenance=where)
+
+
+def _trust_caches(store: Store, cache: Path) -> None:
+    """Make sure that nobody else wrote what this host loads; without that, compile every program.
+
+    Raises `InputError` where another user can write the copies of a remote store's files.
+    """
+    if store.local_root is None:
+        make_private(cache.parent)
+    compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if compiled is not None and Path(compiled).exists() and not is_private(Path(compiled)):
+        del os.environ["JAX_COMPILATION_CACHE_DIR"]  # its files are code
 
 
 class _Board(Silent):

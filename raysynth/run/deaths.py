@@ -1,0 +1,96 @@
+"""Why a worker's process ended, from what it and Ray left in the logs of this machine and from the kernel's counts."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from raysynth.run.watch import tail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Death:
+    """How a process ended."""
+
+    cause: str = ""
+    """One line; empty if unknown."""
+    is_final: bool = False
+    """Whether another process would end in the same way."""
+    log: str = ""
+    """The end of what it wrote to standard error."""
+
+
+_CAUSES = (
+    (re.compile(r"Unknown flags? in XLA_FLAGS: *(.+)"), "XLA does not know the flag {} in XLA_FLAGS", True),
+    (re.compile(r"Fatal Python error: (.+)"), "its process ended with a {}", False),
+    (re.compile(r"(No space left on device)"), "its process ended: {}", False),
+    (re.compile(r"^F\d{4} .*\] (.+)", re.MULTILINE), "its process ended: {}", False),
+    (
+        re.compile(r"terminate called after throwing an instance of (.+)"),
+        "its process ended with a C++ exception {}",
+        False,
+    ),
+)
+"""What standard error says before a process ends, what to say of it, and whether that is final."""
+
+_MEMORY = re.compile(r"(?:was|usage:?|using) ([\d.]+ ?[GM]i?B) ?/ ?([\d.]+ ?[GM]i?B)[^\n]*threshold")
+"""Ray's message on a process that it ends because the host's memory is nearly full."""
+
+
+class Reader:
+    """Finds out why processes ended; made while the session is open, before any of them ends."""
+
+    def __init__(self) -> None:
+        node = ray._private.worker._global_node
+        self._logs = None if node is None else Path(node.get_logs_dir_path())
+        self._killed = _kernel_kills()
+        self._reported = len(self._ray_kills())
+
+    def __call__(self, pid: int | None) -> Death:
+        """How the process with a number ended; without a number, the one that wrote last."""
+        log = self._stderr_of(pid)
+        for pattern, words, is_final in _CAUSES:
+            if (match := pattern.search(log)) is not None:
+                return Death(cause=words.format(match[1].strip().rstrip(".")), is_final=is_final, log=log)
+        return Death(cause=self._memory(), log=log)
+
+    def _memory(self) -> str:
+        """Whether memory ran out since the last death, in words."""
+        kills = self._ray_kills()
+        if len(kills) > self._reported:
+            self._reported = len(kills)
+            return f"its process ran out of memory: the host used {kills[-1][0]} of {kills[-1][1]}"
+        if (killed := _kernel_kills()) > self._killed:
+            self._killed = killed
+            return f"its process ran out of memory{_peak()}: the kernel ended it"
+        return ""
+
+    def _ray_kills(self) -> list[tuple[str, str]]:
+        if self._logs is None:
+            return []
+        return [pair for name in ("raylet.out", "raylet.err") for pair in _MEMORY.findall(tail(self._logs / name))]
+
+    def _stderr_of(self, pid: int | None) -> str:
+        if self._logs is None:
+            return ""
+        files = list(self._logs.glob(f"worker-*-{pid}.err" if pid is not None else "worker-*.err"))
+        return tail(max(files, key=lambda file: file.stat().st_mtime)) if files else ""
+
+
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def _kernel_kills() -> int:
+    """How many processes of this container the kernel ended for lack of memory."""
+    match = re.search(r"^oom_kill (\d+)", tail(_GROUP / "memory.events"), re.MULTILINE)
+    return int(match[1]) if match is not None else 0
+
+
+def _peak() -> str:
+    peak = tail(_GROUP / "memory.peak").strip()
+    limit = tail(_GROUP / "memory.max").strip()
+    if not peak.isdigit():
+        return ""
+    most = f" of {int(limit) / 2**30:.1f} GiB" if limit.isdigit() else ""
+    return f" at a peak of {int(peak) / 2**30:.1f} GiB{most}"
