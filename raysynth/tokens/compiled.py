@@ -39,11 +39,12 @@ def _dispatcher(function: Callable[..., Any]) -> Any:
         cached = numba.njit(cache=True)(function)
     except (RuntimeError, OSError):  # neither the package nor the home directory is writable
         return numba.njit(function)
-    return cached if _is_trusted(cached.stats.cache_path, function.__code__.co_filename) else numba.njit(function)
+    place = cached.stats.cache_path or ""
+    return cached if _is_trusted(place, function.__code__.co_filename) else numba.njit(function)
 
 
 def _is_trusted(folder: str, source: str) -> bool:
-    """Whether a cache, which holds code, is this user's or that of whoever owns the source, and not for all to write."""
+    """Whether a cache, which holds code, belongs to this user or the source's owner, and not everybody can write it."""
     try:
         info = os.stat(folder)
         owners = {os.geteuid(), os.stat(source).st_uid}
