@@ -34,7 +34,7 @@ _CAUSES = (
 )
 """What standard error says before a process ends, what to say of it, and whether that is final."""
 
-_MEMORY = re.compile(r"(?:was|usage:?|using) ([\d.]+ ?[GM]i?B) ?/ ?([\d.]+ ?[GM]i?B)[^\n]*threshold")
+_MEMORY = re.compile(r"Killing .* was ([\d.]+[GM]B) used / ([\d.]+[GM]B) limit")
 """Ray's message on a process that it ends because the host's memory is nearly full."""
 
 
@@ -69,7 +69,10 @@ class Reader:
     def _ray_kills(self) -> list[tuple[str, str]]:
         if self._logs is None:
             return []
-        return [pair for name in ("raylet.out", "raylet.err") for pair in _MEMORY.findall(tail(self._logs / name))]
+        try:
+            return _MEMORY.findall((self._logs / "raylet.out").read_text(errors="replace"))
+        except OSError:
+            return []
 
     def _stderr_of(self, pid: int | None) -> str:
         if self._logs is None:

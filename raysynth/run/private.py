@@ -101,11 +101,27 @@ def _is_dead(path: Path) -> bool:
 
 
 def end_processes(path: Path) -> None:
-    """End the processes that work in a run's scratch directory, known by it in their arguments or environment."""
-    mark = f"{path}/".encode()
+    """End the processes that work in a run's scratch directory, known by its path."""
+    limit = time.monotonic() + _KILL_SECONDS
+    while (left := list(_processes(path))) and time.monotonic() < limit:
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+_KILL_SECONDS = 3.0
+"""Most time to wait until killed processes are gone."""
+
+
+def _processes(path: Path) -> Iterator[int]:
+    mark = f"{path}/"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if process.stat().st_uid != os.geteuid() or int(process.name) == os.getpid():
                 continue
-            if any(mark in (process / file).read_bytes() for file in ("cmdline", "environ")):
-                os.kill(int(process.name), signal.SIGKILL)
+            texts = [(process / file).read_bytes().decode(errors="replace") for file in ("cmdline", "environ")]
+            # Ray's workers and agents write their titles over both; then their logs tell.
+            texts += [os.readlink(process / "fd" / number) for number in ("1", "2")]
+            if any(mark in text for text in texts):
+                yield int(process.name)

@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import secrets
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -18,10 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
+from unittest import mock
 
 import ray
 from ray import _raylet
-from ray._private import ray_constants, utils
+from ray._private import ray_constants, utils, worker
 
 from raysynth.command_line import screen
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
@@ -64,6 +66,7 @@ def session(
                 arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
             stack.enter_context(_on_loopback(room))
         stack.enter_context(environment(inherited))
+        stack.enter_context(_tamed())
         log = room / "driver.log"
         quiet = stack.enter_context(stderr_to(log))
         aside = stack.enter_context(_Aside())
@@ -71,14 +74,13 @@ def session(
         aside.submit(meanwhile)
         watch = Watch(address)
         try:
-            with _python_keeps_sigterm():
-                ray.init(
-                    include_dashboard=False,
-                    configure_logging=True,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    **arguments,
-                )
+            ray.init(
+                include_dashboard=False,
+                configure_logging=True,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **arguments,
+            )
             watch.start()
             imports.result()
             _calm_ray_data()
@@ -144,13 +146,13 @@ def _forget_token() -> None:
 
 
 @contextlib.contextmanager
-def _python_keeps_sigterm() -> Iterator[None]:
-    """Keep Ray from handling SIGTERM by an exit of its own."""
-    kept, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda handler: None
-    try:
+def _tamed() -> Iterator[None]:
+    """Keep Ray from handling SIGTERM by an exit of its own, and from printing its messages to standard output."""
+    with (
+        mock.patch.object(utils, "set_sigterm_handler", lambda handler: None),
+        mock.patch.object(worker, "print_to_stdstream", lambda data, **_: print(*data["lines"], file=sys.stderr)),
+    ):
         yield
-    finally:
-        utils.set_sigterm_handler = kept
 
 
 @contextlib.contextmanager

