@@ -121,7 +121,7 @@ def _processes(path: Path) -> Iterator[int]:
             if process.stat().st_uid != os.geteuid() or int(process.name) == os.getpid():
                 continue
             texts = [(process / file).read_bytes().decode(errors="replace") for file in ("cmdline", "environ")]
-            # Ray's workers and agents write their titles over both; then their logs tell.
-            texts += [os.readlink(process / "fd" / number) for number in ("1", "2")]
+            # Ray's workers and agents write their titles over both; then their open logs tell.
+            texts += [os.readlink(file) for file in (process / "fd").iterdir()]
             if any(mark in text for text in texts):
                 yield int(process.name)

@@ -149,7 +149,7 @@ def _forget_token() -> None:
 def _tamed() -> Iterator[None]:
     """Keep Ray from handling SIGTERM by an exit of its own, and from printing its messages to standard output."""
     with (
-        mock.patch.object(utils, "set_sigterm_handler", lambda handler: None),
+        mock.patch.object(utils, "set_sigterm_handler"),
         mock.patch.object(worker, "print_to_stdstream", lambda data, **_: print(*data["lines"], file=sys.stderr)),
     ):
         yield

@@ -42,9 +42,7 @@ def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: S
         store.forget_failure(artifact)
         make(artifact, store=store, cache=cache, report=lambda result: tune.report(result), node=node)
     except Exception as error:
-        # JAX raises this for a missing plug-in or device.
-        is_missing = isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error)
-        final = is_missing or isinstance(error, InputError | Diverged)
+        final = isinstance(error, InputError | Diverged)
         line = first_line(error) if final else f"{type(error).__name__}: {first_line(error)}"
         outcome = Outcome.DIVERGED if isinstance(error, Diverged) else Outcome.FAILED
         store.fail(artifact, outcome=outcome, error=line, log=traceback.format_exc())
@@ -58,6 +56,7 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
     _trust_caches(store, cache)
     from raysynth.model import devices, train  # JAX is imported where a trial runs, never in the driver
 
+    _check_device(devices.device)
     started = time.time()
     with store.workspace(artifact) as workspace:
         board = _Board(artifact, workspace, store, report)
@@ -93,6 +92,19 @@ def make(artifact: Artifact, *, store: Store, cache: Path, report: Report, node:
         workspace.push()
         where = replace(provenance(started), node=node, device=devices.device(), **vars(trained.timing))
         store.record(artifact, result=trained.result, provenance=where)
+
+
+def _check_device(device: Callable[[], str]) -> None:
+    """Raise `InputError` if JAX has no device where it should run, which no other attempt would change."""
+    try:
+        device()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is a plug-in
+        if "in use" in str(error):  # by a process that is about to end
+            raise
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        raise InputError(
+            f"JAX finds no device or no plug-in for JAX_PLATFORMS={platforms}: {first_line(error)}"
+        ) from None
 
 
 def _trust_caches(store: Store, cache: Path) -> None:

@@ -44,8 +44,9 @@ def processes(group):
     for process in Path("/proc").glob("[0-9]*"):
         try:
             state, _, _, session = (process / "stat").read_text().rsplit(")", 1)[1].split()[:4]
-            if int(session) == group and state != "Z":
-                yield int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if int(session) == group and state != "Z" and line:  # one that is ending has no command line any more
+                yield int(process.name), line
         except OSError:
             pass
 
