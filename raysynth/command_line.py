@@ -175,6 +175,7 @@ def _signals_interrupt(came: list[int]) -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if not came:
+            signal.alarm(0)  # the handler that Ray puts before this one aborts the process after three seconds
             came.append(number)
             threading.Thread(target=_leave_late, args=(number,), daemon=True).start()
             raise Interrupted(number)

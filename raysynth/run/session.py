@@ -53,7 +53,7 @@ def session(
     variables = dict(variables or {})
     address = cluster(address)
     arguments: dict[str, Any]
-    inherited = {"RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1"}  # or C++ prints a stack at SIGTERM
+    inherited: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         room = stack.enter_context(scratch())
         if address:

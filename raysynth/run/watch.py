@@ -37,6 +37,7 @@ class Watch:
     def start(self) -> None:
         """Begin to watch the session that `ray.init` has opened."""
         self._node = ray._private.worker._global_node
+        _keep_handlers()
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
@@ -79,7 +80,7 @@ class Watch:
 
 
 def _keep_handlers() -> None:
-    """Give SIGTERM its Python handler again, which Ray's C++ part takes away as it ends."""
+    """Give SIGTERM its Python handler again, which Ray's C++ part replaces as it starts and takes away as it ends."""
     if threading.current_thread() is threading.main_thread():
         handler = signal.getsignal(signal.SIGTERM)
         if handler is not None:

@@ -101,6 +101,17 @@ def test_a_signal_ends_a_session_with_one_line(signals, tmp_path):
     assert set(heard) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
+@pytest.mark.long
+def test_a_signal_to_all_processes_of_the_command_ends_it_alike(tmp_path):
+    command = start(OPEN, tmp_path)
+    assert command.stdout.readline() == "open\n"
+    os.killpg(command.pid, signal.SIGTERM)
+    _, errors = command.communicate(timeout=60)
+    assert command.returncode == 128 + signal.SIGTERM
+    assert errors == "interrupted; run the same command again to continue\n"
+    assert left(command.pid) == []
+
+
 def test_a_signal_while_ray_starts_is_one_line_too(tmp_path):
     command = start(OPEN.replace("with session", 'print("starts", flush=True)\n    with session'), tmp_path)
     assert command.stdout.readline() == "starts\n"
