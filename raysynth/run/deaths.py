@@ -4,8 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-
 from raysynth.run.watch import tail
 
 
@@ -41,9 +39,9 @@ _MEMORY = re.compile(r"Killing .* was ([\d.]+[GM]B) used / ([\d.]+[GM]B) limit")
 class Reader:
     """Finds out why processes ended; made while the session is open, before any of them ends."""
 
-    def __init__(self) -> None:
-        node = ray._private.worker._global_node
-        self._logs = None if node is None else Path(node.get_logs_dir_path())
+    def __init__(self, logs: Path | None):
+        """`logs` is the directory of the session's logs on this machine."""
+        self._logs = logs
         self._killed = _kernel_kills()
         self._reported = len(self._ray_kills())
 

@@ -19,7 +19,7 @@ from raysynth.run.cluster import promised
 from raysynth.run.make_data import draw, write_texts
 from raysynth.run.private import scratch
 from raysynth.run.searcher import Dependencies
-from raysynth.run.session import nodes, training_session
+from raysynth.run.session import logs, nodes, training_session
 from raysynth.run.surroundings import Run
 from raysynth.run.trial import trial
 from raysynth.specs.datasets import Dataset, TextDataset
@@ -105,7 +105,7 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             awaited=set(datasets),
             run=run,
             hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
-            cause=deaths.Reader(),
+            cause=deaths.Reader(logs()),
         )
         drawing = threading.Thread(target=draw, args=(datasets, run, searcher), daemon=True)
         drawing.start()

@@ -358,6 +358,12 @@ def nodes() -> list[dict[str, Any]]:
     return every
 
 
+def logs() -> Path | None:
+    """The directory of the session's logs on this machine."""
+    node: Any = worker._global_node
+    return None if node is None else Path(node.get_logs_dir_path())
+
+
 def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     """Ray Data arguments that keep tasks off hosts with accelerators: on the largest other host, if there is one."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

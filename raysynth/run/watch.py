@@ -67,11 +67,16 @@ class Watch:
             self.ended = True
             thread = threading.Thread(target=self._shut_down, daemon=True)
             thread.start()
-            limit = time.monotonic() + (END_SECONDS if self.fault is None else 1.0)
-            while not self._done.wait(0.02) and time.monotonic() < limit:
+            began = time.monotonic()
+            while not self._done.wait(0.02) and time.monotonic() - began < self._end_seconds():
                 _keep_handlers()
             _keep_handlers()
             return self._done.is_set()
+
+    def _end_seconds(self) -> float:
+        """How long Ray may take to shut down: without its processes it never does."""
+        is_lost = self.fault is not None or (self._address is None and self._node is not None and self._lost_here())
+        return 1.0 if is_lost else END_SECONDS
 
     def _shut_down(self) -> None:
         with contextlib.suppress(Exception):
