@@ -46,12 +46,13 @@ class Reader:
         self._reported = len(self._ray_kills())
 
     def __call__(self, pid: int | None) -> Death:
-        """How the process with a number ended; without a number, the one that wrote last."""
-        log = self._stderr_of(pid)
-        for pattern, words, is_final in _CAUSES:
-            if (match := pattern.search(log)) is not None:
-                return Death(cause=words.format(match[1].strip().rstrip(".")), is_final=is_final, log=log)
-        return Death(cause=self._memory(), log=log)
+        """How the process with a number ended; without a number, the last one that said why."""
+        texts = self._stderr(pid)
+        for text in texts:
+            for pattern, words, is_final in _CAUSES:
+                if (match := pattern.search(text)) is not None:
+                    return Death(cause=words.format(match[1].strip().rstrip(".")), is_final=is_final, log=text)
+        return Death(cause=self._memory(), log="" if pid is None else "".join(texts))
 
     def _memory(self) -> str:
         """Whether memory ran out since the last death, in words."""
@@ -72,11 +73,12 @@ class Reader:
         except OSError:
             return []
 
-    def _stderr_of(self, pid: int | None) -> str:
+    def _stderr(self, pid: int | None) -> list[str]:
+        """The ends of what a process, or every process, wrote to standard error; the last one to write comes first."""
         if self._logs is None:
-            return ""
-        files = list(self._logs.glob(f"worker-*-{pid}.err" if pid is not None else "worker-*.err"))
-        return tail(max(files, key=lambda file: file.stat().st_mtime)) if files else ""
+            return []
+        files = self._logs.glob(f"worker-*-{'*' if pid is None else pid}.err")
+        return [tail(file) for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
 
 
 _GROUP = Path("/sys/fs/cgroup")

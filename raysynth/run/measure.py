@@ -1,8 +1,9 @@
 """Timing of training steps on the hosts that will train."""
 
-import sys
 from typing import Any
 
+from raysynth.command_line import screen
+from raysynth.errors import WorkerError, first_line
 from raysynth.report.cost import recipe_of, speed_file, speeds
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
@@ -40,15 +41,35 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
             for file, (recipe, model) in shapes.items()
         }
         for number, (file, answer) in enumerate(answers.items(), start=1):
-            timing = ray.get(answer)
+            timing = _answer(answer, _shape_text(*shapes[file]))
             store.write_json(file, timing)
-            recipe, model = shapes[file]
             print(
                 f"measured {number} of {len(answers)}: {timing['seconds_per_step']:.3g} s a step of "
-                f"{recipe.batch_size} x {recipe.input_length}/{recipe.target_length}, "
-                f"width {model.emb_dim}, on {timing['device']}",
-                file=sys.stderr,
+                f"{_shape_text(*shapes[file])}, on {timing['device']}",
+                file=screen(),
             )
+
+
+def _shape_text(recipe: Recipe, model: T5Config) -> str:
+    return f"{recipe.batch_size} x {recipe.input_length}/{recipe.target_length}, width {model.emb_dim}"
+
+
+def _answer(reference: Any, shape: str) -> dict[str, Any]:
+    """The answer of a worker; raises `WorkerError` for its exception, or if its process ended."""
+    import ray
+
+    from raysynth.run.deaths import Reader
+    from raysynth.run.session import logs
+
+    reader = Reader(logs())
+    try:
+        answer: dict[str, Any] = ray.get(reference)
+        return answer
+    except ray.exceptions.RayTaskError as error:
+        raise WorkerError.of(error.cause) from None
+    except ray.exceptions.RayError as error:
+        death = reader(None)
+        raise WorkerError(f"no time for {shape}: {death.cause or first_line(error)}", death.log or str(error)) from None
 
 
 def _time_step(recipe: Recipe, model: T5Config) -> dict[str, Any]:

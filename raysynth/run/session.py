@@ -28,6 +28,7 @@ from ray._private import ray_constants, utils, worker
 from raysynth.command_line import screen
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
+from raysynth.run.deaths import Reader
 from raysynth.run.private import end_processes, is_private, make_private, scratch
 from raysynth.run.quiet import environment, stderr_to
 from raysynth.run.watch import Watch, tail
@@ -279,6 +280,7 @@ def spread(
         tick(len(answers), len(items))
 
     tick(0, len(items))
+    reader = Reader(logs())
     work_on = partial(_work_on, work)
     try:
         _with_ray_data(work_on, groups, keep)
@@ -288,7 +290,8 @@ def spread(
         left = [number for number in range(len(items)) if number not in answers]
         for number in _one_by_one(work_on, items, left, keep):
             line = f"{describe(items[number])} ended its process {MAX_ENDS} times"
-            raise WorkerError(line, str(error)) from None
+            death = reader(None)
+            raise WorkerError(f"{line}: {death.cause}" if death.cause else line, death.log or str(error)) from None
     return [answers[number] for number in range(len(items))]
 
 

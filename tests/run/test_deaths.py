@@ -16,7 +16,7 @@ F0000 00:00:1 3 parse_flags_from_env.cc:234] Unknown flag in XLA_FLAGS: --xla_no
     [
         (FLAG, "XLA does not know the flag --xla_no_such_flag=true in XLA_FLAGS", True),
         ("Fatal Python error: Segmentation fault\n\nThread 1", "its process ended with a Segmentation fault", False),
-        ("terminate called after throwing an instance of 'x'\n", "the C++ exception an instance of 'x'", False),
+        ("terminate called after throwing an instance of 'x'\n", "its process ended with a C++ exception 'x'", False),
         ("a warning\n", "", False),
     ],
 )

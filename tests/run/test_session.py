@@ -193,7 +193,7 @@ def test_spread_goes_on_after_a_lost_process_and_gives_up_on_an_item_that_ends_i
     lines = output.splitlines()
     assert lines[0] == str([number * number for number in range(9)]), errors
     assert lines[1].startswith("SystemExit: 3 (command.py, line ")
-    assert lines[2] == "item 5 ended its process 3 times"
+    assert lines[2] == "item 5 ended its process 3 times: its process ended with a Segmentation fault"
     assert len((folder / "crashes").read_text()) <= 4
     assert command.returncode == 0
     assert errors == ""
