@@ -199,6 +199,12 @@ def _leave_late(number: int) -> None:
     _leave(128 + number)
 
 
+def end_at_once(line: str, status: int) -> NoReturn:
+    """Print a line and end the process, whatever its threads do."""
+    _print_last(line)
+    _leave(status)
+
+
 def _leave(status: int) -> NoReturn:
     """End the process at once. Ray's processes on this machine end with it."""
     for stream in (sys.stdout, sys.stderr):

@@ -11,12 +11,17 @@ from typing import Any
 
 import ray
 
+from raysynth.command_line import end_at_once
+
 LOOK_SECONDS = 0.5
 """Between two looks at the processes."""
 SILENT_SECONDS = 10.0
 """A cluster that does not answer for this long is lost."""
 END_SECONDS = 8.0
 """Ray has this long to shut down."""
+
+_LEAVE_SECONDS = 4.0
+"""The main thread has this long to notice that Ray is lost."""
 
 _NEEDED = {"gcs_server": "Ray's control process (GCS)", "raylet": "Ray's scheduler (raylet)"}
 """The processes without which a session cannot go on, by Ray's name."""
@@ -48,6 +53,8 @@ class Watch:
                 self.fault = fault
                 # A real signal to the thread, because a waiting lock is left for nothing else.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                if not self._is_over.wait(_LEAVE_SECONDS):  # it may wait for an answer of Ray's, for a minute
+                    end_at_once(f"error: {fault}; run the same command again to continue", 1)
                 return
 
     def _lost_here(self) -> str | None:
