@@ -1,14 +1,20 @@
 """What the `raysynth` command and sweep files share as command lines: verbs, options, exit status, short errors."""
 
 import argparse
+import contextlib
+import functools
 import os
+import select
+import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, TracebackType
+from typing import NoReturn, TextIO, TypeAlias
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, RayLost, WorkerError, first_line
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `argparse.ArgumentParser.add_subparsers` returns."""
@@ -92,26 +98,168 @@ def positive_real(text: str) -> float:
 # -------------------------------------------------------------------------------- errors
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command as Ctrl-C does."""
+LAST_SECONDS = 15.0
+"""A command that a signal ended has this long to clean up."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised by the first signal that ends a command; later ones change nothing."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
 def exit_status(command: Callable[[], int]) -> int:
     """Run a command and return its exit status.
 
-    An `InputError` prints one line and gives status 2; Ctrl-C prints a hint and gives status 130. If the reader of the
-    output has gone (`| head`), the command ends quietly with status 1.
+    An `InputError` prints one line and gives status 2, a `WorkerError` or `OSError` one line and status 1. Ctrl-C,
+    SIGTERM and SIGHUP print a hint and give 128 plus the signal's number. If the reader of the output has gone
+    (`| head`), the command ends quietly with status 1. After a signal, or without the Ray that it needs, the process
+    ends here, because threads of libraries could keep it.
     """
+    _open_standard_streams()
+    came: list[int] = []
     try:
-        status = command()
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # Otherwise Python complains once more when it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        return 130
+        with _signals_interrupt(came):
+            status = command()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BaseException as error:
+        if not came or isinstance(error, RayLost):  # which interrupts the main thread by a signal
+            return _explained(error)
+    if came:  # whatever became of `Interrupted` on its way through libraries and broken streams
+        _print_last(_HINT)
+        _leave(128 + came[0])
+    return status
+
+
+def _explained(error: BaseException) -> int:
+    """Print what ended a command in one line; returns the exit status. Raises again what should not have happened."""
+    match error:
+        case BrokenPipeError():
+            # Otherwise Python complains once more when it flushes the streams at exit.
+            for number in (1, 2):
+                if _reader_has_gone(number):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            return 1
+        case InputError():
+            _print_last(f"error: {error}")
+            return 2
+        case RayLost():
+            _print_last(f"error: {error}")
+            _leave(1)
+        case WorkerError() | OSError():
+            _print_last(f"error: {first_line(error)}")
+            return 1
+        case KeyboardInterrupt():
+            _print_last(_HINT)
+            return 128 + signal.SIGINT
+    raise error
+
+
+_HINT = "interrupted; run the same command again to continue"
+
+
+@contextlib.contextmanager
+def _signals_interrupt(came: list[int]) -> Iterator[None]:
+    """Raise `Interrupted` at the first of `SIGNALS` that comes, and put it in the list.
+
+    Signals that somebody else handles or ignores are left alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not came:
+            signal.alarm(0)  # the handler that Ray puts before this one aborts the process after three seconds
+            came.append(number)
+            threading.Thread(target=_leave_late, args=(number,), daemon=True).start()
+            raise Interrupted(number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    ours = [number for number in SIGNALS if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
+    for number in ours:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        if not came:
+            for number in ours:
+                signal.signal(number, before[number])
+
+
+def _leave_late(number: int) -> None:
+    """End a process whose cleaning up after a signal takes too long."""
+    time.sleep(LAST_SECONDS)
+    _print_last(_HINT)
+    _leave(128 + number)
+
+
+def end_at_once(line: str, status: int) -> NoReturn:
+    """Print a line and end the process, whatever its threads do."""
+    _print_last(line)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process at once. Ray's processes on this machine end with it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)
+
+
+def _print_last(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=screen(), flush=True)
+
+
+# -------------------------------------------------------------------------------- streams
+
+
+def screen() -> TextIO:
+    """Standard error, wherever the process began; it stays so while a Ray session turns descriptor 2 to a file."""
+    if sys.stderr is None or sys.stderr is not sys.__stderr__:
+        return sys.stderr if sys.stderr is not None else _nowhere()
+    return _first_stderr()
+
+
+@functools.cache
+def _first_stderr() -> TextIO:
+    encoding = getattr(sys.__stderr__, "encoding", None)
+    return open(os.dup(2), "w", buffering=1, encoding=encoding, errors="backslashreplace")
+
+
+@functools.cache
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w")
+
+
+def _open_standard_streams() -> None:
+    """Open closed standard streams on the null device, or the next file that is opened would take their place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                null = os.open(os.devnull, os.O_RDWR)
+                if null != number:
+                    os.dup2(null, number)
+                    os.close(null)
+
+
+def _reader_has_gone(number: int) -> bool:
+    """Whether a descriptor is a pipe without a reader."""
+    poll = select.poll()
+    poll.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+
+
+# -------------------------------------------------------------------------------- uncaught errors
 
 
 def shorten_uncaught_errors() -> None:
@@ -129,7 +277,10 @@ _LIBRARY_FOLDERS = tuple(os.path.join(os.path.dirname(os.path.abspath(file)), ""
 
 
 def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an `InputError` as one line; leave every other exception to Python."""
+    """Print an `InputError` and Ctrl-C as one line; leave every other exception to Python."""
+    if isinstance(error, KeyboardInterrupt):
+        _print_last(_HINT)
+        return
     if not isinstance(error, InputError):
         sys.__excepthook__(kind, error, trace)
         return

@@ -31,13 +31,20 @@ class WorkerError(RuntimeError):
         return WorkerError, (str(self), self.log)
 
     @staticmethod
-    def of(error: Exception) -> "WorkerError":
+    def of(error: BaseException) -> "WorkerError":
         """The error's class and first line with the file and line that raised it."""
         kind, message = type(error).__name__, first_line(error)
         summary = kind if message == kind else f"{kind}: {message}"
         frame = traceback.extract_tb(error.__traceback__)[-1]
         line = f"{summary} ({os.path.basename(frame.filename)}, line {frame.lineno})"
         return WorkerError(line, "".join(traceback.format_exception(error)))
+
+
+class RayLost(WorkerError):
+    """Raised in the driver if the Ray that it works with is gone, so that the run cannot go on."""
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return RayLost, (str(self), self.log)
 
 
 class Diverged(ArithmeticError):

@@ -1,5 +1,6 @@
 """An uncaught `InputError` of a script is one line with its place in the script, and importing changes nothing."""
 
+import signal
 import subprocess
 import sys
 
@@ -75,3 +76,60 @@ def test_a_sweep_outside_a_script_leaves_the_hook_alone():
     hook = sys.excepthook
     Sweep(name="s", claim="c")
     assert sys.excepthook is hook
+
+
+COMMAND = """
+import signal, sys, time
+from raysynth.command_line import exit_status
+
+def command():
+    print("began", flush=True)
+    {work}
+    return 0
+
+sys.exit(exit_status(command))
+"""
+HINT = "interrupted; run the same command again to continue\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("work", ["time.sleep(60)", "try: time.sleep(60)\n    except KeyboardInterrupt: pass"])
+def test_a_signal_ends_a_command_with_one_line_and_its_number(number, work, tmp_path):
+    file = tmp_path / "command.py"
+    file.write_text(COMMAND.format(work=work))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = subprocess.Popen([sys.executable, str(file)], **pipes)
+    assert command.stdout.readline() == "began\n"
+    command.send_signal(number)
+    assert command.communicate()[1] == HINT
+    assert command.returncode == 128 + number
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    file = tmp_path / "command.py"
+    file.write_text(COMMAND.format(work="signal.raise_signal(signal.SIGHUP)"))
+    done = subprocess.run(["nohup", sys.executable, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "status", "errors"),
+    [
+        ("{} >&-", 0, ""),
+        ("{} <&- 2>&1", 0, ""),
+        ("({}; echo $? >&2) | true", 0, "1\n"),
+    ],
+)
+def test_closed_and_broken_streams_are_no_traceback(shell, status, errors, tmp_path):
+    file = tmp_path / "command.py"
+    file.write_text(COMMAND.format(work="time.sleep(0.3); print('x' * 100_000)"))
+    line = shell.format(f"{sys.executable} {file}")
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, errors)
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    file = tmp_path / "command.py"
+    file.write_text(COMMAND.format(work="raise OSError(28, 'No space left on device', 'file')"))
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device: 'file'\n")

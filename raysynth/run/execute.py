@@ -1,7 +1,6 @@
 """One Ray session that makes artifacts: data sets with Ray Data, beside one Tune experiment for everything trained."""
 
 import re
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +14,12 @@ from ray.tune.stopper import Stopper
 from raysynth.data import shard_files
 from raysynth.errors import InputError
 from raysynth.observer import Observer, Progress
+from raysynth.run import deaths
 from raysynth.run.cluster import promised
 from raysynth.run.make_data import draw, write_texts
+from raysynth.run.private import scratch
 from raysynth.run.searcher import Dependencies
-from raysynth.run.session import nodes, training_session
+from raysynth.run.session import logs, nodes, training_session
 from raysynth.run.surroundings import Guarded, Run
 from raysynth.run.trial import trial
 from raysynth.specs.datasets import Dataset, TextDataset
@@ -108,6 +109,7 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             awaited=set(datasets),
             run=run,
             hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
+            cause=deaths.Reader(logs()),
         )
         drawing = threading.Thread(target=_draw_all, args=(datasets, run, searcher), daemon=True)
         drawing.start()
@@ -138,13 +140,13 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
         cache=cache,
         driver=run.driver.name,
     )
-    with tempfile.TemporaryDirectory(prefix="raysynth-tune-") as scratch:  # Tune's own state is never restored
+    with scratch() as room:  # Tune's own state is never restored
         tuner = tune.Tuner(
             tune.with_resources(function, trial_resources([*nodes(), *promised()])),
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=scratch,
+                storage_path=str(room),
                 verbose=0,
                 callbacks=[_TuneEvents(run)],
                 stop=_StopIf(lambda: bool(run.trouble) or _too_many_failed(searcher, run)),

@@ -90,6 +90,7 @@ def generate(
             partial(draw_shard, dataset, store),
             range(len(shards), len(shards) + num_more),
             tick=_examples_of_shards(tick, num_drawn, dataset.shard_size),
+            describe=lambda number: f"{dataset.task.name}.draw for shard {number}",
         )
         for shard, shard_hashes in answers:
             if shard.damaged_file is not None:

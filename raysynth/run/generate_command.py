@@ -27,9 +27,12 @@ def write_data_set(
     if record is not None and shard_files.intact(dataset, store):
         print(f"nothing to do: {name(dataset)} is in {store.uri}")
         return 0
-    store.check_writable()
-    # This imports Ray, which the lines above do not need.
+    # These import Ray, which the lines above do not need.
+    from raysynth.run.address import cluster
     from raysynth.run.make_data import make_data
+
+    cluster(address)
+    store.check_writable()
 
     with leases.driver(store) as driver, Terminal(1) as terminal:
         run = Run(store=store, driver=driver, observer=terminal, locations=data, address=address, bad_rows=bad_rows)

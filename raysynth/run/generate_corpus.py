@@ -53,6 +53,7 @@ def generate_corpus(
                 partial(_draw_shard, dataset, store, split, documents[f"{split}.parquet"]),
                 range(len(shards), len(shards) - (-num_left // dataset.shard_size)),
                 tick=_examples_of_shards(tick, len(shards), dataset.shard_size, num_examples),
+                describe=lambda number: f"{dataset.task.name}, shard {number} of {split}",  # noqa: B023 -- used at once
             )
             for shard, was_damaged in answers:
                 if was_damaged:

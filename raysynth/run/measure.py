@@ -1,14 +1,17 @@
 """Timing of training steps on the hosts that will train."""
 
-import sys
+from pathlib import Path
 from typing import Any
 
+from raysynth.command_line import screen
+from raysynth.errors import WorkerError, first_line
 from raysynth.report.cost import recipe_of, speed_file, speeds
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
+from raysynth.store.files import private_directory
 from raysynth.store.store import State, Status, Store
 
 
@@ -32,26 +35,47 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
     from raysynth.run.execute import trial_resources
     from raysynth.run.session import nodes, training_session
 
-    with training_session(address, store):
+    with training_session(address, store) as cache:
         resources = trial_resources(nodes())
         request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
         answers = {
-            file: ray.remote(_time_step).options(**request).remote(recipe, model)
+            file: ray.remote(_time_step).options(**request).remote(recipe, model, cache)
             for file, (recipe, model) in shapes.items()
         }
         for number, (file, answer) in enumerate(answers.items(), start=1):
-            timing = ray.get(answer)
+            timing = _answer(answer, _shape_text(*shapes[file]))
             store.write_json(file, timing)
-            recipe, model = shapes[file]
             print(
                 f"measured {number} of {len(answers)}: {timing['seconds_per_step']:.3g} s a step of "
-                f"{recipe.batch_size} x {recipe.input_length}/{recipe.target_length}, "
-                f"width {model.emb_dim}, on {timing['device']}, threads: {timing['threads'] or 'all'}",
-                file=sys.stderr,
+                f"{_shape_text(*shapes[file])}, on {timing['device']}, threads: {timing['threads'] or 'all'}",
+                file=screen(),
             )
 
 
-def _time_step(recipe: Recipe, model: T5Config) -> dict[str, Any]:
+def _shape_text(recipe: Recipe, model: T5Config) -> str:
+    return f"{recipe.batch_size} x {recipe.input_length}/{recipe.target_length}, width {model.emb_dim}"
+
+
+def _answer(reference: Any, shape: str) -> dict[str, Any]:
+    """The answer of a worker; raises `WorkerError` for its exception, or if its process ended."""
+    import ray
+
+    from raysynth.run.deaths import Reader
+    from raysynth.run.session import logs
+
+    reader = Reader(logs())
+    try:
+        answer: dict[str, Any] = ray.get(reference)
+        return answer
+    except ray.exceptions.RayTaskError as error:
+        raise WorkerError.of(error.cause) from None
+    except ray.exceptions.RayError as error:
+        death = reader(None)
+        raise WorkerError(f"no time for {shape}: {death.cause or first_line(error)}", death.log or str(error)) from None
+
+
+def _time_step(recipe: Recipe, model: T5Config, cache: Path) -> dict[str, Any]:
+    private_directory(cache)  # where this host's compiled programs lie
     from raysynth.model.step import time_step  # imports JAX, which only workers need
 
     return time_step(recipe, model)

@@ -1,6 +1,5 @@
 """What a run shows on its terminal: progress bars, or lines where the output is not a terminal."""
 
-import sys
 import time
 from collections.abc import Mapping
 
@@ -16,6 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from raysynth.command_line import screen
 from raysynth.observer import Progress
 
 LINE_SECONDS = 15.0
@@ -34,7 +34,7 @@ class Terminal:
     """Shows the progress of a run's artifacts; an `Observer`, and a context manager."""
 
     def __init__(self, num_artifacts: int):
-        self._console = Console(file=sys.stderr)
+        self._console = Console(file=screen())
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -44,6 +44,7 @@ class Terminal:
             TextColumn("{task.fields[note]}"),
             console=self._console,
             disable=not self._console.is_terminal,
+            redirect_stderr=False,  # what libraries write there is not for the terminal
         )
         self._num_artifacts = num_artifacts
         self._num_finished = 0
@@ -110,7 +111,7 @@ class Terminal:
         if not self._console.is_terminal:
             seconds = time.monotonic() - self._began
             counts = f"{self._num_finished:3d} of {self._num_artifacts} done"
-            print(f"{seconds:6.0f} s  {counts}  {text}", file=sys.stderr, flush=True)
+            print(f"{seconds:6.0f} s  {counts}  {text}", file=self._console.file, flush=True)
 
 
 def _note(scalars: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 
 from raysynth.errors import InputError
 from raysynth.observer import Silent
+from raysynth.run.deaths import Death
 from raysynth.run.surroundings import Run, Waits
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store.leases import LOOK_SECONDS
@@ -43,8 +44,12 @@ class Dependencies(Searcher, Silent):
         awaited: Set[Artifact],
         run: Run,
         hosts: Callable[[], set[str]],
+        cause: Callable[[int | None], Death] = lambda pid: Death(),
     ):
-        """`awaited` are inputs that are made meanwhile; `hosts` returns the ids of the living nodes."""
+        """`awaited` are inputs that are made meanwhile; `hosts` returns the ids of the living nodes.
+
+        `cause` returns how the process with a number ended, or the last one if the number is unknown.
+        """
         super().__init__()
         waited_for: Counter[Artifact] = Counter(needed for artifact in artifacts for needed in artifact.inputs())
         self._waiting = sorted(artifacts, key=lambda artifact: -waited_for[artifact])
@@ -52,9 +57,12 @@ class Dependencies(Searcher, Silent):
         self._awaited = {name(artifact): artifact for artifact in awaited}
         self._store, self._driver, self._observer, self._hosts = run.store, run.driver, run.observer, hosts
         self._trouble, self._waits = run.trouble, Waits(run)
+        self._cause = cause
         self._running: dict[str, Artifact] = {}
         self._nodes: dict[str, str] = {}
         """The node of each trial that has reported it."""
+        self._pids: dict[str, int] = {}
+        """The process of each trial that has reported it."""
         self._elsewhere: dict[Artifact, float] = {}
         """Artifacts that other runs make, and when this run last looked at them."""
         self._raised: Counter[Artifact] = Counter()
@@ -137,15 +145,17 @@ class Dependencies(Searcher, Silent):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "node" in result:
             self._nodes[trial_id] = result["node"]
+            if "pid" in result:
+                self._pids[trial_id] = result["pid"]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         with self._lock, self._trouble.caught():
             artifact = self._running.pop(trial_id, None)
             if artifact is None:
                 return
-            last, node = result or {}, self._nodes.pop(trial_id, None)
+            last, node, pid = result or {}, self._nodes.pop(trial_id, None), self._pids.pop(trial_id, None)
             if error or "outcome" not in last:
-                self._died(artifact, node)
+                self._died(artifact, node, pid)
             elif last["outcome"] == Outcome.PREEMPTED:
                 self._observer.noted(name(artifact), "another run took it over, because it thought this one dead")
                 self._made_elsewhere(artifact)
@@ -155,17 +165,20 @@ class Dependencies(Searcher, Silent):
             else:
                 self._end(artifact, Outcome(last["outcome"]), last.get("error", ""))
 
-    def _died(self, artifact: Artifact, node: str | None) -> None:
+    def _died(self, artifact: Artifact, node: str | None, pid: int | None) -> None:
         """Count a lost process. Whether its host died too is known only later, so recount all deaths each time."""
         deaths = self._deaths.setdefault(artifact, [])
         deaths.append(node)
         hosts = self._hosts()
-        if sum(death is None or death in hosts for death in deaths) > MAX_DEATHS:
-            error = f"its process died {len(deaths)} times (out of memory?)"
-            self._store.fail(artifact, outcome=Outcome.FAILED, error=error, log="")
+        death = self._cause(pid)
+        if death.is_final or sum(one is None or one in hosts for one in deaths) > MAX_DEATHS:
+            error = death.cause or "its process ended without a message"
+            if len(deaths) > 1:
+                error = f"its process died {len(deaths)} times: {error}"
+            self._store.fail(artifact, outcome=Outcome.FAILED, error=error, log=death.log)
             self._end(artifact, Outcome.FAILED, error)
         else:
-            self._again(artifact, "its process or its host was lost")
+            self._again(artifact, death.cause or "its process or its host was lost")
 
     def _again(self, artifact: Artifact, why: str) -> None:
         self._observer.noted(name(artifact), f"{why}; it starts again from its last checkpoint")

@@ -6,19 +6,33 @@ import logging
 import math
 import os
 import pickle
+import secrets
+import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
+from unittest import mock
 
 import ray
+from ray import _raylet
+from ray._private import ray_constants, utils, worker
 
 from raysynth.environment import check_interpreter, trial_variables
-from raysynth.errors import InputError, WorkerError
+from raysynth.errors import InputError, RayLost, WorkerError, first_line
+from raysynth.run.address import cluster
+from raysynth.run.deaths import Reader
+from raysynth.run.private import end_processes, scratch
+from raysynth.run.quiet import environment, stderr_to
+from raysynth.run.watch import Watch, tail
+from raysynth.store.files import private_directory
 from raysynth.store.store import Store
 
 Item = TypeVar("Item")
@@ -35,48 +49,125 @@ def session(
     """A Ray session whose processes have these environment variables; without an address, on this machine.
 
     Calls `meanwhile` while Ray starts, which takes seconds. Yields a function that starts shutting Ray down, for
-    callers whose remaining work needs no Ray.
+    callers whose remaining work needs no Ray. What Ray writes to standard error meanwhile goes to a file. Raises
+    `InputError` for an address without a cluster, and `RayLost` if Ray does not start or its processes end.
     """
     check_interpreter()
     # Parquet files may come from someone else, so their metadata is never unpickled.
     variables = {**(variables or {}), "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "0"}
+    address = cluster(address)
     arguments: dict[str, Any]
-    if address:
-        arguments = {"address": address, "runtime_env": {"env_vars": variables}}
-        inherited: dict[str, str] = {}
-    else:
-        arguments = {"address": "local", "object_store_memory": 400 * 2**20}
-        inherited = variables  # processes start sooner with inherited variables than with a `runtime_env`
-        if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
-            arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
-    with _environment(inherited), _thread() as aside:
-        end = cache(lambda: aside.submit(ray.shutdown))
+    inherited: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        room = stack.enter_context(scratch())
+        if address:
+            arguments = {"address": address, "runtime_env": {"env_vars": variables}}
+        else:
+            arguments = {"address": "local", "object_store_memory": 400 * 2**20, "_temp_dir": str(room / "ray")}
+            inherited |= variables  # processes start sooner with inherited variables than with a `runtime_env`
+            inherited |= {"RAY_ADDRESS": ""}
+            if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+                arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
+            stack.enter_context(_on_loopback(room))
+        stack.enter_context(environment(inherited))
+        stack.enter_context(_tamed())
+        log = room / "driver.log"
+        quiet = stack.enter_context(stderr_to(log))
+        aside = stack.enter_context(_Aside())
         imports = aside.submit(import_module, "ray.data")
         aside.submit(meanwhile)
-        ray.init(
-            include_dashboard=False,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **arguments,
-        )
+        watch = Watch(address)
         try:
+            ray.init(
+                include_dashboard=False,
+                configure_logging=True,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **arguments,
+            )
+            watch.start()
             imports.result()
-            from ray.data import DataContext
-
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            context = DataContext.get_current()
-            context.enable_progress_bars = False
-            context.print_on_execution_start = False
-            yield end
+            _calm_ray_data()
+            yield cache(lambda: aside.submit(watch.shut_down))
+        except KeyboardInterrupt:
+            if watch.fault is None:
+                raise
+        except Exception as error:
+            if watch.fault is None and not ray.is_initialized() and not watch.ended:
+                raise _not_started(error, log) from error
+            if watch.fault is None:
+                raise
         finally:
-            end().result()
+            quiet.stay = not watch.shut_down()
+            if not address:
+                end_processes(room)
+        if watch.fault is not None:
+            raise RayLost(f"{watch.fault}; run the same command again to continue (Ray's messages: {log})", tail(log))
+
+
+def _not_started(error: Exception, log: Path) -> RayLost:
+    return RayLost(f"Ray did not start: {first_line(error)} (its messages: {log})", tail(log))
+
+
+def _calm_ray_data() -> None:
+    from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+@contextlib.contextmanager
+def _on_loopback(room: Path) -> Iterator[None]:
+    """Have Ray's processes of this machine listen on 127.0.0.1 alone, and talk to those only that know a secret."""
+    token = room / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    # The variable is Ray's way to loopback. Its name tells of the systems where that is the default.
+    variables = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with environment(variables):
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        _forget_token()
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = before
+    _forget_token()
+
+
+def _forget_token() -> None:
+    """Have Ray read its settings of tokens again."""
+    with contextlib.suppress(AttributeError):  # older versions of Ray have no tokens
+        compiled: Any = _raylet
+        compiled.Config.initialize("")
+        compiled.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _tamed() -> Iterator[None]:
+    """Keep Ray from handling SIGTERM by an exit of its own, and from printing its messages to standard output."""
+    with (
+        mock.patch.object(utils, "set_sigterm_handler"),
+        mock.patch.object(worker, "print_to_stdstream", lambda data, **_: print(*data["lines"], file=sys.stderr)),
+    ):
+        yield
 
 
 @contextlib.contextmanager
 def training_session(address: str | None, store: Store) -> Iterator[Path]:
-    """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs."""
-    place = Path(tempfile.gettempdir()) / "raysynth-cache" / hashlib.sha256(store.uri.encode()).hexdigest()[:8]
+    """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs.
+
+    Raises `InputError` where another user could write that directory.
+    """
+    user = f"raysynth-cache-{os.geteuid()}"
+    store_hash = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    place = private_directory(Path(tempfile.gettempdir()) / user / store_hash)
     variables = {
         # Not in the store: compiled programs are executed, and a store may come from someone else.
         "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
@@ -101,82 +192,173 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
     if address:
         # Waiting trials make the cluster grow, so there must be one for each host that it may ask for at once.
         tune["TUNE_MAX_PENDING_TRIALS_PG"] = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
-    with _environment(tune), session(address, variables):
+    with environment(tune), session(address, variables):
         yield place
 
 
-@contextlib.contextmanager
-def _thread() -> Iterator[ThreadPoolExecutor]:
-    """One thread that does its work in order; on an exception, work that has not begun is dropped."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        yield thread
-    finally:
-        thread.shutdown(cancel_futures=True)
+class _Aside:
+    """One thread that does its work in order; on an exception, work that has not begun is dropped.
 
+    A signal does not wait for it.
+    """
 
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._dropped = False
+        self._thread = threading.Thread(target=self._do, daemon=True)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Have the thread call a function."""
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._work.put(call)
+        return future
+
+    def __enter__(self) -> "_Aside":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._dropped = kind is not None
+        self._work.put(None)
+        if kind is None or not issubclass(kind, KeyboardInterrupt | RayLost):
+            self._thread.join()
+
+    def _do(self) -> None:
+        while (call := self._work.get()) is not None:
+            if not self._dropped:
+                call()
 
 
 # -------------------------------------------------------------------------------- work in a session
 
+MAX_ENDS = 3
+"""How often an item of `spread` may end the process that works on it."""
 _MAX_ITEMS = 32
 """Most items in one Ray Data task. A task costs the driver some 20 ms, and reports nothing before it ends."""
 
 
-def spread(work: Callable[[Item], Answer], items: Iterable[Item], *, tick: Callable[[int, int], None]) -> list[Answer]:
+def spread(
+    work: Callable[[Item], Answer],
+    items: Iterable[Item],
+    *,
+    tick: Callable[[int, int], None],
+    describe: Callable[[Item], str] = str,
+) -> list[Answer]:
     """Apply `work` to every item with Ray Data; returns the answers in the order of the items.
 
-    Calls `tick` with the numbers of finished items and of all items. Raises the `InputError` that a worker raised, and
-    `WorkerError` for any other exception.
+    Calls `tick` with the numbers of finished items and of all items. Work that was lost with its process or its host is
+    done again. Raises the `InputError` that a worker raised, and `WorkerError` for any other exception and for an item
+    whose process ended `MAX_ENDS` times, which `describe` names.
     """
     items = list(items)
     if not items:
         return []
-    import ray.data  # not at the top, because a session imports it while Ray starts
-
-    def work_on(batch: dict[str, Any]) -> dict[str, list[Any]]:
-        answers: list[Answer] | InputError | WorkerError
-        try:
-            answers = [work(item) for item in pickle.loads(batch["items"][0])]
-        except InputError as error:
-            answers = error
-        except Exception as error:
-            answers = WorkerError.of(error)
-        return {"start": batch["start"], "answers": [pickle.dumps(answers)]}
-
     num_cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # Ray has no types here
     num_each = min(_MAX_ITEMS, math.ceil(len(items) / (4 * num_cpus)))
     starts = range(0, len(items), num_each)
     groups = [{"start": start, "items": pickle.dumps(items[start : start + num_each])} for start in starts]
-    answers: dict[int, list[Answer]] = {}
+    answers: dict[int, Answer] = {}
+
+    def keep(start: int, answer: bytes) -> None:
+        some = pickle.loads(answer)
+        if isinstance(some, Exception):
+            raise some
+        answers.update(enumerate(some, start=start))
+        tick(len(answers), len(items))
+
     tick(0, len(items))
+    reader = Reader(logs())
+    work_on = partial(_work_on, work)
+    try:
+        _with_ray_data(work_on, groups, keep)
+    except ray.exceptions.RayError as error:  # a process or a host is gone
+        if isinstance(error, ray.exceptions.RayTaskError):
+            raise WorkerError(f"Ray Data failed: {first_line(error)}", str(error)) from None
+        left = [number for number in range(len(items)) if number not in answers]
+        for number in _one_by_one(work_on, items, left, keep):
+            line = f"{describe(items[number])} ended its process {MAX_ENDS} times"
+            death = reader(None)
+            raise WorkerError(f"{line}: {death.cause}" if death.cause else line, death.log or str(error)) from None
+    return [answers[number] for number in range(len(items))]
+
+
+def _work_on(work: Callable[[Item], Answer], items: bytes) -> bytes:
+    """The pickled answers to pickled items, or the exception instead of them."""
+    answers: list[Answer] | InputError | WorkerError
+    try:
+        answers = [work(item) for item in pickle.loads(items)]
+    except InputError as error:
+        answers = error
+    except BaseException as error:  # code of the user's may raise SystemExit, which would end the process
+        answers = WorkerError.of(error)
+    return pickle.dumps(answers)
+
+
+def _with_ray_data(
+    work_on: Callable[[bytes], bytes], groups: list[dict[str, Any]], keep: Callable[[int, bytes], None]
+) -> None:
+    import ray.data  # not at the top, because a session imports it while Ray starts
+
+    def map_batch(batch: dict[str, Any]) -> dict[str, list[Any]]:
+        return {"start": batch["start"], "answers": [work_on(batch["items"][0])]}
+
     blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
-    mapped = blocks.map_batches(work_on, batch_size=1, **placement(nodes()))
+    # By default Ray Data tries again for ever what ends its process.
+    mapped = blocks.map_batches(map_batch, batch_size=1, max_retries=0, **placement(nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
-        answer = pickle.loads(batch["answers"][0])
-        if isinstance(answer, Exception):
-            raise answer
-        answers[int(batch["start"][0])] = answer
-        tick(sum(map(len, answers.values())), len(items))
-    return [answer for start in starts for answer in answers[start]]
+        keep(int(batch["start"][0]), batch["answers"][0])
+
+
+def _one_by_one(
+    work_on: Callable[[bytes], bytes], items: Sequence[Item], numbers: list[int], keep: Callable[[int, bytes], None]
+) -> Iterator[int]:
+    """Do the items with these numbers each in a task of its own, again if it is lost with its host.
+
+    Yields the number of an item whose process ended `MAX_ENDS` times on a host that lives.
+    """
+
+    def work_on_one(item: bytes) -> bytes:  # Ray takes functions only
+        return work_on(item)
+
+    task = ray.remote(max_retries=0, num_cpus=1, **placement(nodes()))(work_on_one)
+    ends: Counter[int] = Counter()
+    going = {task.remote(pickle.dumps([items[number]])): number for number in numbers}
+    while going:
+        (ready,), _ = ray.wait(list(going), num_returns=1)
+        number = going.pop(ready)
+        try:
+            answer = ray.get(ready)
+        except ray.exceptions.NodeDiedError:
+            pass
+        except ray.exceptions.RayError:
+            ends[number] += 1
+            if ends[number] == MAX_ENDS:
+                for other in going:
+                    ray.cancel(other, force=True)
+                yield number
+        else:
+            keep(number, answer)
+            continue
+        going[task.remote(pickle.dumps([items[number]]))] = number
 
 
 def nodes() -> list[dict[str, Any]]:
     """What Ray knows of each node of the session's cluster, living or not."""
     every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types here
     return every
+
+
+def logs() -> Path | None:
+    """The directory of the session's logs on this machine."""
+    node: Any = worker._global_node
+    return None if node is None else Path(node.get_logs_dir_path())
 
 
 def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Trouble:
             return
         if isinstance(self._error, InputError | WorkerError):
             raise self._error
-        raise WorkerError.of(self._error) from self._error  # type: ignore[arg-type]  # any exception has a traceback
+        raise WorkerError.of(self._error) from self._error
 
 
 class Guarded:

@@ -24,6 +24,7 @@ from raysynth.run.sources import source_params
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
+from raysynth.store.files import private_directory
 from raysynth.store.leases import is_taken
 from raysynth.store.marks import provenance
 from raysynth.store.records import Metrics, Outcome
@@ -49,7 +50,7 @@ def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: S
     """
     artifact = artifacts[config["artifact"]]
     node = ray.get_runtime_context().get_node_id()
-    tune.report({"node": node})
+    tune.report({"node": node, "pid": os.getpid()})
     try:
         store.forget_failure(artifact)
         make(artifact, store=store, cache=cache, report=lambda result: tune.report(result), node=node, driver=driver)
@@ -72,10 +73,13 @@ def make(
 ) -> None:
     """Train an artifact in its workspace and write its record, on the Ray node with that id.
 
-    Raises `LeaseLost` once its lease names another run than `driver`.
+    `cache` holds compiled programs and copies of a remote store's files. Raises `InputError` where another user could
+    write there, and `LeaseLost` once the artifact's lease names another run than `driver`.
     """
+    private_directory(cache)
     from raysynth.model import devices, train  # JAX is imported where a trial runs, never in the driver
 
+    _check_device(devices.device)
     started = time.time()
 
     def check_lease() -> None:
@@ -123,6 +127,19 @@ def make(
             **vars(trained.timing),
         )
         store.record(artifact, result=trained.result, provenance=where)
+
+
+def _check_device(device: Callable[[], str]) -> None:
+    """Raise `InputError` if JAX has no device where it should run, which no other attempt would change."""
+    try:
+        device()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is a plug-in
+        if "in use" in str(error):  # by a process that is about to end
+            raise
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        raise InputError(
+            f"JAX finds no device or no plug-in for JAX_PLATFORMS={platforms}: {first_line(error)}"
+        ) from None
 
 
 class _Board(Silent):

@@ -156,6 +156,9 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
     if options.measure:
         check_environment(os.environ)
         check_interpreter()
+        from raysynth.run import address  # imports Ray, which only this needs
+
+        address.cluster(_ray_address(options))
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options))
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
@@ -249,11 +252,13 @@ def _make(
     check_environment(os.environ)
     check_interpreter()
     # These import Ray, which only this verb needs.
+    from raysynth.run import address
     from raysynth.run.execute import damaged_inputs, execute
     from raysynth.run.progress import Terminal
     from raysynth.run.sources import damaged_sources
 
     store, done = current.store, set(current.artifacts(State.DONE))
+    address.cluster(_ray_address(options))
     store.check_writable()
     sources = damaged_sources(missing, done, store)
     for source, line in sources.items():
