@@ -2,12 +2,15 @@
 
 import functools
 import inspect
+import math
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TypeVar, dataclass_transform
 
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, brief, unknown
 
 Class = TypeVar("Class", bound=type)
 
@@ -35,20 +38,40 @@ def spec(cls: Class) -> Class:
     return cls
 
 
+_MAX_WHOLE = 2**31 - 1
+"""The largest whole number that a field may hold; steps and sizes are 32-bit numbers on a device."""
+_MAX_SEED = 2**32 - 1
+"""The largest seed: JAX keeps 32 bits of one, so that larger ones would give the random numbers of others."""
+
+
 def positive(owner: object, *names: str) -> None:
     """Raise `InputError` unless each named field of `owner` is a finite number above zero."""
     for name in names:
-        value = getattr(owner, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise InputError(f"{type(owner).__name__}.{name} must be a positive number, got {value!r}")
+        if not (_is_finite(getattr(owner, name)) and getattr(owner, name) > 0):
+            raise _wrong(owner, name, "a positive number")
 
 
-def whole(owner: object, *names: str, minimum: int = 1) -> None:
-    """Raise `InputError` unless each named field of `owner` is an integer of at least `minimum`."""
+def finite(owner: object, *names: str, minimum: float = -math.inf) -> None:
+    """Raise `InputError` unless each named field of `owner` is a finite number of at least `minimum`."""
+    for name in names:
+        if not (_is_finite(getattr(owner, name)) and getattr(owner, name) >= minimum):
+            least = "" if minimum == -math.inf else f" of at least {minimum:g}"
+            raise _wrong(owner, name, f"a finite number{least}")
+
+
+def whole(owner: object, *names: str, minimum: int = 1, maximum: int = _MAX_WHOLE) -> None:
+    """Raise `InputError` unless each named field of `owner` is an integer from `minimum` to `maximum`."""
     for name in names:
         value = getattr(owner, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise InputError(f"{type(owner).__name__}.{name} must be an integer of at least {minimum}, got {value!r}")
+            raise _wrong(owner, name, f"an integer of at least {minimum}")
+        if value > maximum:
+            raise _wrong(owner, name, f"an integer of at most {maximum}")
+
+
+def seed(owner: object, *names: str) -> None:
+    """Raise `InputError` unless each named field of `owner` is a seed: an integer from 0 to 2**32 - 1."""
+    whole(owner, *(names or ("seed",)), minimum=0, maximum=_MAX_SEED)
 
 
 def share(owner: object, *names: str) -> None:
@@ -56,20 +79,88 @@ def share(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise InputError(f"{type(owner).__name__}.{name} must lie between 0 and 1, got {value!r}")
+            raise InputError(f"{type(owner).__name__}.{name} must lie between 0 and 1, got {brief(value)}")
 
 
 def instance(owner: object, name: str, *kinds: type) -> None:
     """Raise `InputError` unless the named field of `owner` is an instance of one of `kinds`."""
-    value = getattr(owner, name)
-    if not isinstance(value, kinds):
-        allowed = " or ".join(kind.__name__ for kind in kinds)
-        raise InputError(f"{type(owner).__name__}.{name} must be a {allowed}, got {value!r:.80}")
+    if not isinstance(getattr(owner, name), kinds):
+        raise _wrong(owner, name, f"a {' or '.join(kind.__name__ for kind in kinds)}")
 
 
 def choose(owner: object, name: str, kind: type[StrEnum]) -> None:
     """Replace the text in the named field by the member of `kind` with that value, or raise `InputError`."""
     value = getattr(owner, name)
-    if value not in set(kind):
-        raise unknown(f"{type(owner).__name__}.{name}", value, [member.value for member in kind])
+    if not isinstance(value, str) or value not in set(kind):
+        allowed = [member.value for member in kind]
+        raise unknown(f"{type(owner).__name__}.{name}", value if isinstance(value, str) else brief(value), allowed)
     object.__setattr__(owner, name, kind(value))
+
+
+def texts(owner: object, name: str) -> None:
+    """Raise `InputError` unless the named field of `owner` is a tuple of at least one text, each only once."""
+    value = getattr(owner, name)
+    if (
+        not isinstance(value, tuple)
+        or not value
+        or not all(isinstance(item, str) for item in value)
+        or len(set(value)) < len(value)
+    ):
+        raise _wrong(owner, name, "a tuple of one or more different texts")
+
+
+def part_of_path(owner: object, *names: str) -> None:
+    """Raise `InputError` unless each named field of `owner` can be a part of a path in every store."""
+    for name in names:
+        value = getattr(owner, name)
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,59}", value):
+            raise _wrong(owner, name, "at most 60 letters, digits, dots, hyphens, underscores and plus signs")
+
+
+def file_name(owner: object, *names: str) -> None:
+    """Raise `InputError` unless each named field of `owner` is text that can name one file on every file system."""
+    for name in names:
+        value = getattr(owner, name)
+        if (
+            not isinstance(value, str)
+            or not 1 <= len(value.encode(errors="replace")) <= _MAX_NAME_BYTES
+            or value != value.strip(" .")
+            or not value.isprintable()
+            or any(character in '/\\:*?"<>|' for character in value)
+            or value != unicodedata.normalize("NFC", value)
+        ):
+            raise _wrong(
+                owner,
+                name,
+                f"a name for a folder: 1 to {_MAX_NAME_BYTES} bytes without a dot or space at either end, control "
+                'characters and / \\ : * ? " < > |',
+            )
+
+
+_MAX_NAME_BYTES = 100
+
+
+def short_label(owner: object, label: str) -> None:
+    """Raise `InputError` if `label` is too long for the name of a directory in a store and of files beside it."""
+    if len(label) > _MAX_LABEL_CHARACTERS:
+        raise InputError(
+            f"{type(owner).__name__}: its name in a store must have at most {_MAX_LABEL_CHARACTERS} characters; shorten "
+            f"the names of its task and sources, got {len(label)}: {brief(label)}"
+        )
+
+
+_MAX_LABEL_CHARACTERS = 180
+
+
+def _is_finite(value: object) -> bool:
+    """Whether a value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _wrong(owner: object, name: str, allowed: str) -> InputError:
+    return InputError(f"{type(owner).__name__}.{name} must be {allowed}, got {brief(getattr(owner, name))}")

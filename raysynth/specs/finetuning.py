@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import InputError, unknown
-from raysynth.fields import instance, positive, spec, whole
+from raysynth.fields import finite, instance, part_of_path, positive, seed, short_label, spec, texts, whole
 from raysynth.specs.datasets import TextDataset
 from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
 from raysynth.specs.models import T5Config
@@ -30,14 +30,17 @@ class DownstreamTask(Recipe):
     """Exponent alpha of the normalization of a finished beam's score: T5X's default, which the paper kept."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        part_of_path(self, "name")
         instance(self, "data", TextDataset)
         positive(self, "learning_rate")
         whole(self, "decode_length", minimum=2)
         whole(self, "num_beams")
+        finite(self, "length_penalty")
+        texts(self, "metrics")
         for metric in self.metrics:
             if metric not in METRICS:
                 raise unknown("metric", metric, METRICS)
+        super().__post_init__()
 
     @property
     def selectable(self) -> tuple[str, ...]:
@@ -66,7 +69,8 @@ class Finetune:
     def __post_init__(self) -> None:
         instance(self, "task", DownstreamTask)
         instance(self, "init", RandomInit, FullInit, StatisticInit, ConstantInit, ComposedInit)
-        whole(self, "seed", minimum=0)
+        seed(self)
+        short_label(self, self.label)
         size = self.task.data.vocabulary.size
         if size > self.model.vocab_size:
             raise InputError(

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Protocol
 
 from raysynth.errors import InputError, unknown
-from raysynth.fields import instance, positive, share, spec, whole
+from raysynth.fields import finite, instance, positive, share, spec, whole
 
 
 @spec
@@ -47,6 +47,9 @@ class Best:
 
     metric: str = field(kw_only=False)
 
+    def __post_init__(self) -> None:
+        instance(self, "metric", str)
+
     def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
         steps = sorted(evaluations)
         return max(steps, key=lambda step: evaluations[step][self.metric]) if steps else None
@@ -63,6 +66,7 @@ class FirstAbove:
     threshold: float = field(kw_only=False)
 
     def __post_init__(self) -> None:
+        instance(self, "metric", str)
         share(self, "threshold")
 
     def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
@@ -123,6 +127,7 @@ class Recipe:
         if self.num_eval_examples is not None:
             whole(self, "num_eval_examples")
         share(self, "dropout_rate", "label_smoothing")
+        finite(self, "z_loss", minimum=0)
         if 1 in (self.dropout_rate, self.label_smoothing):
             raise InputError(f"{type(self).__name__}: dropout_rate and label_smoothing must be below 1")
         owner, selection = type(self).__name__, self.selection
