@@ -144,8 +144,8 @@ def short_label(owner: object, label: str) -> None:
     """Raise `InputError` if `label` is too long for the name of a directory in a store and of files beside it."""
     if len(label) > _MAX_LABEL_CHARACTERS:
         raise InputError(
-            f"{type(owner).__name__}: its name in a store must have at most {_MAX_LABEL_CHARACTERS} characters; shorten "
-            f"the names of its task and sources, got {len(label)}: {brief(label)}"
+            f"{type(owner).__name__}: its name in a store must have at most {_MAX_LABEL_CHARACTERS} characters; "
+            f"shorten the names of its task and sources, got {len(label)}: {brief(label)}"
         )
 
 
