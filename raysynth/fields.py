@@ -38,10 +38,8 @@ def spec(cls: Class) -> Class:
     return cls
 
 
-_MAX_WHOLE = 2**31 - 1
-"""The largest whole number that a field may hold; steps and sizes are 32-bit numbers on a device."""
-_MAX_SEED = 2**32 - 1
-"""The largest seed: JAX keeps 32 bits of one, so that larger ones would give the random numbers of others."""
+MAX_SEED = 2**32 - 1
+"""The largest seed: JAX keeps 32 bits of one, so that a larger one would give the random numbers of another."""
 
 
 def positive(owner: object, *names: str) -> None:
@@ -59,7 +57,7 @@ def finite(owner: object, *names: str, minimum: float = -math.inf) -> None:
             raise _wrong(owner, name, f"a finite number{least}")
 
 
-def whole(owner: object, *names: str, minimum: int = 1, maximum: int = _MAX_WHOLE) -> None:
+def whole(owner: object, *names: str, minimum: int = 1, maximum: int = MAX_SEED) -> None:
     """Raise `InputError` unless each named field of `owner` is an integer from `minimum` to `maximum`."""
     for name in names:
         value = getattr(owner, name)
@@ -67,11 +65,6 @@ def whole(owner: object, *names: str, minimum: int = 1, maximum: int = _MAX_WHOL
             raise _wrong(owner, name, f"an integer of at least {minimum}")
         if value > maximum:
             raise _wrong(owner, name, f"an integer of at most {maximum}")
-
-
-def seed(owner: object, *names: str) -> None:
-    """Raise `InputError` unless each named field of `owner` is a seed: an integer from 0 to 2**32 - 1."""
-    whole(owner, *(names or ("seed",)), minimum=0, maximum=_MAX_SEED)
 
 
 def share(owner: object, *names: str) -> None:
@@ -109,12 +102,13 @@ def texts(owner: object, name: str) -> None:
         raise _wrong(owner, name, "a tuple of one or more different texts")
 
 
-def part_of_path(owner: object, *names: str) -> None:
-    """Raise `InputError` unless each named field of `owner` can be a part of a path in every store."""
-    for name in names:
-        value = getattr(owner, name)
-        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,59}", value):
-            raise _wrong(owner, name, "at most 60 letters, digits, dots, hyphens, underscores and plus signs")
+def check_name(what: str, value: object) -> None:
+    """Raise `InputError`, which names `what`, unless a value can be a part of the names of artifacts and their files."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.+-]{0,79}", value) or ".." in value:
+        raise InputError(
+            f"{what} must be at most 80 lower-case letters, digits and characters of _.+- that begin with a letter or "
+            f"digit, without .., got {value!r:.100}"
+        )
 
 
 def file_name(owner: object, *names: str) -> None:
@@ -138,18 +132,6 @@ def file_name(owner: object, *names: str) -> None:
 
 
 _MAX_NAME_BYTES = 100
-
-
-def short_label(owner: object, label: str) -> None:
-    """Raise `InputError` if `label` is too long for the name of a directory in a store and of files beside it."""
-    if len(label) > _MAX_LABEL_CHARACTERS:
-        raise InputError(
-            f"{type(owner).__name__}: its name in a store must have at most {_MAX_LABEL_CHARACTERS} characters; "
-            f"shorten the names of its task and sources, got {len(label)}: {brief(label)}"
-        )
-
-
-_MAX_LABEL_CHARACTERS = 180
 
 
 def _is_finite(value: object) -> bool:

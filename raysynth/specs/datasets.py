@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from raysynth.downstream.rows import Split, TextSource
 from raysynth.errors import InputError
-from raysynth.fields import choose, instance, part_of_path, seed, share, short_label, spec, whole
+from raysynth.fields import choose, instance, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask, check_class
 from raysynth.tokens.span_corruption import SpanCorruption
 
@@ -54,11 +54,10 @@ class TextCorpus:
     """Ids before every input: none."""
 
     def __post_init__(self) -> None:
-        part_of_path(self, "name")
         if self.num_documents is not None:
             whole(self, "num_documents", minimum=2)
         share(self, "validation_share")
-        seed(self)
+        whole(self, "seed", minimum=0)
         instance(self, "vocabulary", T5Vocabulary, TrainedVocabulary)
         instance(self, "objective", SpanCorruption)
         if self.objective.first_sentinel != self.vocabulary.size - 1:
@@ -101,9 +100,7 @@ class TextDataset:
     """Raised when the data that a seed gives change."""
 
     def __post_init__(self) -> None:
-        part_of_path(self, "name")
-        instance(self, "vocabulary", T5Vocabulary, TrainedVocabulary)
-        seed(self)
+        whole(self, "seed", minimum=0)
         for size in ("num_train", "num_validation", "num_test", "num_held_out"):
             if getattr(self, size) is not None:
                 whole(self, size)
@@ -147,8 +144,7 @@ class Dataset:
         if isinstance(self.task, SyntheticTask):
             check_class(type(self.task))
         whole(self, "num_examples", "num_validation", "shard_size")
-        seed(self)
-        short_label(self, self.label)
+        whole(self, "seed", minimum=0)
 
     @property
     def label(self) -> str:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import InputError, unknown
-from raysynth.fields import finite, instance, part_of_path, positive, seed, short_label, spec, texts, whole
+from raysynth.fields import check_name, finite, instance, positive, spec, texts, whole
 from raysynth.specs.datasets import TextDataset
 from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
 from raysynth.specs.models import T5Config
@@ -30,7 +30,7 @@ class DownstreamTask(Recipe):
     """Exponent alpha of the normalization of a finished beam's score: T5X's default, which the paper kept."""
 
     def __post_init__(self) -> None:
-        part_of_path(self, "name")
+        check_name("DownstreamTask.name", self.name)
         instance(self, "data", TextDataset)
         positive(self, "learning_rate")
         whole(self, "decode_length", minimum=2)
@@ -69,8 +69,7 @@ class Finetune:
     def __post_init__(self) -> None:
         instance(self, "task", DownstreamTask)
         instance(self, "init", RandomInit, FullInit, StatisticInit, ConstantInit, ComposedInit)
-        seed(self)
-        short_label(self, self.label)
+        whole(self, "seed", minimum=0)
         size = self.task.data.vocabulary.size
         if size > self.model.vocab_size:
             raise InputError(

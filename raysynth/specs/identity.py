@@ -58,8 +58,20 @@ def fingerprint(artifact: Artifact) -> str:
 
 
 def name(artifact: Artifact) -> str:
-    """The artifact's readable and unique path in a store, such as `finetune/mtop.lime.full.lr0.001.seed0-3fa9c1d2`."""
+    """The artifact's readable and unique path in a store, such as `finetune/mtop.lime.full.lr0.001.seed0-3fa9c1d2`.
+
+    Raises `InputError` if that is too long for the name of a file.
+    """
+    if len(artifact.label) > _MAX_LABEL_CHARACTERS:
+        raise InputError(
+            f"{type(artifact).__name__}: its name in a store must have at most {_MAX_LABEL_CHARACTERS} characters; "
+            f"shorten the names of its task and sources, got {artifact.label}"
+        )
     return f"{artifact.kind}/{artifact.label}-{fingerprint(artifact)}"
+
+
+_MAX_LABEL_CHARACTERS = 180
+"""File systems take 255 in all; the fingerprint and the endings of files beside a directory need some of them."""
 
 
 def in_order(artifacts: Iterable[Artifact]) -> list[Artifact]:

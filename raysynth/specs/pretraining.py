@@ -1,10 +1,11 @@
 """Descriptions of the sources of init schemes: pre-trainings of our own, and weights that others published."""
 
+import re
 from dataclasses import field
 from typing import ClassVar
 
-from raysynth.errors import InputError, Named
-from raysynth.fields import instance, part_of_path, seed, short_label, spec
+from raysynth.errors import InputError, Named, brief
+from raysynth.fields import instance, spec, whole
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
 from raysynth.specs.recipes import Constant, FirstAbove, InverseSquareRoot, Recipe, Schedule, Selection
@@ -39,8 +40,7 @@ class Pretrain(Recipe):
         instance(self, "data", Dataset)
         instance(self, "model", T5Config)
         instance(self, "learning_rate", Constant, InverseSquareRoot)
-        seed(self)
-        short_label(self, self.label)
+        whole(self, "seed", minimum=0)
         largest = self.data.task.largest_id
         if largest >= self.model.vocab_size:
             raise InputError(f"vocab_size must be above the task's largest id ({largest}), got {self.model.vocab_size}")
@@ -75,7 +75,11 @@ class Pretrained:
     kind: ClassVar[str] = "pretrained"
 
     def __post_init__(self) -> None:
-        part_of_path(self, "name")
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", self.name):
+            raise InputError(
+                "Pretrained.name must be at most 60 letters, digits, dots, hyphens and underscores, "
+                f"got {brief(self.name)}"
+            )
         instance(self, "model", T5Config)
 
     @property

@@ -95,6 +95,10 @@ class AtStep:
         return self.step in evaluations
 
 
+MAX_STEPS = 2**31 - 1
+"""A device counts steps in 32 bits."""
+
+
 @spec
 class Recipe:
     """The part of a recipe that pre-training and fine-tuning share."""
@@ -121,7 +125,7 @@ class Recipe:
     """Probability that moves from the right token to all others, defined as in T5X; 0 in the paper and in T5X."""
 
     def __post_init__(self) -> None:
-        whole(self, "num_steps", "eval_every", "batch_size")
+        whole(self, "num_steps", "eval_every", "batch_size", maximum=MAX_STEPS)
         whole(self, "input_length", "target_length", minimum=2)
         instance(self, "selection", Best, FirstAbove, AtStep)
         if self.num_eval_examples is not None:

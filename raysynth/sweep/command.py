@@ -126,6 +126,8 @@ class SweepInStore:
 def _read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     """The sweep in the store that the options name."""
     cells = sweep.cells(size=tiny.tiny) if options.tiny else sweep.cells()
+    if not cells:
+        raise InputError(f"sweep {sweep.name!r} has no cells; add some with sweep.add")
     store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
     if options.tiny:
         cells = _without_missing_imports(cells, store)
