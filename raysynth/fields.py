@@ -103,7 +103,7 @@ def texts(owner: object, name: str) -> None:
 
 
 def check_name(what: str, value: object) -> None:
-    """Raise `InputError`, which names `what`, unless a value can be a part of the names of artifacts and their files."""
+    """Raise `InputError`, which names `what`, unless a value can be a part of the names of artifacts and files."""
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.+-]{0,79}", value) or ".." in value:
         raise InputError(
             f"{what} must be at most 80 lower-case letters, digits and characters of _.+- that begin with a letter or "

@@ -4,10 +4,9 @@ JAX is imported by the verbs that need it.
 """
 
 import argparse
-from pathlib import Path
 
-from raysynth.command_line import Verbs, add_verb
-from raysynth.errors import InputError, unknown
+from raysynth.command_line import Verbs, add_verb, integer, path, text
+from raysynth.errors import InputError, printable, unknown
 from raysynth.report.predictions import print_predictions
 from raysynth.report.tables import as_csv
 from raysynth.report.why import why
@@ -26,7 +25,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", metavar="URI", required=True, help="the store, as for a sweep")
+    parser.add_argument("--store", metavar="URI", type=text, required=True, help="the store, as for a sweep")
 
 
 # -------------------------------------------------------------------------------- predictions and descriptions
@@ -38,7 +37,7 @@ def _add_predictions(verbs: Verbs) -> None:
         "artifact", metavar="RUN", help="its name in the store, such as finetune/mtop.random.lr0.001.seed0-3b"
     )
     _add_store(parser)
-    parser.add_argument("-n", "--num-examples", type=int, help="print at most this many (default: all)")
+    parser.add_argument("-n", "--num-examples", type=integer, help="print at most this many (default: all)")
     parser.add_argument("--only", choices=("right", "wrong"), help="print right or wrong predictions only")
 
 
@@ -65,7 +64,7 @@ def _why(options: argparse.Namespace) -> int:
 
 def _add_import(verbs: Verbs) -> None:
     parser = add_verb(verbs, "import", _import, "import a T5X or Hugging Face checkpoint into a store")
-    parser.add_argument("path", metavar="DIR", type=Path, help="a T5X or Hugging Face directory")
+    parser.add_argument("path", metavar="DIR", type=path, help="a T5X or Hugging Face directory")
     parser.add_argument("--name", required=True, help=f"{', '.join(published_models)}, or a name of your own")
     _add_store(parser)
     parser.add_argument(
@@ -101,7 +100,7 @@ def _add_export(verbs: Verbs) -> None:
     parser.add_argument("artifact", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
     _add_store(parser)
     parser.add_argument("--format", choices=("t5x", "hugging-face"), required=True)
-    parser.add_argument("out", metavar="OUT", type=Path, help="a directory that does not exist yet")
+    parser.add_argument("out", metavar="OUT", type=path, help="a directory that does not exist yet")
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -109,7 +108,7 @@ def _export(options: argparse.Namespace) -> int:
     from raysynth.weights.transfer import export_weights
 
     export_weights(options.artifact, Store(options.store), Format(options.format), options.out)
-    print(options.out)
+    print(printable(str(options.out)))
     return 0
 
 
@@ -139,7 +138,7 @@ def _stats(options: argparse.Namespace) -> int:
     if options.format == "csv":
         print(as_csv(*spreadsheet(groups, group_by)), end="")
     else:
-        print(f"{options.artifact.strip('/')}, step {weights.step:,}\n")
+        print(f"{printable(options.artifact.strip('/'))}, step {weights.step:,}\n")
         print(table(groups, group_by))
     return 0
 
@@ -151,7 +150,7 @@ def _add_figure6(verbs: Verbs) -> None:
     )
     _add_store(parser)
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help="a .png or .svg file; without a suffix, one of each"
+        "--out", metavar="FILE", type=path, required=True, help="a .png or .svg file; without a suffix, one of each"
     )
 
 
@@ -159,5 +158,5 @@ def _figure6(options: argparse.Namespace) -> int:
     from raysynth.weights.figure6 import draw_layer_norms
 
     for file in draw_layer_norms(options.artifacts, Store(options.store), options.out):
-        print(file)
+        print(printable(str(file)))
     return 0

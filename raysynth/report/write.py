@@ -144,4 +144,5 @@ def _print_table(table: TerminalTable) -> None:
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(width=None if is_terminal else WIDTH)
