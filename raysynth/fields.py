@@ -6,9 +6,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import TypeVar, dataclass_transform
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 from raysynth.errors import InputError, brief, unknown
 
@@ -17,7 +18,11 @@ Class = TypeVar("Class", bound=type)
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def spec(cls: Class) -> Class:
-    """Make `cls` a frozen keyword-only dataclass; unknown and missing fields raise `InputError`."""
+    """Make `cls` a frozen keyword-only dataclass.
+
+    Unknown and missing fields raise `InputError`, and so do values that do not have the annotated type or are not
+    finite. The checks of `__post_init__` come first, because their messages say more.
+    """
     cls = dataclass(frozen=True, kw_only=True)(cls)  # type: ignore[assignment]  # mypy loses that it is the same class
     initialize: Callable[..., None] = cls.__init__  # type: ignore[misc]  # unsound on instances; `cls` is a class
     signature = inspect.signature(initialize)
@@ -32,7 +37,14 @@ def spec(cls: Class) -> Class:
             signature.bind(self, *args, **values)
         except TypeError as error:
             raise InputError(f"{cls.__name__}: {error}") from None
-        initialize(self, *args, **values)
+        try:
+            initialize(self, *args, **values)
+        except InputError:
+            raise
+        except Exception:
+            _check_types(self)  # a value of a wrong type is the cause of most of these
+            raise
+        _check_types(self)
 
     cls.__init__ = checked  # type: ignore[misc]  # unsound on instances; `cls` is a class
     return cls
@@ -40,6 +52,63 @@ def spec(cls: Class) -> Class:
 
 MAX_SEED = 2**32 - 1
 """The largest seed: JAX keeps 32 bits of one, so that a larger one would give the random numbers of another."""
+
+
+# -------------------------------------------------------------------------------- types of values
+
+
+def _check_types(owner: Any) -> None:
+    """Raise `InputError` unless each field has a value of its annotated type."""
+    hints = _hints(type(owner))
+    for name in (each.name for each in fields(owner)):
+        if name in hints and not _fits(getattr(owner, name), hints[name]):
+            raise _wrong(owner, name, _in_words(hints[name]))
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(cls)
+    except NameError:  # an annotation that is only there for type checkers
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has an annotated type. A number must be finite, and an integer fit into 64 bits."""
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, each) for each in arguments)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint is float:
+        return _is_finite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if not isinstance(hint, type):
+        return True
+    if getattr(hint, "_is_protocol", False):
+        methods = [name for name in vars(hint) if not name.startswith("_")]
+        return is_dataclass(value) and not isinstance(value, type) and all(hasattr(value, name) for name in methods)
+    return isinstance(value, (hint, str) if issubclass(hint, StrEnum) else hint)
+
+
+_NAMES = {int: "an integer", float: "a finite number", str: "text", bool: "True or False", NoneType: "None"}
+
+
+def _in_words(hint: Any) -> str:
+    """What messages call an annotated type."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
+    if get_origin(hint) is tuple:
+        kinds = dict.fromkeys(_in_words(kind) for kind in get_args(hint) if kind is not Ellipsis)
+        return f"a tuple, each item of it {' or '.join(kinds)}"
+    return _NAMES.get(hint, f"a {getattr(hint, '__name__', hint)}")
+
+
+# -------------------------------------------------------------------------------- checks for `__post_init__`
 
 
 def positive(owner: object, *names: str) -> None:

@@ -413,7 +413,10 @@ def _lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-_MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=[a-z0-9_+-]+:)")
+_MARKDOWN = re.compile(
+    r"[`*|~$]|\\(?=[!-/:-@\[-`{-~])|\](?=\()|<(?=[A-Za-z/!?])|&(?=#?\w+;)|:(?=[a-z0-9_+-]+:)"
+    r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
+)
 """What Markdown would read as markup inside a line; a backslash before it makes it text."""
 
 

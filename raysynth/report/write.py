@@ -46,12 +46,12 @@ def print_report(
     if share := evaluation_share(statuses):
         print(share)
     folder, place = f"reports/{sweep}", printable(store.place)
-    try:
-        for path, content in _files(sweep, claim, tables, rendered, cells, statuses, store):
+    for path, content in _files(sweep, claim, tables, rendered, cells, statuses, store):
+        try:
             store.write_bytes(f"{folder}/{path}", content)
-    except OSError as error:
-        print(f"not written: {place}/{folder}/: {printable(first_line(error))}", file=sys.stderr)
-        return
+        except (OSError, InputError) as error:
+            print(f"not written: {place}/{folder}/: {printable(first_line(error))}", file=sys.stderr)
+            return
     print(f"tables and learning curves: {place}/{folder}/")
     print(f"all of it as a page: {place}/{folder}/report.html")
     print(f"TensorBoard: tensorboard --logdir {place}")
