@@ -22,9 +22,9 @@ from raysynth.report.next_seeds import (
     summary,
 )
 from raysynth.report.published import PrintedTable, printed_entry, read_printed
-from raysynth.report.tables import PAPER, Entry, Table, column_headings, heading, mean, spread, words
+from raysynth.report.tables import PAPER, Entry, Table, column_headings, heading, mean, spread
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell
+from raysynth.specs.grid import Cell, label_text
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import State, Status, Store
@@ -237,7 +237,7 @@ def _runs(cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> str:
     for fields, group in groups.items():
         lines = []
         for cell in group:
-            values = "".join(f"<td class=words>{_text(words(value))}</td>" for value in cell.fields.values())
+            values = "".join(f"<td class=words>{_text(label_text(value))}</td>" for value in cell.fields.values())
             lines.append(f"<tr>{values}{_artifact_columns(cell.artifact, statuses[cell.artifact])}</tr>")
         header = [*(field.replace("_", " ") for field in fields), "state", "test metrics", "record"]
         parts.append(_details(f"{len(group)} fine-tunings by {', '.join(fields)}", _table(header, lines, len(header))))

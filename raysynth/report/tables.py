@@ -21,7 +21,7 @@ from raysynth.downstream.metrics import metrics as decoded_metrics
 from raysynth.errors import InputError, brief, printable, unknown
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell, hashable
+from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact, in_order
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import State, Status
@@ -58,6 +58,11 @@ class Table:
     """The row at 0 % of the gap."""
     ceiling: Key | None = None
     """The row at 100 % of the gap."""
+
+    def __post_init__(self) -> None:
+        for name in ("baseline", "ceiling"):
+            if isinstance(row := getattr(self, name), tuple):
+                object.__setattr__(self, name, tuple(map(hashable, row)))  # as the keys of rows are
 
     @property
     def gap(self) -> tuple[Key, Key] | None:
@@ -302,7 +307,9 @@ def _render_by_metric(
     for row, entry in entries.items():
         texts = [*_words(row), *(mean_and_spread(entry.values(metric)) for metric in metrics)]
         if table.best_of:
-            texts.append(f"{entry.best_value:g}" if isinstance(entry.best_value, float) else words(entry.best_value))
+            texts.append(
+                f"{entry.best_value:g}" if isinstance(entry.best_value, float) else label_text(entry.best_value)
+            )
         if table.gap:
             baseline, ceiling = table.gap
             texts.append(_share(gap_closed(means[row], baseline=means[baseline], ceiling=means[ceiling])))
@@ -366,13 +373,8 @@ def _share(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
-def words(label: object) -> str:
-    """A label as one line of text."""
-    return printable(str(label))
-
-
 def _words(key: Key) -> list[str]:
-    return [words(label) for label in key]
+    return [label_text(label) for label in key]
 
 
 # -------------------------------------------------------------------------------- formats

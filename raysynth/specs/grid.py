@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysynth.errors import InputError, brief
+from raysynth.errors import InputError, brief, printable
 from raysynth.specs.finetuning import Finetune
 
 Axis = Iterable[Any] | Mapping[Any, Any]
@@ -51,6 +51,14 @@ def finetuning_at(
     if not isinstance(artifact, Finetune):
         raise InputError(f"{trial_name(trial)} must return a Finetune, got {brief(artifact)}")
     return size(artifact)
+
+
+def label_text(label: Any) -> str:
+    """A label as one line of text."""
+    try:
+        return printable(str(label))
+    except Exception:  # of the user's own class, or for a number of more than 4,300 digits
+        return brief(label)
 
 
 def trial_name(trial: Callable[..., Finetune]) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from raysynth.command_line import shorten_uncaught_errors
-from raysynth.errors import InputError, WorkerError, brief, printable, unknown
+from raysynth.errors import InputError, WorkerError, brief, unknown
 from raysynth.fields import file_name, instance
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell, finetuning_at, hashable, labelled_points, select_points, trial_name
+from raysynth.specs.grid import Cell, finetuning_at, hashable, label_text, labelled_points, select_points, trial_name
 
 if TYPE_CHECKING:
     from raysynth.report.tables import Table
@@ -168,7 +168,7 @@ def _cell(fields: dict[str, Any], again: Callable[..., Finetune]) -> Cell:
 
 
 def _text(fields: Mapping[str, Any]) -> str:
-    return printable(", ".join(f"{axis}={label}" for axis, label in fields.items()))
+    return ", ".join(f"{axis}={label_text(label):.80}" for axis, label in fields.items())
 
 
 _MAX_POINTS = 100_000
@@ -188,9 +188,9 @@ def _points(axis: str, values: Iterable[Any] | Mapping[str, Any]) -> Mapping[Any
         raise InputError(f"axis {axis} must have from 1 to {_MAX_POINTS:,} values, got {len(values):,}")
     labels: dict[str, Any] = {}
     for label, _ in labelled_points(values):
-        if hashable(labels.setdefault(str(label), label)) != hashable(label):
+        if hashable(labels.setdefault(label_text(label), label)) != hashable(label):
             raise InputError(
-                f"axis {axis} has two values that look alike in a table: {brief(labels[str(label)])} and {brief(label)}"
+                f"axis {axis} has two values that look alike in a table: {brief(labels[label_text(label)])} and {brief(label)}"
             )
     return values
 
