@@ -137,7 +137,8 @@ def exit_status(command: Callable[[], int]) -> int:
     """
     try:
         status = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before the start
+            sys.stdout.flush()
         return status
     except BrokenPipeError:
         # Otherwise Python complains once more when it flushes standard output at exit.

@@ -125,7 +125,7 @@ def _legend(table: Table) -> str:
             "or in percent where it prints none."
         )
     if table.gap:
-        baseline, ceiling = (" ".join(map(str, row)) for row in table.gap)
+        baseline, ceiling = (" ".join(map(label_text, row)) for row in table.gap)
         sentences.append(f"Gap closed: the way from {baseline} to {ceiling}.")
     return " ".join(sentences)
 
@@ -169,11 +169,11 @@ def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Statu
         theirs = None if printed is None else (printed.values[0], printed.spreads[0] if printed.spreads else 0.0)
         for metric in metrics:
             with_metric = not table.columns or len(headings[column]) == 1
-            title = " ".join([*map(str, column), *([heading(metric)] if with_metric else [])])
+            title = " ".join([*map(label_text, column), *([heading(metric)] if with_metric else [])])
             panel = panels.setdefault(title, {})
             if (ours := _interval(entry, metric)) is not None or theirs is not None:
-                panel[" ".join(map(str, row))] = ours, theirs
-    return list(dict.fromkeys(" ".join(map(str, row)) for row, _ in entries)), panels
+                panel[" ".join(map(label_text, row))] = ours, theirs
+    return list(dict.fromkeys(" ".join(map(label_text, row)) for row, _ in entries)), panels
 
 
 def _interval(entry: Entry, metric: str) -> figures.Interval | None:

@@ -20,7 +20,7 @@ from raysynth.errors import InputError
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
 from raysynth.report.tables import Entry, Key, Place, Table, mean, spread
 from raysynth.specs.datasets import TextDataset
-from raysynth.specs.grid import Cell, hashable
+from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact
 from raysynth.store.store import Status
 
@@ -188,8 +188,8 @@ def comparisons(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact,
             shared = 1 if first[1] == second[1] else 0
             compared.append(
                 Comparison(
-                    within=" ".join(map(str, first[shared])),
-                    names=(" ".join(map(str, first[1 - shared])), " ".join(map(str, second[1 - shared]))),
+                    within=" ".join(map(label_text, first[shared])),
+                    names=(" ".join(map(label_text, first[1 - shared])), " ".join(map(str, second[1 - shared]))),
                     metric=_metric(table, entries[first]),
                     places=(first, second),
                     entries=(entries[first], entries[second]),
@@ -240,8 +240,8 @@ def _check_folds_seeds_only(table: Table, place: Place, entry: Entry) -> None:
     if folded:
         row, column = place
         raise InputError(
-            f"table {table.title!r}: entry {' '.join(map(str, (*row, *column)))!r} folds {', '.join(folded)} besides "
-            f"{table.fold}; its SD would not be one over {table.fold}s"
+            f"table {table.title!r}: entry {' '.join(map(label_text, (*row, *column)))!r} folds {', '.join(folded)} "
+            f"besides {table.fold}; its SD would not be one over {table.fold}s"
         )
 
 

@@ -121,9 +121,9 @@ class Table:
         """Learning curves by column, then row, of the entries that have results."""
         panels: dict[str, dict[str, list[dict[int, float]]]] = {}
         for (row, column), entry in self.entries(cells, statuses).items():
-            panel = panels.setdefault(" ".join(map(str, column)), {})
+            panel = panels.setdefault(" ".join(map(label_text, column)), {})
             if entry.results:
-                panel[" ".join(map(str, row))] = entry.curves()
+                panel[" ".join(map(label_text, row))] = entry.curves()
         return {column: panel for column, panel in panels.items() if panel}
 
     def _kept(self, cells: Sequence[Cell]) -> list[Cell]:

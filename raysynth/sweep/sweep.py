@@ -188,9 +188,10 @@ def _points(axis: str, values: Iterable[Any] | Mapping[str, Any]) -> Mapping[Any
         raise InputError(f"axis {axis} must have from 1 to {_MAX_POINTS:,} values, got {len(values):,}")
     labels: dict[str, Any] = {}
     for label, _ in labelled_points(values):
-        if hashable(labels.setdefault(label_text(label), label)) != hashable(label):
+        first = labels.setdefault(label_text(label), label)
+        if hashable(first) != hashable(label):
             raise InputError(
-                f"axis {axis} has two values that look alike in a table: {brief(labels[label_text(label)])} and {brief(label)}"
+                f"axis {axis} has two values that look alike in a table: {brief(first)} and {brief(label)}"
             )
     return values
 
