@@ -5,7 +5,7 @@ import inspect
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from types import NoneType, UnionType
@@ -59,15 +59,14 @@ MAX_SEED = 2**32 - 1
 
 def _check_types(owner: Any) -> None:
     """Raise `InputError` unless each field has a value of its annotated type."""
-    kind: Hashable = type(owner)
-    hints = _hints(kind)
+    hints = _hints(type(owner))  # type: ignore[arg-type]  # mypy does not see that classes have a hash
     for name in (each.name for each in fields(owner)):
         if name in hints and not _fits(getattr(owner, name), hints[name]):
             raise _wrong(owner, name, _in_words(hints[name]))
 
 
 @functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
+def _hints(cls: type) -> dict[str, Any]:
     try:
         return get_type_hints(cls)
     except NameError:  # an annotation that is only there for type checkers

@@ -58,31 +58,42 @@ DESCRIPTIONS = [
 ]
 FIELDS = [(each, field.name) for each in DESCRIPTIONS for field in dataclasses.fields(each) if field.init]
 
-NUMBERS = st.integers() | st.integers(-2, 4) | st.floats() | st.sampled_from([2**31, 2**32, 2**63, 10**400, 10**5000])
+NUMBERS = st.integers() | st.integers(-2, 4) | st.floats() | st.sampled_from([2**31, 2**32, 2**63, 10**400])
+ODD = [np.int64(3), np.float64(0.5), np.array([1, 2]), int, T5Config, MODEL, PRETRAIN, 1j, object(), set()]
+PLAIN = st.none() | st.booleans() | NUMBERS | st.text(max_size=20) | st.binary(max_size=5) | st.sampled_from(ODD)
 VALUES = st.recursive(
-    st.none() | st.booleans() | NUMBERS | st.text(max_size=20) | st.binary(max_size=5),
+    PLAIN,
     lambda values: st.tuples(values) | st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=3), values),
     max_leaves=3,
-) | st.sampled_from(
-    [np.int64(3), np.float64(0.5), np.array([1, 2]), int, T5Config, MODEL, PRETRAIN, 1j, object(), set()]
 )
+
+
+def described(description, field, value):
+    """The description with a value in a field, and its JSON form."""
+    changed = dataclasses.replace(description, **{field: value})
+    if hasattr(changed, "kind"):
+        name(changed)
+    return changed, describe(changed)
 
 
 def assert_refused_or_described(description, field, value):
     try:
-        changed = dataclasses.replace(description, **{field: value})
-        described = describe(changed)
-        if hasattr(changed, "kind"):
-            name(changed)
+        changed, json = described(description, field, value)
     except InputError as error:
-        assert str(error).isprintable()
-        assert len(str(error)) < 3_000
-        return
-    assert hash(changed) == hash(dataclasses.replace(description, **{field: value}))
-    assert (described == describe(description)) == (changed == description)
+        line = str(error)
+    else:
+        line = ""
+        assert hash(changed) == hash(dataclasses.replace(description, **{field: value}))
+        assert (json == describe(description)) == (changed == description)
+    assert line.isprintable()
+    assert len(line) < 3_000
 
 
-@pytest.mark.parametrize("value", [None, True, -1, 2**32, float("nan"), 10**5000, "", (), [], np.int64(3), T5Config])
+@pytest.mark.parametrize(
+    "value",
+    [None, True, -1, 2**32, float("nan"), 10**5000, "", (), [], np.int64(3), T5Config],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_wrong_value_in_any_field_is_one_line(value):
     for description, field in FIELDS:
         assert_refused_or_described(description, field, value)
