@@ -17,7 +17,9 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
         raise InputError(f"num_examples must be at least 1, got {num_examples}")
     run = run.strip("/")
     if store.record_of(run) is None:
-        runs = (artifact for artifact in store.names() if artifact.startswith("finetune/"))
+        runs = [artifact for artifact in store.names() if artifact.startswith("finetune/")]
+        if run in runs:
+            raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
         raise unknown(f"finished run of {store.uri}", run, runs)
     content = store.read_bytes(f"{run}/predictions.jsonl")
     if content is None:
