@@ -3,7 +3,10 @@
 import argparse
 import contextlib
 import functools
+import io
+import itertools
 import os
+import re
 import select
 import signal
 import sys
@@ -11,10 +14,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, TextIO, TypeAlias
 
-from raysynth.errors import InputError, RayLost, WorkerError, first_line
+from raysynth.errors import InputError, RayLost, WorkerError, brief, first_line, printable
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `argparse.ArgumentParser.add_subparsers` returns."""
@@ -36,13 +40,32 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 
     `arguments` defaults to those of the process.
     """
+    _write_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
-        parser.error(f"the verb comes first, then its options; got {arguments[0]}")
+        parser.error(printable(f"the verb comes first, then its options; got {arguments[0]}"))
     options, unknown_arguments = parser.parse_known_args(arguments)
     if unknown_arguments:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown_arguments)}")
+        options.parser.error(printable(f"unrecognized arguments: {' '.join(unknown_arguments)}"))
+    _refuse_repeated(options.parser, arguments)
     return options
+
+
+def _write_any_text() -> None:
+    """Have the standard streams write signs that the terminal's encoding lacks as escapes such as `\\xe9`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse_repeated(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Exit with status 2 if an option that takes one value is on the command line twice: only one would count."""
+    options = list(itertools.takewhile(lambda argument: argument != "--", arguments))
+    for action in parser._actions:
+        if action.nargs != 0 and not isinstance(action, argparse._AppendAction):
+            uses = [option for option in options if option.partition("=")[0] in action.option_strings]
+            if len(uses) > 1:
+                parser.error(f"argument {'/'.join(action.option_strings)}: may be on the command line only once")
 
 
 # -------------------------------------------------------------------------------- options
@@ -62,37 +85,51 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def natural(text: str) -> int:
-    """A whole number of at least 0, as the type of an option."""
-    return _whole(text, minimum=0)
+def integer(text: str) -> int:
+    """A whole number, as the type of an option whose range the verb checks."""
+    if not re.fullmatch(r"[-+]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {brief(text)}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A seed, as the type of an option."""
+    return _whole(text, minimum=0, maximum=2**32 - 1)
 
 
 def positive(text: str) -> int:
     """A whole number of at least 1, as the type of an option."""
-    return _whole(text, minimum=1)
+    return _whole(text, minimum=1, maximum=10**6)
 
 
-def _whole(text: str, minimum: int) -> int:
-    message = f"must be a whole number of at least {minimum}, got {text!r}"
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(message) from None
-    if number < minimum:
-        raise argparse.ArgumentTypeError(message)
-    return number
+def _whole(text: str, minimum: int, maximum: int) -> int:
+    if not re.fullmatch(r"[-+]?[0-9]{1,18}", text) or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {brief(text)}")
+    if int(text) > maximum:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at most {maximum}, got {brief(text)}")
+    return int(text)
 
 
 def positive_real(text: str) -> float:
-    """A finite number above 0, as the type of an option."""
-    message = f"must be a number above 0, got {text!r}"
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(message) from None
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(message)
-    return number
+    """A number above 0 and of at most a million, as the type of an option."""
+    is_number = re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text)
+    if not is_number or not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {brief(text)}")
+    if float(text) > 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number of at most 1000000, got {brief(text)}")
+    return float(text)
+
+
+def text(argument: str) -> str:
+    """Text that is not blank, as the type of an option that names a file, a store or an artifact."""
+    if not argument.strip() or "\0" in argument:
+        raise argparse.ArgumentTypeError(f"must not be blank, got {brief(argument)}")
+    return argument
+
+
+def path(argument: str) -> Path:
+    """A path that is not blank, as the type of an option."""
+    return Path(text(argument))
 
 
 # -------------------------------------------------------------------------------- errors

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -9,8 +10,32 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line ends, marks that reorder what follows, and halves of surrogate pairs; no tabs."""
+
+
+def printable(text: str) -> str:
+    r"""Text of a user's as one line that is safe to print: what would control a terminal is written as `\x1b`."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def brief(value: object) -> str:
+    """A value as a message shows it: its `repr` in at most 80 characters, or its class where that fails."""
+    try:
+        text = repr(value)
+    except Exception:  # of the user's own class, or for a number of more than 4,300 digits
+        text = f"a value of the class {type(value).__name__}"
+    return text if len(text) <= _MAX_REPR_CHARACTERS else f"{text[:_MAX_REPR_CHARACTERS]}..."
+
+
+_MAX_REPR_CHARACTERS = 80
+
+
 class InputError(ValueError):
     """Raised for any mistake that the user can fix; its message is one line."""
+
+    def __init__(self, line: str):
+        super().__init__(printable(line))
 
 
 class StoreError(InputError):
@@ -24,7 +49,7 @@ class WorkerError(RuntimeError):
     """
 
     def __init__(self, line: str, log: str):
-        super().__init__(line)
+        super().__init__(printable(line))
         self.log = log
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
@@ -54,9 +79,11 @@ class Diverged(ArithmeticError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class if the message is empty."""
     message = str(error).strip()
-    return message.splitlines()[0] if message else type(error).__name__
+    return re.split(r"[\r\n]", message, maxsplit=1)[0] if message else type(error).__name__
 
 
+_MAX_VALUE_CHARACTERS = 200
+"""`unknown` cuts a longer value."""
 _MAX_LIST_CHARACTERS = 800
 """`unknown` cuts a longer list of allowed values to the nearest ones."""
 
@@ -64,17 +91,20 @@ _MAX_LIST_CHARACTERS = 800
 def unknown(what: str, value: object, allowed: Iterable[object]) -> InputError:
     """Build an `InputError` that lists the allowed values (only the nearest of very many) and suggests the nearest."""
     names = sorted(str(name) for name in allowed)
+    text = str(value)
+    if len(text) > _MAX_VALUE_CHARACTERS:
+        text = f"{text[:_MAX_VALUE_CHARACTERS]}..."
     if not names:
-        return InputError(f"unknown {what} {str(value)!r}: there is none")
-    close = difflib.get_close_matches(str(value), names, n=4)
-    near = list(dict.fromkeys([*close, *(name for name in names if str(value) in name)]))[:4]
+        return InputError(f"unknown {what} {text!r}: there is none")
+    close = difflib.get_close_matches(text, names, n=4)
+    near = list(dict.fromkeys([*close, *(name for name in names if text in name)]))[:4]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     if len(", ".join(names)) > _MAX_LIST_CHARACTERS:
         shown = near or names[:4]
         return InputError(
-            f"unknown {what} {str(value)!r}{hint}; such as {', '.join(shown)} and {len(names) - len(shown)} others"
+            f"unknown {what} {text!r}{hint}; such as {', '.join(shown)} and {len(names) - len(shown)} others"
         )
-    return InputError(f"unknown {what} {str(value)!r}{hint}; allowed: {', '.join(names)}")
+    return InputError(f"unknown {what} {text!r}{hint}; allowed: {', '.join(names)}")
 
 
 class Named(Mapping[str, Value]):
@@ -85,12 +115,12 @@ class Named(Mapping[str, Value]):
         self._values = dict(values)
 
     def __getitem__(self, name: str) -> Value:
-        if name not in self._values:
+        if name not in self:
             raise unknown(self._what, name, self._values)
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._values
+        return isinstance(name, str) and name in self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -2,20 +2,27 @@
 
 import functools
 import inspect
+import math
 import re
+import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import TypeVar, dataclass_transform
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, brief, unknown
 
 Class = TypeVar("Class", bound=type)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def spec(cls: Class) -> Class:
-    """Make `cls` a frozen keyword-only dataclass; unknown and missing fields raise `InputError`."""
+    """Make `cls` a frozen keyword-only dataclass.
+
+    Unknown and missing fields raise `InputError`, and so do values that do not have the annotated type or are not
+    finite. The checks of `__post_init__` come first, because their messages say more.
+    """
     cls = dataclass(frozen=True, kw_only=True)(cls)  # type: ignore[assignment]  # mypy loses that it is the same class
     initialize: Callable[..., None] = cls.__init__  # type: ignore[misc]  # unsound on instances; `cls` is a class
     signature = inspect.signature(initialize)
@@ -30,26 +37,103 @@ def spec(cls: Class) -> Class:
             signature.bind(self, *args, **values)
         except TypeError as error:
             raise InputError(f"{cls.__name__}: {error}") from None
-        initialize(self, *args, **values)
+        try:
+            initialize(self, *args, **values)
+        except InputError:
+            raise
+        except Exception:
+            _check_types(self)  # a value of a wrong type is the cause of most of these
+            raise
+        _check_types(self)
 
     cls.__init__ = checked  # type: ignore[misc]  # unsound on instances; `cls` is a class
     return cls
 
 
+MAX_SEED = 2**32 - 1
+"""The largest seed: JAX keeps 32 bits of one, so that a larger one would give the random numbers of another."""
+
+
+# -------------------------------------------------------------------------------- types of values
+
+
+def _check_types(owner: Any) -> None:
+    """Raise `InputError` unless each field has a value of its annotated type."""
+    hints = _hints(type(owner))  # type: ignore[arg-type]  # mypy does not see that classes have a hash
+    for name in (each.name for each in fields(owner)):
+        if name in hints and not _fits(getattr(owner, name), hints[name]):
+            raise _wrong(owner, name, _in_words(hints[name]))
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(cls)
+    except NameError:  # an annotation that is only there for type checkers
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has an annotated type. A number must be finite, and an integer fit into 64 bits."""
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, each) for each in arguments)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint is float:
+        return _is_finite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if not isinstance(hint, type):
+        return True
+    if getattr(hint, "_is_protocol", False):
+        methods = [name for name in vars(hint) if not name.startswith("_")]
+        return is_dataclass(value) and not isinstance(value, type) and all(hasattr(value, name) for name in methods)
+    return isinstance(value, (hint, str) if issubclass(hint, StrEnum) else hint)
+
+
+_NAMES = {int: "an integer", float: "a finite number", str: "text", bool: "True or False", NoneType: "None"}
+
+
+def _in_words(hint: Any) -> str:
+    """What messages call an annotated type."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
+    if get_origin(hint) is tuple:
+        kinds = dict.fromkeys(_in_words(kind) for kind in get_args(hint) if kind is not Ellipsis)
+        return f"a tuple, each item of it {' or '.join(kinds)}"
+    return _NAMES.get(hint, f"a {getattr(hint, '__name__', hint)}")
+
+
+# -------------------------------------------------------------------------------- checks for `__post_init__`
+
+
 def positive(owner: object, *names: str) -> None:
     """Raise `InputError` unless each named field of `owner` is a finite number above zero."""
     for name in names:
-        value = getattr(owner, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise InputError(f"{type(owner).__name__}.{name} must be a positive number, got {value!r}")
+        if not (_is_finite(getattr(owner, name)) and getattr(owner, name) > 0):
+            raise _wrong(owner, name, "a positive number")
 
 
-def whole(owner: object, *names: str, minimum: int = 1) -> None:
-    """Raise `InputError` unless each named field of `owner` is an integer of at least `minimum`."""
+def finite(owner: object, *names: str, minimum: float = -math.inf) -> None:
+    """Raise `InputError` unless each named field of `owner` is a finite number of at least `minimum`."""
+    for name in names:
+        if not (_is_finite(getattr(owner, name)) and getattr(owner, name) >= minimum):
+            least = "" if minimum == -math.inf else f" of at least {minimum:g}"
+            raise _wrong(owner, name, f"a finite number{least}")
+
+
+def whole(owner: object, *names: str, minimum: int = 1, maximum: int = MAX_SEED) -> None:
+    """Raise `InputError` unless each named field of `owner` is an integer from `minimum` to `maximum`."""
     for name in names:
         value = getattr(owner, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise InputError(f"{type(owner).__name__}.{name} must be an integer of at least {minimum}, got {value!r}")
+            raise _wrong(owner, name, f"an integer of at least {minimum}")
+        if value > maximum:
+            raise _wrong(owner, name, f"an integer of at most {maximum}")
 
 
 def share(owner: object, *names: str) -> None:
@@ -57,15 +141,13 @@ def share(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise InputError(f"{type(owner).__name__}.{name} must lie between 0 and 1, got {value!r}")
+            raise InputError(f"{type(owner).__name__}.{name} must lie between 0 and 1, got {brief(value)}")
 
 
 def instance(owner: object, name: str, *kinds: type) -> None:
     """Raise `InputError` unless the named field of `owner` is an instance of one of `kinds`."""
-    value = getattr(owner, name)
-    if not isinstance(value, kinds):
-        allowed = " or ".join(kind.__name__ for kind in kinds)
-        raise InputError(f"{type(owner).__name__}.{name} must be a {allowed}, got {value!r:.80}")
+    if not isinstance(getattr(owner, name), kinds):
+        raise _wrong(owner, name, f"a {' or '.join(kind.__name__ for kind in kinds)}")
 
 
 def check_name(what: str, value: object) -> None:
@@ -80,6 +162,56 @@ def check_name(what: str, value: object) -> None:
 def choose(owner: object, name: str, kind: type[StrEnum]) -> None:
     """Replace the text in the named field by the member of `kind` with that value, or raise `InputError`."""
     value = getattr(owner, name)
-    if value not in set(kind):
-        raise unknown(f"{type(owner).__name__}.{name}", value, [member.value for member in kind])
+    if not isinstance(value, str) or value not in set(kind):
+        allowed = [member.value for member in kind]
+        raise unknown(f"{type(owner).__name__}.{name}", value if isinstance(value, str) else brief(value), allowed)
     object.__setattr__(owner, name, kind(value))
+
+
+def texts(owner: object, name: str) -> None:
+    """Raise `InputError` unless the named field of `owner` is a tuple of at least one text, each only once."""
+    value = getattr(owner, name)
+    if (
+        not isinstance(value, tuple)
+        or not value
+        or not all(isinstance(item, str) for item in value)
+        or len(set(value)) < len(value)
+    ):
+        raise _wrong(owner, name, "a tuple of one or more different texts")
+
+
+def file_name(owner: object, *names: str) -> None:
+    """Raise `InputError` unless each named field of `owner` is text that can name one file on every file system."""
+    for name in names:
+        value = getattr(owner, name)
+        if (
+            not isinstance(value, str)
+            or not 1 <= len(value.encode(errors="replace")) <= _MAX_NAME_BYTES
+            or value != value.strip(" .")
+            or not value.isprintable()
+            or any(character in '/\\:*?"<>|' for character in value)
+            or value != unicodedata.normalize("NFC", value)
+        ):
+            raise _wrong(
+                owner,
+                name,
+                f"a name for a folder: 1 to {_MAX_NAME_BYTES} bytes without a dot or space at either end, control "
+                'characters and / \\ : * ? " < > |',
+            )
+
+
+_MAX_NAME_BYTES = 100
+
+
+def _is_finite(value: object) -> bool:
+    """Whether a value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _wrong(owner: object, name: str, allowed: str) -> InputError:
+    return InputError(f"{type(owner).__name__}.{name} must be {allowed}, got {brief(getattr(owner, name))}")

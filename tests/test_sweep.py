@@ -412,8 +412,11 @@ def test_a_wrong_command_line_prints_one_line_and_status_2(arguments, line, caps
 
 
 def test_an_address_without_a_measurement_is_one_line(tmp_path, capsys):
+    sweep = Sweep(name="s", claim="c")
+    task = downstream_tasks["code_translation"]
+    sweep.add(lambda seed: Finetune(task=task, init=RandomInit(T5Config()), seed=seed), seed=[0])
     with pytest.raises(SystemExit) as ended:
-        Sweep(name="s", claim="c").main(["plan", "--store", str(tmp_path), "--address", "a:1"])
+        sweep.main(["plan", "--store", str(tmp_path), "--address", "a:1"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: --address needs --measure: only that uses a cluster\n"
 

@@ -5,7 +5,6 @@ JAX is imported by the verbs that need it.
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raysynth import verify
-from raysynth.command_line import Verbs, add_verb
-from raysynth.errors import InputError, unknown
+from raysynth.command_line import Verbs, add_verb, integer, path, text
+from raysynth.errors import InputError, printable, unknown
 from raysynth.report.predictions import print_predictions
 from raysynth.report.tables import as_csv
 from raysynth.report.why import why
@@ -35,7 +34,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", metavar="URI", required=True, help="the store, as for a sweep")
+    parser.add_argument("--store", metavar="URI", type=text, required=True, help="the store, as for a sweep")
 
 
 # -------------------------------------------------------------------------------- verify
@@ -69,14 +68,9 @@ def _verify(options: argparse.Namespace) -> int:
         return 0
     table = Table("artifact", "problem", "remedy", box=SIMPLE_HEAD)
     for finding in findings:
-        table.add_row(_shown(finding.place), _shown(finding.problem), _shown(finding.remedy))
+        table.add_row(Text(printable(finding.place)), Text(printable(finding.problem)), Text(printable(finding.remedy)))
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
     return _repair(findings, store) if options.repair else 1
-
-
-def _shown(text: str) -> Text:
-    """A text of the store for a terminal, which must not take any of it for markup or for a command."""
-    return Text("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))
 
 
 _WIDTH = 240
@@ -115,7 +109,7 @@ def _add_predictions(verbs: Verbs) -> None:
         "artifact", metavar="RUN", help="its name in the store, such as finetune/mtop.random.lr0.001.seed0-3b"
     )
     _add_store(parser)
-    parser.add_argument("-n", "--num-examples", type=int, help="print at most this many (default: all)")
+    parser.add_argument("-n", "--num-examples", type=integer, help="print at most this many (default: all)")
     parser.add_argument("--only", choices=("right", "wrong"), help="print right or wrong predictions only")
 
 
@@ -142,7 +136,7 @@ def _why(options: argparse.Namespace) -> int:
 
 def _add_import(verbs: Verbs) -> None:
     parser = add_verb(verbs, "import", _import, "import a T5X or Hugging Face checkpoint into a store")
-    parser.add_argument("path", metavar="DIR", type=Path, help="a T5X or Hugging Face directory")
+    parser.add_argument("path", metavar="DIR", type=path, help="a T5X or Hugging Face directory")
     parser.add_argument("--name", required=True, help=f"{', '.join(published_models)}, or a name of your own")
     _add_store(parser)
     parser.add_argument(
@@ -178,7 +172,7 @@ def _add_export(verbs: Verbs) -> None:
     parser.add_argument("artifact", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
     _add_store(parser)
     parser.add_argument("--format", choices=("t5x", "hugging-face"), required=True)
-    parser.add_argument("out", metavar="OUT", type=Path, help="a directory that does not exist yet")
+    parser.add_argument("out", metavar="OUT", type=path, help="a directory that does not exist yet")
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -186,7 +180,7 @@ def _export(options: argparse.Namespace) -> int:
     from raysynth.weights.transfer import export_weights
 
     export_weights(options.artifact, Store(options.store), Format(options.format), options.out)
-    print(options.out)
+    print(printable(str(options.out)))
     return 0
 
 
@@ -216,7 +210,7 @@ def _stats(options: argparse.Namespace) -> int:
     if options.format == "csv":
         print(as_csv(*spreadsheet(groups, group_by)), end="")
     else:
-        print(f"{options.artifact.strip('/')}, step {weights.step:,}\n")
+        print(f"{printable(options.artifact.strip('/'))}, step {weights.step:,}\n")
         print(table(groups, group_by))
     return 0
 
@@ -228,7 +222,7 @@ def _add_figure6(verbs: Verbs) -> None:
     )
     _add_store(parser)
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help="a .png or .svg file; without a suffix, one of each"
+        "--out", metavar="FILE", type=path, required=True, help="a .png or .svg file; without a suffix, one of each"
     )
 
 
@@ -236,5 +230,5 @@ def _figure6(options: argparse.Namespace) -> int:
     from raysynth.weights.figure6 import draw_layer_norms
 
     for file in draw_layer_norms(options.artifacts, Store(options.store), options.out):
-        print(file)
+        print(printable(str(file)))
     return 0

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raysynth.command_line import Verbs, add_data, add_verb, natural
+from raysynth.command_line import Verbs, add_data, add_verb, integer, path, seed, text
 from raysynth.data import show
 from raysynth.data.locations import corpus_location, location, location_of_one, locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.downstream.splits import no_location
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, printable, unknown
 from raysynth.run.generate_command import write_data_set
 from raysynth.specs.catalog import downstream_tasks, text_corpora
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
@@ -24,6 +24,8 @@ from raysynth.synthetic.catalog import synthetic_tasks
 TASKS = (*synthetic_tasks, *text_corpora, *downstream_tasks)
 """The tasks that `show` and `generate` know."""
 
+_MOST_SHOWN = 100_000
+"""More examples than this are no reading."""
 _LENGTHS = ("min_length", "max_length")
 _AMOUNTS = ("num_examples", "num_validation", "seed")
 
@@ -41,28 +43,30 @@ def add_verbs(verbs: Verbs) -> None:
 def _add_show(verbs: Verbs) -> None:
     parser = add_verb(verbs, "show", _show, "print examples of a task for reading")
     _add_task(parser)
-    parser.add_argument("-n", "--num-examples", type=int, default=3, help="number of examples (default: 3)")
-    parser.add_argument("--seed", type=natural, default=0, help="another seed gives other examples (default: 0)")
-    parser.add_argument("--data", metavar="PATH", help="the files of a text corpus or a downstream task")
+    parser.add_argument("-n", "--num-examples", type=integer, default=3, help="number of examples (default: 3)")
+    parser.add_argument("--seed", type=seed, default=0, help="another seed gives other examples (default: 0)")
+    parser.add_argument("--data", metavar="PATH", type=text, help="the files of a text corpus or a downstream task")
     _add_lengths(parser)
-    parser.add_argument("--num-letters", type=int, help="draw from this many tokens instead of all 31,998")
+    parser.add_argument("--num-letters", type=integer, help="draw from this many tokens instead of all 31,998")
 
 
 def _show(options: argparse.Namespace) -> int:
     """Print examples of a synthetic task, a text corpus or a downstream task."""
     _check_options(options)
-    count, seed = options.num_examples, options.seed
+    count = options.num_examples
+    if count > _MOST_SHOWN:
+        raise InputError(f"--num-examples must be at most {_MOST_SHOWN:,}, got {count:,}")
     if options.task in synthetic_tasks:
         task = _with_letters(_with_lengths(synthetic_tasks[options.task], options), options.num_letters)
-        text = show.of_task(task, num_examples=count, seed=seed)
+        shown = show.of_task(task, num_examples=count, seed=options.seed)
     elif options.task in text_corpora:
-        path = corpus_location(options.task, location_of_one(options.task, options.data))
-        text = show.of_corpus(text_corpora[options.task], path, num_examples=count, seed=seed)
+        place = corpus_location(options.task, location_of_one(options.task, options.data))
+        shown = show.of_corpus(text_corpora[options.task], place, num_examples=count, seed=options.seed)
     else:
         dataset = downstream_tasks[options.task].data
-        data = location_of_one(options.task, options.data)
-        text = show.of_texts(dataset, data, num_examples=count, seed=seed)
-    print(text)
+        places = location_of_one(options.task, options.data)
+        shown = show.of_texts(dataset, places, num_examples=count, seed=options.seed)
+    print("\n".join(map(printable, shown.split("\n"))))
     return 0
 
 
@@ -83,14 +87,20 @@ def _with_letters(task: SyntheticTask, num_letters: int | None) -> SyntheticTask
 def _add_generate(verbs: Verbs) -> None:
     parser = add_verb(verbs, "generate", _generate, "write the data set of a task as Parquet shards")
     _add_task(parser)
-    parser.add_argument("--num-examples", type=int, help="number of training examples (default: 1,000,000)")
-    parser.add_argument("--num-validation", type=int, help="number of further validation examples (default: 10,000)")
-    _add_lengths(parser)
-    parser.add_argument("--seed", type=natural, help="another seed gives other examples (default: 0)")
+    parser.add_argument("--num-examples", type=integer, help="number of training examples (default: 1,000,000)")
     parser.add_argument(
-        "--store", metavar="URI", required=True, help="a directory, or a URI that pyarrow's file systems accept"
+        "--num-validation", type=integer, help="number of further validation examples (default: 10,000)"
     )
-    parser.add_argument("--address", help="a running Ray cluster (default: one is started on this machine)")
+    _add_lengths(parser)
+    parser.add_argument("--seed", type=seed, help="another seed gives other examples (default: 0)")
+    parser.add_argument(
+        "--store",
+        metavar="URI",
+        type=text,
+        required=True,
+        help="a directory, or a URI that pyarrow's file systems accept",
+    )
+    parser.add_argument("--address", type=text, help="a running Ray cluster (default: one is started on this machine)")
     add_data(parser)
 
 
@@ -136,7 +146,7 @@ def _data_set(options: argparse.Namespace) -> Dataset | TextDataset:
 def _add_fetch(verbs: Verbs) -> None:
     parser = add_verb(verbs, "fetch", _fetch, "download the files of a downstream task from their publisher")
     parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(publishers)}")
-    parser.add_argument("--into", metavar="DIR", type=Path, required=True, help="the directory to download to")
+    parser.add_argument("--into", metavar="DIR", type=path, required=True, help="the directory to download to")
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -151,7 +161,7 @@ def _fetch(options: argparse.Namespace) -> int:
     # The files of an archive are in the folder that the archive has for them.
     members = [member for download in publisher.downloads for member in download.members]
     folder = options.into / members[0].split("/")[0] if members else options.into
-    print(f"then: --data {data_name}={folder} or RAYSYNTH_DATA_{data_name.upper()}={folder}")
+    print(printable(f"then: --data {data_name}={folder} or RAYSYNTH_DATA_{data_name.upper()}={folder}"))
     return 1 if publisher.by_hand else 0
 
 
@@ -163,8 +173,8 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_lengths(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--min-length", type=int, help="tokens of the shortest input (default: the paper's, 10)")
-    parser.add_argument("--max-length", type=int, help="tokens of the longest input (default: the paper's, 220)")
+    parser.add_argument("--min-length", type=integer, help="tokens of the shortest input (default: the paper's, 10)")
+    parser.add_argument("--max-length", type=integer, help="tokens of the longest input (default: the paper's, 220)")
 
 
 def _present(options: argparse.Namespace, *fields: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from raysynth.downstream.files import lines, opened, read_bytes, read_text, shown, split_files, start_of_text
-from raysynth.downstream.rows import Row, brief, character_problem
-from raysynth.errors import InputError, first_line
+from raysynth.downstream.rows import Row, character_problem
+from raysynth.errors import InputError, brief, first_line
 
 # -------------------------------------------------------------------------------- lines
 

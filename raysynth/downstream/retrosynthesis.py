@@ -5,9 +5,9 @@ from pathlib import Path
 
 from raysynth.downstream.chemistry import canonical_smiles, rdkit
 from raysynth.downstream.formats import csv_rows, line_rows
-from raysynth.downstream.rows import BadRow, Pair, Row, brief, refuse
+from raysynth.downstream.rows import BadRow, Pair, Row, refuse
 from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits
-from raysynth.errors import InputError
+from raysynth.errors import InputError, brief
 from raysynth.fields import spec
 
 

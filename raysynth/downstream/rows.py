@@ -7,12 +7,11 @@ it (`refuse`) or counts it. A file that cannot be read at all, an absent folder 
 raise `InputError`.
 """
 
-import reprlib
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, brief
 
 
 class Split(StrEnum):
@@ -66,15 +65,6 @@ class Row(NamedTuple):
         if not value.strip():
             raise self.error(f"empty {field}")
         return value.strip()
-
-
-def brief(value: object) -> str:
-    """A value from a file as messages show it: on one line, and short even if it is long or deeply nested."""
-    return _BRIEF.repr(value)
-
-
-_BRIEF = reprlib.Repr()
-_BRIEF.maxstring = _BRIEF.maxother = 60
 
 
 def character_problem(text: str) -> str | None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from raysynth.downstream.files import shown
 from raysynth.downstream.formats import json_rows, read_json
-from raysynth.downstream.rows import BadRow, Pair, Row, brief, refuse
+from raysynth.downstream.rows import BadRow, Pair, Row, refuse
 from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits, source_target_record
-from raysynth.errors import InputError
+from raysynth.errors import InputError, brief
 from raysynth.fields import spec
 
 

@@ -1,16 +1,19 @@
 """Plots: learning curves, means beside printed ones, and layer-norm weights by layer (Figure 6)."""
 
 import io
+import math
 import re
 import statistics
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, printable
 
 if TYPE_CHECKING:  # imported inside functions, because plan and status must start in a second
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 _MARKERS = "os^Dvx*"
 """The shapes of lines, in turn."""
@@ -46,9 +49,9 @@ def learning_curves(
             values = [[run[step] for run in runs] for step in steps]
             (lines[name],) = axes.plot(
                 steps,
-                [statistics.fmean(value) for value in values],
+                [_mean(value) for value in values],
                 color=f"C{index}",
-                label=f"{name} ({len(runs)})",
+                label=f"line {index}",  # its own name comes later: Matplotlib leaves out names that begin with _
                 marker=_MARKERS[index % len(_MARKERS)],
                 markersize=4 if len(panels) == 1 else 3,
             )
@@ -59,7 +62,7 @@ def learning_curves(
                 color=f"C{index}",
                 alpha=0.15,
             )
-        axes.set_title(panel, fontsize="medium", parse_math=False)
+        axes.set_title(_short(panel), fontsize="medium", parse_math=False)
         axes.set_xlabel("fine-tuning step", fontsize="small")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
@@ -67,13 +70,14 @@ def learning_curves(
     for axes in plots:  # those left over
         axes.set_visible(False)
     figure.supylabel(ylabel, fontsize="medium")
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(_short(title), parse_math=False)
     if len(panels) == 1:
         legend = axes.legend(title="initialization (runs)", fontsize="small")
+        _name_lines(legend, [f"{name} ({len(runs)})" for name, runs in curves.items()])
     else:
-        legend = figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize="small")
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a label is text, dollar signs too
+        places = [str(index) for index in range(len(lines))]
+        legend = figure.legend(lines.values(), places, loc="outside lower center", ncols=4, fontsize="small")
+        _name_lines(legend, lines)
     return _file(figure, file_format, dpi=120)
 
 
@@ -112,8 +116,8 @@ def dots(rows: Sequence[str], panels: Mapping[str, Mapping[str, tuple[Interval |
                     elinewidth=1.5,
                     label=label,
                 )
-        axes.set_title(panel, loc="left", fontsize="medium", parse_math=False)
-        axes.set_yticks(range(len(rows)), rows, parse_math=False)
+        axes.set_title(_short(panel), loc="left", fontsize="medium", parse_math=False)
+        axes.set_yticks(range(len(rows)), [_short(row) for row in rows], parse_math=False)
         axes.grid(axis="x", alpha=0.3)
         axes.tick_params(labelsize="small", length=0, axis="y")
         axes.tick_params(labelsize="small", axis="x")
@@ -169,9 +173,9 @@ def norms_by_layer(sources: Mapping[str, Mapping[str, Sequence[float]]], *, file
     plots[-1].set_xlabel("layer")
     plots[1].set_ylabel("mean layer-norm weight")
     lines = plots[0].get_lines()
-    legend = figure.legend(lines, [RANDOM, *sources], loc="outside lower center", ncols=num_columns, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a label is text, dollar signs too
+    places = [str(index) for index in range(len(lines))]
+    legend = figure.legend(lines, places, loc="outside lower center", ncols=num_columns, frameon=False)
+    _name_lines(legend, [RANDOM, *sources])
     return _file(figure, file_format, dpi=150)
 
 
@@ -220,6 +224,30 @@ def _file(figure: "Figure", file_format: str, *, dpi: int) -> bytes:
     file = io.BytesIO()
     # By default an SVG holds random ids and the date, and a PNG the version of Matplotlib.
     metadata = {"Date": None} if file_format == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "raysynth"}):
+    with matplotlib.rc_context({"svg.hashsalt": "raysynth"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of signs that the font lacks, and of labels that leave little room
         figure.savefig(file, format=file_format, dpi=dpi, metadata=metadata)
     return file.getvalue()
+
+
+# -------------------------------------------------------------------------------- helpers
+
+
+def _name_lines(legend: "Legend", names: Iterable[str]) -> None:
+    """Set the texts of a legend as they are: dollar signs are no formula, and a name may begin with an underscore."""
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(_short(name))
+        text.set_parse_math(False)
+
+
+_MAX_NAME_CHARACTERS = 60
+"""A plot shows this much of a longer name."""
+
+
+def _short(name: str) -> str:
+    name = printable(name)
+    return name if len(name) <= _MAX_NAME_CHARACTERS else f"{name[:_MAX_NAME_CHARACTERS]}..."
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if all(map(math.isfinite, values)) else math.nan

@@ -2,12 +2,13 @@
 
 import base64
 import html
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import quote
 
+from raysynth.errors import printable
 from raysynth.report import figures
 from raysynth.report.cost import remaining
 from raysynth.report.next_seeds import (
@@ -21,9 +22,9 @@ from raysynth.report.next_seeds import (
     summary,
 )
 from raysynth.report.published import PrintedTable, printed_entry, read_printed
-from raysynth.report.tables import PAPER, Entry, Table, column_headings, heading
+from raysynth.report.tables import PAPER, Entry, Table, column_headings, heading, mean, spread
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell
+from raysynth.specs.grid import Cell, label_text
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import State, Status, Store
@@ -124,7 +125,7 @@ def _legend(table: Table) -> str:
             "or in percent where it prints none."
         )
     if table.gap:
-        baseline, ceiling = (" ".join(map(str, row)) for row in table.gap)
+        baseline, ceiling = (" ".join(map(label_text, row)) for row in table.gap)
         sentences.append(f"Gap closed: the way from {baseline} to {ceiling}.")
     return " ".join(sentences)
 
@@ -144,10 +145,10 @@ def _entry(text: str) -> str:
     first, *others = text.split("\n")
     if first.startswith("(") and not others:  # no results: what the entry waits for
         return f"<span class=quiet>{_text(first)}</span>"
-    mean, space, spread = first.partition(" (")
+    mean_text, space, spread_text = first.partition(" (")
     return (
-        _text(mean)
-        + (f" <span class=quiet>({_text(spread)}</span>" if space else "")
+        _text(mean_text)
+        + (f" <span class=quiet>({_text(spread_text)}</span>" if space else "")
         + "".join(f"<br><span class=quiet>{_text(other)}</span>" for other in others)
     )
 
@@ -168,11 +169,11 @@ def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Statu
         theirs = None if printed is None else (printed.values[0], printed.spreads[0] if printed.spreads else 0.0)
         for metric in metrics:
             with_metric = not table.columns or len(headings[column]) == 1
-            title = " ".join([*map(str, column), *([heading(metric)] if with_metric else [])])
+            title = " ".join([*map(label_text, column), *([heading(metric)] if with_metric else [])])
             panel = panels.setdefault(title, {})
             if (ours := _interval(entry, metric)) is not None or theirs is not None:
-                panel[" ".join(map(str, row))] = ours, theirs
-    return list(dict.fromkeys(" ".join(map(str, row)) for row, _ in entries)), panels
+                panel[" ".join(map(label_text, row))] = ours, theirs
+    return list(dict.fromkeys(" ".join(map(label_text, row)) for row, _ in entries)), panels
 
 
 def _interval(entry: Entry, metric: str) -> figures.Interval | None:
@@ -180,7 +181,7 @@ def _interval(entry: Entry, metric: str) -> figures.Interval | None:
     values = [100 * value for value in entry.values(metric)]
     if not values:
         return None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return mean(values), spread(values) if len(values) > 1 else 0.0
 
 
 def _next_seeds(section: Section) -> str:
@@ -196,10 +197,9 @@ def _next_seeds(section: Section) -> str:
     if any(proposal.add for proposal in next_seeds.proposals):
         parts.append(f"<p class=quiet>{_text(NOTE)}</p>")
         parts.append(f"<p>All of these seeds: {_text(next_seeds.cost.text())}.</p>")
-        if code := "\n".join(extend_lines(section.table, next_seeds)):
+        if code := "\n".join(map(_text, extend_lines(section.table, next_seeds))):
             parts.append(
-                "<p>Seeds that the grid lacks, for the sweep's file, below its other grids:</p>\n"
-                f"<pre>{_text(code)}</pre>"
+                f"<p>Seeds that the grid lacks, for the sweep's file, below its other grids:</p>\n<pre>{code}</pre>"
             )
     if next_seeds.settled:
         lines = [_row(comparison_row(comparison), 1) for comparison in next_seeds.settled]
@@ -237,7 +237,7 @@ def _runs(cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> str:
     for fields, group in groups.items():
         lines = []
         for cell in group:
-            values = "".join(f"<td class=words>{_text(str(value))}</td>" for value in cell.fields.values())
+            values = "".join(f"<td class=words>{_text(label_text(value))}</td>" for value in cell.fields.values())
             lines.append(f"<tr>{values}{_artifact_columns(cell.artifact, statuses[cell.artifact])}</tr>")
         header = [*(field.replace("_", " ") for field in fields), "state", "test metrics", "record"]
         parts.append(_details(f"{len(group)} fine-tunings by {', '.join(fields)}", _table(header, lines, len(header))))
@@ -288,12 +288,13 @@ def _provenance(statuses: Mapping[Artifact, Status]) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text)
+    """One line of text."""
+    return html.escape(printable(text))
 
 
 def _link(path: str, text: str) -> str:
     """A link to a file of the store."""
-    return f'<a href="../../{_text(path)}">{_text(text)}</a>'
+    return f'<a href="../../{quote(path)}">{_text(text)}</a>'
 
 
 def _row(texts: Sequence[str], num_words: int) -> str:

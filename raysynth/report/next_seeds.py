@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, brief
 from raysynth.report.cost import Cost, cost, speeds
 from raysynth.report.significance import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
 from raysynth.report.tables import Entry, Place, Table
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell
+from raysynth.specs.grid import Cell, hashable
 from raysynth.specs.identity import Artifact, in_order
 from raysynth.store.store import State, Status, Store
 
@@ -78,7 +78,7 @@ def propose_seeds(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifac
     settled, unsettled, waiting = [], [], []
     for comparison in comparisons(table, cells, statuses):
         difference = comparison.difference
-        if not all(entry.results for entry in comparison.entries):
+        if not all(entry.values(comparison.metric) for entry in comparison.entries):
             waiting.append(comparison)
         elif difference is not None and difference.settled:
             settled.append(comparison)
@@ -140,7 +140,7 @@ class _Supply:
         if not all(type(seed) is int for seed in seeds):
             raise InputError(
                 f"table {table.title!r} folds {table.fold}, whose values must be whole numbers to have a next one, "
-                f"got {', '.join(map(repr, seeds))}"
+                f"got {', '.join(map(brief, seeds))}"
             )
         self._pending = [
             cell.artifact for cell in entry.cells if statuses[cell.artifact].state not in (State.DONE, State.DIVERGED)
@@ -205,7 +205,7 @@ def _merged(additions: list[Addition]) -> list[Addition]:
     for name in dict.fromkeys(name for addition in additions for name in addition.where):
         groups: dict[Any, list[Addition]] = {}
         for addition in additions:
-            others = tuple((field, values) for field, values in addition.where.items() if field != name)
+            others = tuple((field, *map(hashable, values)) for field, values in addition.where.items() if field != name)
             groups.setdefault((name in addition.where, others, addition.seeds), []).append(addition)
         additions = [
             group[0]

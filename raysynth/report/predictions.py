@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from typing import Any
 
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, printable, unknown
 from raysynth.store.store import Store
 
 
@@ -18,7 +19,9 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
     run = run.strip("/")
     record = store.record_of(run)
     if record is None:
-        runs = (artifact for artifact in store.names() if artifact.startswith("finetune/"))
+        runs = [artifact for artifact in store.names() if artifact.startswith("finetune/")]
+        if run in runs:
+            raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
         raise unknown(f"finished run of {store.uri}", run, runs)
     content = store.read_bytes(f"{run}/predictions.jsonl")
     if content is None:
@@ -29,13 +32,39 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
             f"{store.uri}: {run}/predictions.jsonl is damaged; "
             f"`raysynth verify --store {store.uri} --repair` has the run made again"
         )
-    rows = [json.loads(line) for line in content.decode().splitlines()]
+    rows = _rows(content, f"{store.uri}: {run}/predictions.jsonl")
     selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]
     for number, row in selected[:num_examples]:
         print(f"[{number}] {'right' if row['right'] else 'wrong'}")
         for field in ("source", "target", "prediction"):
-            print(f"  {field + ':':11} {row[field]}")
+            print(f"  {field + ':':11} {printable(row[field])}")
         for reference in dict.fromkeys(row.get("references", [])):
             if reference != row["target"]:
-                print(f"  {'or:':11} {reference}")
+                print(f"  {'or:':11} {printable(reference)}")
     print(f"{sum(row['right'] for row in rows):,} of {len(rows):,} right")
+
+
+def _rows(content: bytes, place: str) -> list[dict[str, Any]]:
+    """The predictions in JSON lines; raises `InputError`, which names `place` and the line, for any other content."""
+    rows = []
+    for number, line in enumerate(content.split(b"\n"), start=1):  # text itself may hold other line ends
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not _is_prediction(row):
+            raise InputError(f"{place}, line {number} is damaged: it is no prediction")
+        rows.append(row)
+    return rows
+
+
+def _is_prediction(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("right"), bool)
+        and all(isinstance(row.get(field), str) for field in ("source", "target", "prediction"))
+        and isinstance(row.get("references", []), list)
+        and all(isinstance(reference, str) for reference in row.get("references", []))
+    )

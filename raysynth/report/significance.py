@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from raysynth.errors import InputError
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
-from raysynth.report.tables import Entry, Key, Place, Table
+from raysynth.report.tables import Entry, Key, Place, Table, mean, spread
 from raysynth.specs.datasets import TextDataset
-from raysynth.specs.grid import Cell
+from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact
 from raysynth.store.store import Status
 
@@ -188,8 +188,8 @@ def comparisons(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact,
             shared = 1 if first[1] == second[1] else 0
             compared.append(
                 Comparison(
-                    within=" ".join(map(str, first[shared])),
-                    names=(" ".join(map(str, first[1 - shared])), " ".join(map(str, second[1 - shared]))),
+                    within=" ".join(map(label_text, first[shared])),
+                    names=(" ".join(map(label_text, first[1 - shared])), " ".join(map(str, second[1 - shared]))),
                     metric=_metric(table, entries[first]),
                     places=(first, second),
                     entries=(entries[first], entries[second]),
@@ -236,12 +236,12 @@ def _measured(table: Table, entry: Entry) -> tuple[TextDataset, str]:
 def _check_folds_seeds_only(table: Table, place: Place, entry: Entry) -> None:
     """Raise `InputError` if the cells of an entry differ in fields besides `fold`."""
     names = {name for cell in entry.cells for name in cell.fields} - {table.fold}
-    folded = sorted(name for name in names if len({cell.fields.get(name) for cell in entry.cells}) > 1)
+    folded = sorted(name for name in names if len({hashable(cell.fields.get(name)) for cell in entry.cells}) > 1)
     if folded:
         row, column = place
         raise InputError(
-            f"table {table.title!r}: entry {' '.join(map(str, (*row, *column)))!r} folds {', '.join(folded)} besides "
-            f"{table.fold}; its SD would not be one over {table.fold}s"
+            f"table {table.title!r}: entry {' '.join(map(label_text, (*row, *column)))!r} folds {', '.join(folded)} "
+            f"besides {table.fold}; its SD would not be one over {table.fold}s"
         )
 
 
@@ -254,9 +254,9 @@ def _samples(table: Table, entries: Mapping[Place, Entry]) -> dict[Place, Sample
         values = entry.values(_metric(table, entry))
         if len(values) > 1:
             own[place] = Sample(
-                mean=statistics.fmean(values),
+                mean=mean(values),
                 size=len(values),
-                spread=statistics.stdev(values),
+                spread=spread(values),
                 freedom=len(values) - 1,
             )
     samples: dict[Place, Sample | None] = {**own}
@@ -266,13 +266,15 @@ def _samples(table: Table, entries: Mapping[Place, Entry]) -> dict[Place, Sample
         samples[place] = None
         comparable = [other for other in entries if _measured(table, entries[other]) == _measured(table, entry)]
         sample = Sample(mean=entry.mean(_metric(table, entry)), size=1, spread=0.0, freedom=0.0)
-        if entry.results and (known := [own[other] for other in comparable if other in own]):
-            spread, freedom = pooled(known)
-            samples[place] = dataclasses.replace(sample, spread=spread, freedom=freedom, origin=Origin.POOLED)
-        elif entry.results and (spreads := _spreads([printed[place]]) or _spreads(printed[p] for p in comparable)):
-            spread = math.sqrt(statistics.fmean(spread**2 for spread in spreads)) / 100
+        if not entry.values(_metric(table, entry)):
+            continue
+        if known := [own[other] for other in comparable if other in own]:
+            borrowed, freedom = pooled(known)
+            samples[place] = dataclasses.replace(sample, spread=borrowed, freedom=freedom, origin=Origin.POOLED)
+        elif spreads := _spreads([printed[place]]) or _spreads(printed[p] for p in comparable):
+            borrowed = math.sqrt(statistics.fmean(each**2 for each in spreads)) / 100
             freedom = len(spreads) * (PRINTED_SEEDS - 1)
-            samples[place] = dataclasses.replace(sample, spread=spread, freedom=freedom, origin=Origin.PAPER)
+            samples[place] = dataclasses.replace(sample, spread=borrowed, freedom=freedom, origin=Origin.PAPER)
     return samples
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from raysynth.errors import printable
 from raysynth.report.cost import remaining, speeds, steps_left
 from raysynth.specs import parameters
 from raysynth.specs.finetuning import Finetune
@@ -25,7 +26,7 @@ def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers
     The last line is the cost of all, with days for `num_workers` hosts and money at `price` per host-hour.
     """
     kinds = Counter(artifact.kind for artifact in statuses)
-    print(f"{store.uri}: " + ", ".join(f"{count} {_PLURALS[kind]}" for kind, count in kinds.items()))
+    print(f"{printable(store.uri)}: " + ", ".join(f"{count} {_PLURALS[kind]}" for kind, count in kinds.items()))
     seconds_per_step = speeds(statuses, store)
     for artifact, status in statuses.items():
         print(f"{status.state:11} {name(artifact)}{_plan_details(artifact, status, seconds_per_step[artifact], store)}")
@@ -35,7 +36,7 @@ def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers
             if statuses[needed].state is not State.DONE:
                 print(f"            waits for {name(needed)}")
         if status.failure is not None:
-            print(f"            {status.state} on {status.failure.host}: {status.failure.error}")
+            print(printable(f"            {status.state} on {status.failure.host}: {status.failure.error}"))
     print(f"to do: {remaining(statuses, store).text(num_workers=num_workers, price=price)}")
 
 
@@ -80,10 +81,10 @@ def import_command(artifact: Pretrained, store: Store) -> str:
 def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
     """Print what is running, waiting, failed and left; returns 1 if anything failed or diverged."""
     counts = Counter(status.state for status in statuses.values())
-    print(f"{store.uri}: " + ", ".join(f"{counts[state]} {state}" for state in State if counts[state]))
+    print(f"{printable(store.uri)}: " + ", ".join(f"{counts[state]} {state}" for state in State if counts[state]))
     for artifact, status in statuses.items():
         if status.progress is not None:
-            print(f"{status.state:11} {name(artifact)}  {_progress(status.progress)}")
+            print(printable(f"{status.state:11} {name(artifact)}  {_progress(status.progress)}"))
     num_waiting = Counter(
         needed
         for artifact, status in statuses.items()
@@ -97,7 +98,8 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
     print_failures({artifact: failure.error for artifact, failure in failures.items()}, statuses)
     for artifact, failure in failures.items():
         step = "" if failure.step is None else f" at step {failure.step:,}"
-        print(f"  {name(artifact)}{step} on {failure.host}, log: {store.place}/{name(artifact)}/failure.json")
+        line = f"  {name(artifact)}{step} on {failure.host}, log: {store.place}/{name(artifact)}/failure.json"
+        print(printable(line))
     print(f"to do: {remaining(statuses, store).text()}")
     return 1 if failures else 0
 
@@ -125,7 +127,7 @@ def print_failures(failures: Mapping[Artifact, str], artifacts: Iterable[Artifac
     for artifact, error in failures.items():
         groups.setdefault(error, []).append(artifact)
     for error, group in groups.items():
-        print(f"failed: {_names(group)}: {error}", file=sys.stderr)
+        print(printable(f"failed: {_names(group)}: {error}"), file=sys.stderr)
     blocked: dict[Artifact, list[Artifact]] = {}
     for artifact in artifacts:
         causes = blockers(artifact, failures)
@@ -133,7 +135,7 @@ def print_failures(failures: Mapping[Artifact, str], artifacts: Iterable[Artifac
             blocked.setdefault(causes[0], []).append(artifact)
     for cause, waiting in blocked.items():
         line = f"blocked: {_names(waiting)}: waiting for {name(cause)}, which failed: {failures[cause]}"
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
 
 
 _NUM_NAMES = 5

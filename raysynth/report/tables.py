@@ -7,6 +7,7 @@ A `Table` describes a layout and groups the cells of a grid into entries, `rende
 import csv
 import io
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,13 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as TerminalTable
+from rich.text import Text
 
 from raysynth.downstream.metrics import metrics as decoded_metrics
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, brief, printable, unknown
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell
+from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact, in_order
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import State, Status
@@ -57,32 +59,59 @@ class Table:
     ceiling: Key | None = None
     """The row at 100 % of the gap."""
 
+    def __post_init__(self) -> None:
+        for name in ("baseline", "ceiling"):
+            if isinstance(row := getattr(self, name), tuple):
+                object.__setattr__(self, name, tuple(map(hashable, row)))  # as the keys of rows are
+
     @property
     def gap(self) -> tuple[Key, Key] | None:
         """Baseline and ceiling, or None unless the table has both."""
         return None if self.baseline is None or self.ceiling is None else (self.baseline, self.ceiling)
 
     def check(self, cells: Sequence[Cell]) -> None:
-        """Raise `InputError` unless the fields, rows and printed table that the layout names exist."""
+        """Raise `InputError` unless the fields, values, rows and printed table that the layout names exist."""
+        self._check_types()
         for cell in cells:
             for name in (*self.where, *self.rows, *self.columns, self.fold, *([self.best_of] if self.best_of else [])):
                 if name not in cell.fields:
                     raise unknown("table field", name, cell.fields)
+        for name, values in self.where.items():
+            present = [cell.fields[name] for cell in cells]
+            for value in values:
+                if value not in present:
+                    raise unknown(f"value of {name} in the table's where", value, {str(label) for label in present})
         rows = {self._row(cell) for cell in self._kept(cells)}
         for name in ("baseline", "ceiling"):
             row = getattr(self, name)
-            if row is not None and row not in rows:
+            if row is not None and hashable(row) not in rows:
                 raise InputError(
-                    f"table {name} {row!r} is not a row; rows: {', '.join(map(repr, sorted(rows, key=str)))}"
+                    f"table {name} {brief(row)} is not a row; rows: {', '.join(map(brief, sorted(rows, key=str)))}"
                 )
         if self.published is not None:
             read_printed(self.published)
+
+    def _check_types(self) -> None:
+        """Raise `InputError` for an argument of a wrong type, such as a text where a tuple of texts must be."""
+        for name in ("title", "fold", "best_of", "published"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name in ("best_of", "published")):
+                raise InputError(f"table {name} must be text, got {brief(value)}")
+        for name in ("rows", "columns"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list) or not all(isinstance(field, str) for field in value):
+                raise InputError(f"table {name} must be a tuple of axes, got {brief(value)}")
+        if not isinstance(self.where, Mapping):
+            raise InputError(f"table where must be a mapping from axes to tuples of values, got {brief(self.where)}")
+        for axis, values in self.where.items():
+            if not isinstance(values, tuple | list | set | frozenset):
+                raise InputError(f"table where must give a tuple of values of {axis}, got {brief(values)}")
 
     def entries(self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> "dict[Place, Entry]":
         """The entries by row and column, in the order of the grid; an entry may have no results yet."""
         groups: dict[Place, list[Cell]] = {}
         for cell in self._kept(cells):
-            column = tuple(cell.fields[name] for name in self.columns)
+            column = tuple(hashable(cell.fields[name]) for name in self.columns)
             groups.setdefault((self._row(cell), column), []).append(cell)
         return {(row, column): self._entry(row, group, statuses) for (row, column), group in groups.items()}
 
@@ -92,22 +121,22 @@ class Table:
         """Learning curves by column, then row, of the entries that have results."""
         panels: dict[str, dict[str, list[dict[int, float]]]] = {}
         for (row, column), entry in self.entries(cells, statuses).items():
-            panel = panels.setdefault(" ".join(map(str, column)), {})
+            panel = panels.setdefault(" ".join(map(label_text, column)), {})
             if entry.results:
-                panel[" ".join(map(str, row))] = entry.curves()
+                panel[" ".join(map(label_text, row))] = entry.curves()
         return {column: panel for column, panel in panels.items() if panel}
 
     def _kept(self, cells: Sequence[Cell]) -> list[Cell]:
         return [cell for cell in cells if all(cell.fields[name] in values for name, values in self.where.items())]
 
     def _row(self, cell: Cell) -> Key:
-        return tuple(cell.fields[name] for name in self.rows)
+        return tuple(hashable(cell.fields[name]) for name in self.rows)
 
     def _entry(self, row: Key, cells: list[Cell], statuses: Mapping[Artifact, Status]) -> "Entry":
         """The entry of these cells at the best value of the swept field."""
         groups: dict[Any, list[Cell]] = {}
         for cell in cells:
-            groups.setdefault(cell.fields[self.best_of] if self.best_of else None, []).append(cell)
+            groups.setdefault(hashable(cell.fields[self.best_of]) if self.best_of else None, []).append(cell)
         candidates = []
         for value, group in groups.items():
             records = [statuses[cell.artifact].record for cell in group]
@@ -119,10 +148,15 @@ class Table:
                     cells=tuple(group),
                     results=tuple(record.weights for record in records if record is not None),
                     waiting_for=_waiting_for(unfinished[0], statuses) if unfinished else "",
-                    metrics=tuple(metric for metric in group[0].artifact.task.metrics if metric in decoded_metrics),
+                    metrics=_shown_metrics(group[0].artifact.task.metrics),
                 )
             )
         return max(candidates, key=lambda entry: entry.validation_accuracy)
+
+
+def _shown_metrics(metrics: tuple[str, ...]) -> tuple[str, ...]:
+    """The metrics of decoded text, which the paper prints; all, if a task has none of those."""
+    return tuple(metric for metric in metrics if metric in decoded_metrics) or metrics
 
 
 def _waiting_for(artifact: Finetune, statuses: Mapping[Artifact, Status]) -> str:
@@ -150,12 +184,13 @@ class Entry:
     waiting_for: str = ""
     """What the first unfinished cell waits for; empty if all are done."""
     metrics: tuple[str, ...] = ()
-    """The metrics of the task that the paper prints."""
+    """The metrics that a table with columns shows."""
 
     @property
     def validation_accuracy(self) -> float:
-        """Mean validation token accuracy in [0, 1], or minus infinity without results."""
-        return mean([(result.validation or {})["token_accuracy"] for result in self.results])
+        """Mean validation token accuracy in [0, 1], or minus infinity without results or with one that has none."""
+        accuracy = mean([(result.validation or {}).get("token_accuracy", math.nan) for result in self.results])
+        return float("-inf") if math.isnan(accuracy) else accuracy
 
     def values(self, metric: str) -> list[float]:
         """The metric on the test split in [0, 1], one value per seed that is done."""
@@ -168,7 +203,11 @@ class Entry:
     def curves(self) -> list[dict[int, float]]:
         """Validation token accuracy by step, one curve per seed that is done."""
         return [
-            {step: scores["token_accuracy"] for step, scores in (result.evaluations or {}).items()}
+            {
+                step: scores["token_accuracy"]
+                for step, scores in (result.evaluations or {}).items()
+                if "token_accuracy" in scores
+            }
             for result in self.results
         ]
 
@@ -181,13 +220,13 @@ class Entry:
         if not self.results:
             return f"({self.waiting_for})"
         values = [[100 * value for value in self.values(metric)] for metric in self.metrics]
-        lines = ["/".join(f"{statistics.fmean(each):.1f}" for each in values)]
+        lines = ["/".join(f"{mean(each):.1f}" if each else "-" for each in values)]
         if len(self.results) > 1:
-            lines.append(f"({'/'.join(f'{statistics.stdev(each):.1f}' for each in values)})")
-        if printed is not None:
-            distance = statistics.fmean(values[0]) - printed.values[0]
-            spread = printed.spreads[0] if printed.spreads is not None else 0.0
-            lines.append(f"{distance / spread:+.1f} SD" if spread else f"{distance:+.1f}")
+            lines.append(f"({'/'.join(f'{spread(each):.1f}' if len(each) > 1 else '-' for each in values)})")
+        if printed is not None and values[0]:
+            distance = mean(values[0]) - printed.values[0]
+            printed_spread = printed.spreads[0] if printed.spreads is not None else 0.0
+            lines.append(f"{distance / printed_spread:+.1f} SD" if printed_spread else f"{distance:+.1f}")
         if len(self.results) < len(self.cells):
             lines.append(f"{len(self.results)} of {len(self.cells)}")
         return "\n".join(lines)
@@ -210,8 +249,15 @@ def column_headings(entries: Mapping[Place, Entry]) -> dict[Key, set[str]]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean, or minus infinity of no values."""
+    """The mean, or minus infinity of no values; NaN if a value is not finite."""
+    if not all(map(math.isfinite, values)):
+        return math.nan
     return statistics.fmean(values) if values else float("-inf")
+
+
+def spread(values: Sequence[float]) -> float:
+    """The sample SD of at least two values; NaN if a value is not finite."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def mean_if_complete(means: Sequence[float]) -> float:
@@ -259,9 +305,11 @@ def _render_by_metric(
     means = {row: entry.mean(metrics[0]) for row, entry in entries.items()}
     rows = []
     for row, entry in entries.items():
-        texts = [*map(str, row), *(mean_and_spread(entry.values(metric)) for metric in metrics)]
+        texts = [*_words(row), *(mean_and_spread(entry.values(metric)) for metric in metrics)]
         if table.best_of:
-            texts.append(f"{entry.best_value:g}" if isinstance(entry.best_value, float) else str(entry.best_value))
+            texts.append(
+                f"{entry.best_value:g}" if isinstance(entry.best_value, float) else label_text(entry.best_value)
+            )
         if table.gap:
             baseline, ceiling = table.gap
             texts.append(_share(gap_closed(means[row], baseline=means[baseline], ceiling=means[ceiling])))
@@ -292,12 +340,12 @@ def _render_by_column(table: Table, entries: Mapping[Place, Entry]) -> tuple[lis
             average, *anchors = (averages.get(key, float("nan")) for key in (row, *table.gap))
             ours += [_percent(average), _share(gap_closed(average, baseline=anchors[0], ceiling=anchors[1]))]
             theirs += [_printed_text(printed_entry(printed, row, ("average",))), ""]
-        lines.append([*map(str, row), *ours])
+        lines.append([*_words(row), *ours])
         if any(theirs):
             lines.append([PAPER, *[""] * (len(row) - 1), *theirs])
     headings = column_headings(entries)
     header = [
-        " ".join([*map(str, column), *(headings[column] if len(headings[column]) == 1 else [])]) for column in columns
+        " ".join([*_words(column), *(headings[column] if len(headings[column]) == 1 else [])]) for column in columns
     ]
     return [*table.rows, *header, *(["average", "gap closed"] if table.gap else [])], lines
 
@@ -306,8 +354,8 @@ def mean_and_spread(values: Sequence[float]) -> str:
     """Mean and sample SD of values in [0, 1] as percent, such as `41.2 (1.3)`; one value has no SD, none is "-"."""
     if not values:
         return "-"
-    spread = f" ({100 * statistics.stdev(values):.1f})" if len(values) > 1 else ""
-    return f"{100 * statistics.fmean(values):.1f}{spread}"
+    spread_text = f" ({100 * spread(values):.1f})" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread_text}"
 
 
 def _printed_text(entry: PrintedEntry | None) -> str:
@@ -325,30 +373,63 @@ def _share(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
+def _words(key: Key) -> list[str]:
+    return [label_text(label) for label in key]
+
+
 # -------------------------------------------------------------------------------- formats
 
 
 def as_terminal_table(title: str, header: list[str], rows: list[list[str]], *, num_text_columns: int) -> TerminalTable:
-    """The table for a terminal; the first columns hold text, aligned left, the others numbers, aligned right."""
-    table = TerminalTable(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    """The table for a terminal; the first columns hold text, aligned left, the others numbers, aligned right.
+
+    All text is shown as it is: brackets are no markup.
+    """
+    table = TerminalTable(
+        title=Text(printable(title)), title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for index, column in enumerate(header):
-        words = "\n".join(column.replace("_", " ").split())
+        lines = _lines("\n".join(column.replace("_", " ").split()))
         is_text = index < num_text_columns
-        table.add_column(words, justify="left" if is_text else "right", no_wrap=not is_text)
+        table.add_column(Text(lines), justify="left" if is_text else "right", no_wrap=not is_text)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(_lines(text)) for text in row))
     return table
 
 
 def as_markdown(header: list[str], rows: list[list[str]]) -> str:
-    """The table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(text.replace("\n", "<br>") for text in line) + " |\n" for line in lines)
+    """The table in Markdown; what would be markup in a text is escaped."""
+    lines = [list(map(_markdown, header)), ["---"] * len(header), *(list(map(_markdown, row)) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def as_csv(header: list[str], rows: list[list[str]]) -> str:
-    """The table as CSV."""
+    """The table as CSV; an apostrophe leads texts that a spreadsheet would take for a formula."""
     file = io.StringIO()
-    lines = [[text.replace("\n", " ") for text in row] for row in rows]
-    csv.writer(file, lineterminator="\n").writerows([header, *lines])
+    csv.writer(file, lineterminator="\n").writerows([_spreadsheet(text) for text in row] for row in [header, *rows])
     return file.getvalue()
+
+
+def _lines(text: str) -> str:
+    """Text that is safe to print and keeps its lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+_MARKDOWN = re.compile(
+    r"[`*|~$]|\\(?=[!-/:-@\[-`{-~])|\](?=\()|<(?=[A-Za-z/!?])|&(?=#?\w+;)|:(?=[a-z0-9_+-]+:)"
+    r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
+)
+"""What Markdown would read as markup inside a line; a backslash before it makes it text."""
+
+
+def _markdown(text: str) -> str:
+    return "<br>".join(_MARKDOWN.sub(r"\\\g<0>", line) for line in _lines(text).split("\n"))
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?( %| SD)?( \([\d./]+\))?|[-+]?(inf|nan)|-", re.ASCII)
+"""The numbers of a table; a spreadsheet does not execute them."""
+
+
+def _spreadsheet(text: str) -> str:
+    text = " ".join(_lines(text).split("\n"))
+    return f"'{text}" if text[:1] in tuple("=+-@\t\uff1d\uff0b\uff0d\uff20") and not _NUMBER.fullmatch(text) else text

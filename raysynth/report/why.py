@@ -1,6 +1,6 @@
 """Why two artifacts are not the same one."""
 
-from raysynth.errors import unknown
+from raysynth.errors import printable, unknown
 from raysynth.store.records import Record
 from raysynth.store.store import Store, differences
 
@@ -14,7 +14,7 @@ def why(first: str, second: str, store: Store) -> str:
     descriptions = [record.description for record in records]
     versions = [record.provenance.versions for record in records]
     lines = differences(descriptions[0], descriptions[1]) or ["the descriptions are equal"]
-    return "\n".join([*lines, *differences(versions[0], versions[1], "versions")])
+    return "\n".join(map(printable, [*lines, *differences(versions[0], versions[1], "versions")]))
 
 
 def _record(artifact: str, store: Store) -> Record:

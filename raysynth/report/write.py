@@ -1,12 +1,13 @@
 """Prints a sweep's tables and writes them, learning curves and a page under `reports/` in the store."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.table import Table as TerminalTable
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line, printable
 from raysynth.report import figures, html
 from raysynth.report.next_seeds import (
     NOTE,
@@ -35,32 +36,54 @@ def print_report(
     statuses: Mapping[Artifact, Status],
     store: Store,
 ) -> None:
-    """Print the tables so far; write them, the learning curves and the page to `reports/SWEEP/` in the store."""
-    folder = f"reports/{sweep}"
+    """Print the tables so far; write them, the learning curves and the page to `reports/SWEEP/` in the store.
+
+    If the store cannot be written, one line on standard error says so.
+    """
+    rendered = [render(table, cells, statuses) for table in tables]
+    for table, (header, rows) in zip(tables, rendered, strict=True):
+        _print_table(as_terminal_table(table.title, header, rows, num_text_columns=len(table.rows)))
+    if share := evaluation_share(statuses):
+        print(share)
+    folder, place = f"reports/{sweep}", printable(store.place)
+    for path, content in _files(sweep, claim, tables, rendered, cells, statuses, store):
+        try:
+            store.write_bytes(f"{folder}/{path}", content)
+        except (OSError, InputError) as error:
+            print(f"not written: {place}/{folder}/: {printable(first_line(error))}", file=sys.stderr)
+            return
+    print(f"tables and learning curves: {place}/{folder}/")
+    print(f"all of it as a page: {place}/{folder}/report.html")
+    print(f"TensorBoard: tensorboard --logdir {place}")
+
+
+def _files(
+    sweep: str,
+    claim: str,
+    tables: Sequence[Table],
+    rendered: Sequence[tuple[list[str], list[list[str]]]],
+    cells: Sequence[Cell],
+    statuses: Mapping[Artifact, Status],
+    store: Store,
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a report: their names and contents; `rendered` holds the header and the rows of each table."""
     sections = []
-    for number, table in enumerate(tables, start=1):
-        header, rows = render(table, cells, statuses)
-        _console().print(as_terminal_table(table.title, header, rows, num_text_columns=len(table.rows)))
-        store.write_bytes(f"{folder}/table{number}.md", as_markdown(header, rows).encode())
-        store.write_bytes(f"{folder}/table{number}.csv", as_csv(header, rows).encode())
+    for number, (table, (header, rows)) in enumerate(zip(tables, rendered, strict=True), start=1):
+        yield f"table{number}.md", as_markdown(header, rows).encode()
+        yield f"table{number}.csv", as_csv(header, rows).encode()
         curves_svg = None
         if panels := table.curves(cells, statuses):
             curves_png, curves_svg = (
                 figures.learning_curves(claim, panels, ylabel="validation token accuracy", file_format=file_format)
                 for file_format in ("png", "svg")
             )
-            store.write_bytes(f"{folder}/learning_curves{number}.png", curves_png)
+            yield f"learning_curves{number}.png", curves_png
         next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
         sections.append(
             html.Section(table=table, header=header, rows=rows, curves_svg=curves_svg, next_seeds=next_seeds)
         )
     page = html.page(sweep, claim, sections, cells, statuses, store, now=datetime.now(UTC))
-    store.write_bytes(f"{folder}/report.html", page.encode())
-    if share := evaluation_share(statuses):
-        print(share)
-    print(f"tables and learning curves: {store.place}/{folder}/")
-    print(f"all of it as a page: {store.place}/{folder}/report.html")
-    print(f"TensorBoard: tensorboard --logdir {store.place}")
+    yield "report.html", page.encode()
 
 
 def print_next(
@@ -72,18 +95,18 @@ def print_next(
     """
     for table in tables:
         next_seeds = propose_seeds(table, cells, statuses, store)
-        print(f"{table.title}: {summary(next_seeds)}")
+        print(printable(f"{table.title}: {summary(next_seeds)}"))
         if not next_seeds.proposals:
             continue
         rows = [proposal_row(proposal) for proposal in next_seeds.proposals]
-        _console().print(as_terminal_table("", PROPOSAL_HEADER, rows, num_text_columns=2))
+        _print_table(as_terminal_table("", PROPOSAL_HEADER, rows, num_text_columns=2))
         if not any(proposal.add for proposal in next_seeds.proposals):
             continue
         _console().print(NOTE, style="dim", highlight=False)
         print(f"all of these seeds: {next_seeds.cost.text()}")
         if lines := extend_lines(table, next_seeds):
             print("seeds that the grid lacks, for the sweep's file, below its other grids:")
-            print("".join(f"    {line}\n" for line in lines), end="")
+            print("".join(f"    {printable(line)}\n" for line in lines), end="")
 
 
 def evaluation_share(statuses: Mapping[Artifact, Status]) -> str:
@@ -113,5 +136,13 @@ def _next_seeds_or_reason(
         return str(error)
 
 
+def _print_table(table: TerminalTable) -> None:
+    """Print a table, wider than the terminal where numbers would not fit: the terminal wraps, but nothing is cut."""
+    console = _console()
+    console.width = max(console.width, console.measure(table).minimum)
+    console.print(table)
+
+
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(width=None if is_terminal else WIDTH)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,8 +13,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from raysynth.command_line import screen
+from raysynth.errors import printable
 from raysynth.observer import Progress
 
 LINE_SECONDS = 15.0
@@ -36,12 +37,12 @@ class Terminal:
     def __init__(self, num_artifacts: int):
         self._console = Console(file=screen())
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
             redirect_stderr=False,  # what libraries write there is not for the terminal
@@ -63,7 +64,7 @@ class Terminal:
     def started(self, artifact: str) -> None:
         """Give an artifact a bar of its own."""
         if artifact not in self._tasks:
-            self._tasks[artifact] = self._bars.add_task(artifact, total=None, note="starting")
+            self._tasks[artifact] = self._bars.add_task(printable(artifact), total=None, note="starting")
             self._last_line[artifact] = time.monotonic()
             self._print_line(f"started  {artifact}")
 
@@ -103,7 +104,7 @@ class Terminal:
 
     def _print(self, color: str, word: str, text: str) -> None:
         if self._console.is_terminal:
-            self._console.print(f"[{color}]{word:8}[/{color}] {escape(text)}", highlight=False)
+            self._console.print(Text.assemble((f"{word:8}", color), f" {printable(text)}"))
         else:
             self._print_line(f"{word:8} {text}")
 
@@ -111,7 +112,7 @@ class Terminal:
         if not self._console.is_terminal:
             seconds = time.monotonic() - self._began
             counts = f"{self._num_finished:3d} of {self._num_artifacts} done"
-            print(f"{seconds:6.0f} s  {counts}  {text}", file=self._console.file, flush=True)
+            print(f"{seconds:6.0f} s  {counts}  {printable(text)}", file=self._console.file, flush=True)
 
 
 def _note(scalars: Mapping[str, float]) -> str:

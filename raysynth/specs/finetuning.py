@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import InputError, unknown
-from raysynth.fields import check_name, instance, positive, spec, whole
+from raysynth.fields import check_name, finite, instance, positive, spec, texts, whole
 from raysynth.specs.datasets import TextDataset
 from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
 from raysynth.specs.models import T5Config
@@ -30,15 +30,17 @@ class DownstreamTask(Recipe):
     """Exponent alpha of the normalization of a finished beam's score: T5X's default, which the paper kept."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_name("DownstreamTask.name", self.name)
         instance(self, "data", TextDataset)
         positive(self, "learning_rate")
         whole(self, "decode_length", minimum=2)
         whole(self, "num_beams")
+        finite(self, "length_penalty")
+        texts(self, "metrics")
         for metric in self.metrics:
             if metric not in METRICS:
                 raise unknown("metric", metric, METRICS)
+        super().__post_init__()
 
     @property
     def selectable(self) -> tuple[str, ...]:

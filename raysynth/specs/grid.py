@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, brief, printable
 from raysynth.specs.finetuning import Finetune
 
 Axis = Iterable[Any] | Mapping[Any, Any]
@@ -28,15 +28,16 @@ class Cell:
     @property
     def key(self) -> frozenset[tuple[str, Hashable]]:
         """The fields in hashable form: equal for cells with equal fields. A label without a hash has its `repr`."""
-        return frozenset((axis, _hashable(label)) for axis, label in self.fields.items())
+        return frozenset((axis, hashable(label)) for axis, label in self.fields.items())
 
 
-def _hashable(label: Hashable) -> Hashable:
+def hashable(label: Any) -> Hashable:
+    """The label, or its `repr` if it has no hash."""
     try:
         hash(label)
     except TypeError:  # a list, say
         return repr(label)
-    return label
+    return label  # type: ignore[no-any-return]  # it has a hash
 
 
 def finetuning_at(
@@ -48,8 +49,21 @@ def finetuning_at(
     """
     artifact = trial(**{**values, **others})
     if not isinstance(artifact, Finetune):
-        raise InputError(f"{trial.__name__} must return a Finetune, got {artifact!r}")
+        raise InputError(f"{trial_name(trial)} must return a Finetune, got {brief(artifact)}")
     return size(artifact)
+
+
+def label_text(label: Any) -> str:
+    """A label as one line of text."""
+    try:
+        return printable(str(label))
+    except Exception:  # of the user's own class, or for a number of more than 4,300 digits
+        return brief(label)
+
+
+def trial_name(trial: Callable[..., Finetune]) -> str:
+    """What messages call a trial."""
+    return str(getattr(trial, "__name__", brief(trial)))
 
 
 def labelled_points(axis: Axis) -> list[tuple[Any, Any]]:

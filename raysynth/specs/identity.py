@@ -7,11 +7,12 @@ one fingerprint, one directory and one result, whichever sweep needs it.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Container, Iterable
 from enum import Enum
 from typing import Any
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, brief
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.pretraining import Pretrain, Pretrained
@@ -30,7 +31,7 @@ def describe(value: Any) -> Any:
     """
     if isinstance(value, Enum):
         return value.value
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         description: dict[str, Any] = {"is": value.name if isinstance(value, SyntheticTask) else type(value).__name__}
         revision = getattr(value, "revision", 1)
         if revision != 1:
@@ -45,9 +46,9 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)  # 1 and 1.0 compare equal, so they need one JSON form
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise InputError(f"a description may hold numbers, text, tuples and descriptions, got {value!r}")
+    raise InputError(f"a description may hold finite numbers, text, tuples and descriptions, got {brief(value)}")
 
 
 def fingerprint(artifact: Artifact) -> str:
@@ -62,8 +63,20 @@ def fingerprint_of(description: Any) -> str:
 
 
 def name(artifact: Artifact) -> str:
-    """The artifact's readable and unique path in a store, such as `finetune/mtop.lime.full.lr0.001.seed0-3fa9c1d2`."""
+    """The artifact's readable and unique path in a store, such as `finetune/mtop.lime.full.lr0.001.seed0-3fa9c1d2`.
+
+    Raises `InputError` if that is too long for the name of a file.
+    """
+    if len(artifact.label) > _MAX_LABEL_CHARACTERS:
+        raise InputError(
+            f"{type(artifact).__name__}: its name in a store must have at most {_MAX_LABEL_CHARACTERS} characters; "
+            f"shorten the names of its task and sources, got {artifact.label}"
+        )
     return f"{artifact.kind}/{artifact.label}-{fingerprint(artifact)}"
+
+
+_MAX_LABEL_CHARACTERS = 180
+"""File systems take 255 in all; the fingerprint and the endings of files beside a directory need some of them."""
 
 
 def in_order(artifacts: Iterable[Artifact]) -> list[Artifact]:

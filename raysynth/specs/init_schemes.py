@@ -5,8 +5,8 @@ from dataclasses import field
 from enum import StrEnum
 from typing import ClassVar
 
-from raysynth.errors import InputError
-from raysynth.fields import choose, instance, spec
+from raysynth.errors import InputError, brief
+from raysynth.fields import choose, finite, instance, spec
 from raysynth.specs.datasets import TextCorpus
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain, Pretrained, Source
@@ -149,8 +149,7 @@ class ConstantInit:
     def __post_init__(self) -> None:
         instance(self, "model", T5Config)
         choose(self, "where", Family)
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or abs(self.value) == float("inf"):
-            raise InputError(f"ConstantInit.value must be a finite number, got {self.value!r}")
+        finite(self, "value")
 
     sources: ClassVar[tuple[Source, ...]] = ()
 
@@ -168,11 +167,11 @@ class ComposedInit:
 
     def __post_init__(self) -> None:
         if not isinstance(self.schemes, tuple) or len(self.schemes) < 2:
-            raise InputError(f"ComposedInit.schemes must be a tuple of at least two schemes, got {self.schemes!r:.80}")
+            raise InputError(f"ComposedInit.schemes must be a tuple of at least two schemes, got {brief(self.schemes)}")
         for scheme in self.schemes:
             if not isinstance(scheme, FullInit | StatisticInit | ConstantInit):
                 raise InputError(
-                    f"ComposedInit.schemes must be FullInit, StatisticInit or ConstantInit, got {scheme!r:.80}"
+                    f"ComposedInit.schemes must be FullInit, StatisticInit or ConstantInit, got {brief(scheme)}"
                 )
             if scheme.model != self.model:
                 fields = [field.name for field in dataclasses.fields(T5Config)]

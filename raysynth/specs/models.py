@@ -2,8 +2,8 @@
 
 from enum import StrEnum
 
-from raysynth.errors import unknown
-from raysynth.fields import choose, spec, whole
+from raysynth.errors import InputError, unknown
+from raysynth.fields import choose, instance, spec, whole
 
 
 class Dtype(StrEnum):
@@ -38,10 +38,17 @@ class T5Config:
 
     def __post_init__(self) -> None:
         whole(self, "vocab_size", "emb_dim", "num_heads", "head_dim", "num_encoder_layers", "num_decoder_layers")
-        whole(self, "mlp_dim", "num_buckets", "max_distance")
-        for name in self.mlp_activations:
+        whole(self, "mlp_dim", "max_distance")
+        whole(self, "num_buckets", minimum=4)
+        if self.max_distance <= self.num_buckets // 2:
+            raise InputError(
+                f"T5Config.max_distance must be above half of num_buckets ({self.num_buckets}), got {self.max_distance}"
+            )
+        instance(self, "mlp_activations", tuple)
+        for name in self.mlp_activations or ("",):
             if name not in ("relu", "gelu", "linear"):
                 raise unknown("mlp_activations entry", name, ("relu", "gelu", "linear"))
+        instance(self, "logits_via_embedding", bool)
         choose(self, "dtype", Dtype)
 
 

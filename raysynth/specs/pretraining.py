@@ -4,7 +4,7 @@ import re
 from dataclasses import field
 from typing import ClassVar
 
-from raysynth.errors import InputError, Named
+from raysynth.errors import InputError, Named, brief
 from raysynth.fields import instance, spec, whole
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
@@ -77,8 +77,10 @@ class Pretrained:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", self.name):
             raise InputError(
-                f"Pretrained.name must be at most 60 letters, digits, dots, hyphens and underscores, got {self.name!r}"
+                "Pretrained.name must be at most 60 letters, digits, dots, hyphens and underscores, "
+                f"got {brief(self.name)}"
             )
+        instance(self, "model", T5Config)
 
     @property
     def source_name(self) -> str:

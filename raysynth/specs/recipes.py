@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Protocol
 
 from raysynth.errors import InputError, unknown
-from raysynth.fields import instance, positive, share, spec, whole
+from raysynth.fields import finite, instance, positive, share, spec, whole
 
 
 @spec
@@ -47,6 +47,9 @@ class Best:
 
     metric: str = field(kw_only=False)
 
+    def __post_init__(self) -> None:
+        instance(self, "metric", str)
+
     def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
         steps = sorted(evaluations)
         return max(steps, key=lambda step: evaluations[step][self.metric]) if steps else None
@@ -63,6 +66,7 @@ class FirstAbove:
     threshold: float = field(kw_only=False)
 
     def __post_init__(self) -> None:
+        instance(self, "metric", str)
         share(self, "threshold")
 
     def choose(self, evaluations: dict[int, dict[str, float]]) -> int | None:
@@ -91,6 +95,10 @@ class AtStep:
         return self.step in evaluations
 
 
+MAX_STEPS = 2**31 - 1
+"""A device counts steps in 32 bits."""
+
+
 @spec
 class Recipe:
     """The part of a recipe that pre-training and fine-tuning share."""
@@ -117,12 +125,13 @@ class Recipe:
     """Probability that moves from the right token to all others, defined as in T5X; 0 in the paper and in T5X."""
 
     def __post_init__(self) -> None:
-        whole(self, "num_steps", "eval_every", "batch_size")
+        whole(self, "num_steps", "eval_every", "batch_size", maximum=MAX_STEPS)
         whole(self, "input_length", "target_length", minimum=2)
         instance(self, "selection", Best, FirstAbove, AtStep)
         if self.num_eval_examples is not None:
             whole(self, "num_eval_examples")
         share(self, "dropout_rate", "label_smoothing")
+        finite(self, "z_loss", minimum=0)
         if 1 in (self.dropout_rate, self.label_smoothing):
             raise InputError(f"{type(self).__name__}: dropout_rate and label_smoothing must be below 1")
         owner, selection = type(self).__name__, self.selection

@@ -490,9 +490,19 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
         return [
             line
             for key in sorted(one.keys() | other.keys())
-            for line in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
+            for line in differences(one.get(key, _ABSENT), other.get(key, _ABSENT), f"{path}.{key}".lstrip("."))
         ]
-    return [] if one == other else [f"{path} ({one!r} against {other!r})"]
+    return [] if one == other else [f"{path} ({_shown(one, other)} against {_shown(other, one)})"]
+
+
+_ABSENT = object()
+"""Stands for a field that a description lacks, which is not the same as a field that is None."""
+
+
+def _shown(value: Any, other: Any) -> str:
+    if value is _ABSENT:
+        return "nothing" if other is None else "None"
+    return repr(value)
 
 
 def _reason(error: BaseException) -> str:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real
+from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real, text
 from raysynth.data.locations import locations
 from raysynth.data.sources import check_same_files
 from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, check_interpreter
-from raysynth.errors import InputError
+from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.write import print_next, print_report
 from raysynth.run.measure import measure
@@ -42,7 +42,8 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
 
 def _parser(sweep: Sweep) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=f"The sweep {sweep.name!r}: {sweep.claim}.",
+        # argparse fills in templates such as %(prog)s.
+        description=printable(f"The sweep {sweep.name!r}: {sweep.claim}.").replace("%(", "% ("),
         epilog="`%(prog)s VERB --help` describes the options of a verb.",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
@@ -55,7 +56,9 @@ def _add_plan(verbs: Verbs) -> None:
     parser = add_verb(verbs, "plan", plan, "show every artifact with its state, its steps and what is left to do")
     _add_store(parser)
     parser.add_argument("--measure", action="store_true", help="first time a few steps of each unknown shape")
-    parser.add_argument("--address", help="with --measure: a running Ray cluster to time on (default: as for run)")
+    parser.add_argument(
+        "--address", type=text, help="with --measure: a running Ray cluster to time on (default: as for run)"
+    )
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="number of hosts that train in parallel (default: 1)"
     )
@@ -67,7 +70,9 @@ def _add_run(verbs: Verbs) -> None:
     _add_store(parser)
     add_data(parser)
     parser.add_argument(
-        "--address", help="a running Ray cluster (default: RAY_ADDRESS, or else one is started on this machine)"
+        "--address",
+        type=text,
+        help="a running Ray cluster (default: RAY_ADDRESS, or else one is started on this machine)",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
 
@@ -92,7 +97,8 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="URI",
-        default=os.environ.get("RAYSYNTH_STORE"),
+        type=text,
+        default=os.environ.get("RAYSYNTH_STORE") or None,
         help="a directory, or a URI that pyarrow's file systems accept "
         f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORE}/full, with --tiny ./{DEFAULT_STORE}/tiny)",
     )
@@ -129,6 +135,8 @@ class SweepInStore:
 def _read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     """The sweep in the store that the options name."""
     cells = sweep.cells(size=tiny.tiny) if options.tiny else sweep.cells()
+    if not cells:
+        raise InputError(f"sweep {sweep.name!r} has no cells; add some with sweep.add")
     store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
     if options.tiny:
         cells = _without_missing_imports(cells, store)
@@ -170,7 +178,7 @@ def status(current: SweepInStore, options: argparse.Namespace) -> int:
     if current.is_new:
         _print_nothing_yet(current.store)
     while options.follow and current.artifacts(State.RUNNING):
-        print("\033[H\033[2J" if sys.stdout.isatty() else "", end="")
+        print("\033[H\033[2J" if sys.stdout is not None and sys.stdout.isatty() else "", end="")
         print_status(current.statuses, current.store)
         time.sleep(options.follow)
         current = current.reread()
@@ -191,7 +199,7 @@ def report(current: SweepInStore, options: argparse.Namespace) -> int:
 
 
 def _print_nothing_yet(store: Store) -> None:
-    print(f"nothing of this sweep is in {store.uri} yet", file=sys.stderr)
+    print(f"nothing of this sweep is in {printable(store.uri)} yet", file=sys.stderr)
 
 
 def _print_report(current: SweepInStore) -> None:

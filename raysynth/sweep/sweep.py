@@ -3,15 +3,17 @@
 import functools
 import inspect
 import itertools
+import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from raysynth.command_line import shorten_uncaught_errors
-from raysynth.errors import InputError
+from raysynth.errors import InputError, WorkerError, brief, unknown
+from raysynth.fields import file_name, instance
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell, finetuning_at, labelled_points, select_points
+from raysynth.specs.grid import Cell, finetuning_at, hashable, label_text, labelled_points, select_points, trial_name
 
 if TYPE_CHECKING:
     from raysynth.report.tables import Table
@@ -22,6 +24,7 @@ class Sweep:
     """Fine-tunings by named axes, and the tables to print; `main` is the command line of a sweep file."""
 
     name: str
+    """The name of the folder of its reports in a store."""
     claim: str
     """What the sweep shows, in a few words."""
     grids: list[tuple[Callable[..., Finetune], dict[str, Any]]] = field(default_factory=list)
@@ -32,22 +35,27 @@ class Sweep:
         caller = sys._getframe(2)  # frame 1 is the generated `__init__`
         if caller.f_globals.get("__name__") == "__main__":
             shorten_uncaught_errors()
+        file_name(self, "name")
+        instance(self, "claim", str)
 
     def add(self, trial: Callable[..., Finetune], **axes: Iterable[Any] | Mapping[str, Any]) -> None:
         """Add the product of the axes to the grid: `trial` gets one value of each axis by keyword.
 
         The values of an axis are a list, or a mapping from their names to them. Raises `InputError` for axes that
-        `trial` does not take and for values that are neither.
+        `trial` does not take, and for values that are neither, none, or more than one with the same name.
         """
-        for axis, values in axes.items():
-            if isinstance(values, str) or not isinstance(values, Iterable):
-                raise InputError(f"axis {axis} must be a list or a mapping of values, got {values!r}")
-        kept = {axis: values if isinstance(values, Mapping) else list(values) for axis, values in axes.items()}
+        kept = {axis: _points(axis, values) for axis, values in axes.items()}
+        if not callable(trial):
+            raise InputError(f"the trial must be a function that returns a Finetune, got {brief(trial)}")
         try:
-            inspect.signature(trial).bind(**kept)
+            signature = inspect.signature(trial)
+        except (TypeError, ValueError):
+            raise InputError(f"the trial must be a function with named arguments, got {brief(trial)}") from None
+        try:
+            signature.bind(**kept)
         except TypeError as error:
-            takes = ", ".join(inspect.signature(trial).parameters)
-            raise InputError(f"{trial.__name__} takes {takes}, got the axes {', '.join(axes)}: {error}") from None
+            takes = ", ".join(signature.parameters)
+            raise InputError(f"{trial_name(trial)} takes {takes}, got the axes {', '.join(axes)}: {error}") from None
         self.grids.append((trial, kept))
 
     def extend(self, where: Mapping[str, Sequence[Any]], **axes: Iterable[Any] | Mapping[str, Any]) -> None:
@@ -55,17 +63,27 @@ class Sweep:
 
         `where` selects the cells: by axis, the names of values. Raises `InputError` if the grid lacks such a name.
         """
+        if not isinstance(where, Mapping):
+            raise InputError(f"where must be a mapping from axes to lists of the names of values, got {brief(where)}")
+        for axis, names in where.items():
+            if isinstance(names, str) or not isinstance(names, Iterable):
+                raise InputError(f"where must give a list of the names of values of {axis}, got {brief(names)}")
+        axes = {axis: _points(axis, values) for axis, values in axes.items()}
         extended = [
             (trial, {**own, **{axis: select_points(own[axis], names) for axis, names in where.items()}, **axes})
             for trial, own in self.grids
             if {*where, *axes} <= own.keys()
         ]
         extended = [(trial, own) for trial, own in extended if all(own[axis] for axis in where)]
+        if not extended and not where:
+            raise unknown("axis", ", ".join(axes), {axis for _, own in self.grids for axis in own})
         for axis, names in where.items():
-            for missing in set(names) - {label for _, own in extended for label, _ in labelled_points(own[axis])}:
-                raise InputError(
-                    f"sweep {self.name!r} has no point to extend with {axis} {missing!r} and {dict(where)!r}"
-                )
+            labels = [label for _, own in extended for label, _ in labelled_points(own[axis])]
+            for name in names:
+                if name not in labels:
+                    raise InputError(
+                        f"sweep {self.name!r} has no point to extend with {axis} {brief(name)} and {brief(dict(where))}"
+                    )
         self.grids += extended
 
     def table(
@@ -118,6 +136,9 @@ class Sweep:
         """
         cells: dict[Hashable, Cell] = {}
         for trial, axes in self.grids:
+            if (num_cells := math.prod(map(len, axes.values()))) > _MAX_POINTS:
+                sizes = " x ".join(f"{axis} {len(values)}" for axis, values in axes.items())
+                raise InputError(f"a grid must have at most {_MAX_POINTS:,} cells, got {num_cells:,}: {sizes}")
             for combination in itertools.product(*map(labelled_points, axes.values())):
                 fields = {axis: label for axis, (label, _) in zip(axes, combination, strict=True)}
                 values = {axis: value for axis, (_, value) in zip(axes, combination, strict=True)}
@@ -143,12 +164,36 @@ def _cell(fields: dict[str, Any], again: Callable[..., Finetune]) -> Cell:
     except InputError as error:
         raise InputError(f"{error}, in the cell {_text(fields)}") from None
     except Exception as error:
-        error.add_note(f"in the cell {_text(fields)}")
-        raise
+        raise InputError(f"{WorkerError.of(error)}, in the cell {_text(fields)}") from error
 
 
 def _text(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{axis}={label}" for axis, label in fields.items())
+    return ", ".join(f"{axis}={label_text(label):.80}" for axis, label in fields.items())
+
+
+_MAX_POINTS = 100_000
+"""An axis or a grid with more values or cells is taken for a mistake."""
+
+
+def _points(axis: str, values: Iterable[Any] | Mapping[str, Any]) -> Mapping[Any, Any] | list[Any]:
+    """The values of an axis, checked; raises `InputError` as `Sweep.add` does."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InputError(f"axis {axis} must be a list or a mapping of values, got {brief(values)}")
+    if not isinstance(values, Mapping):
+        try:
+            values = list(itertools.islice(values, _MAX_POINTS + 1))
+        except Exception as error:
+            raise InputError(f"axis {axis} must be a list or a mapping of values; {WorkerError.of(error)}") from error
+    if not 1 <= len(values) <= _MAX_POINTS:
+        raise InputError(f"axis {axis} must have from 1 to {_MAX_POINTS:,} values, got {len(values):,}")
+    labels: dict[str, Any] = {}
+    for label, _ in labelled_points(values):
+        first = labels.setdefault(label_text(label), label)
+        if hashable(first) != hashable(label):
+            raise InputError(
+                f"axis {axis} has two values that look alike in a table: {brief(first)} and {brief(label)}"
+            )
+    return values
 
 
 def _key(fields: Mapping[str, Any]) -> Hashable:
