@@ -7,6 +7,7 @@ that has imported all libraries, so that none of them spends seconds on imports.
 
 import contextlib
 import errno
+import faulthandler
 import functools
 import multiprocessing
 import os
@@ -56,6 +57,7 @@ def _run(arguments, log, fault):
         os.dup2(target, descriptor)
     sys.stdin = open(os.devnull)  # noqa: SIM115
     warnings.simplefilter("ignore")
+    faulthandler.register(signal.SIGUSR1)  # says where each thread is
     status = 1
     try:
         _without_ray()
@@ -116,6 +118,8 @@ def _session(address, variables=None, meanwhile=lambda: None):
     import jax
 
     os.environ.update(variables or {})
+    # Otherwise the path of the cache is part of the key, and a store's copy has nothing compiled.
+    os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
     for option in jax.config.values:  # JAX, which the server has imported, read its variables then
         if option.upper() in os.environ:
             text, before = os.environ[option.upper()], jax.config.values[option]

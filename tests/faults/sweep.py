@@ -80,7 +80,9 @@ def write_texts(folder: Path) -> None:
             (draw.choice(["get", "put", "add"]), draw.choice(["int", "bool"]), draw.randrange(100)) for _ in range(40)
         ]
         java = (f"public {kind} {verb}Item{number} ( ) {{ return {number} ; }}\n" for verb, kind, number in lines)
-        cs = (f"public virtual {kind} {verb.title()}Item{number}(){{return {number};}}\n" for verb, kind, number in lines)
+        cs = (
+            f"public virtual {kind} {verb.title()}Item{number}(){{return {number};}}\n" for verb, kind, number in lines
+        )
         (folder / f"{split}.java-cs.txt.java").write_text("".join(java))
         (folder / f"{split}.java-cs.txt.cs").write_text("".join(cs))
 
