@@ -203,7 +203,7 @@ class Case:
 
     def settle(self) -> str:
         """Run until the status is 0, and follow the advice of a refusal; returns how it ended."""
-        repaired = False
+        repaired, before = False, ""
         for self.reruns in range(MAX_RERUNS + 1):
             ran = self.run()
             if ran.status == 0:
@@ -211,6 +211,9 @@ class Case:
             if "--repair" in ran.err and not repaired:
                 self.run("raysynth", "verify", "--store", self.store, "--repair")
                 repaired = True
+            elif ran.last_line == before:
+                break
+            before = ran.last_line
         return f"refused: {ran.last_line:.140}"
 
     def check_files(self, suspects: list[Path]) -> str:
@@ -220,6 +223,8 @@ class Case:
         """
         wrong = [*other_files(self.store, self.ground.whole), *suspects]
         verified = self.run("raysynth", "verify", "--store", self.store, "--deep")
+        if "invalid choice: 'verify'" in verified.err:
+            raise Broken("there is no raysynth verify")
         for file in wrong:
             artifact = "/".join(file.parts[:2])
             if verified.status == 0 or artifact not in verified.out + verified.err:
@@ -299,7 +304,7 @@ def _fail(case: Case, fault: Fault) -> str:
     finally:
         lines = Path(f"{process.log}.ops").read_text().splitlines()
         if len(lines) >= fault.operation:
-            _, _, event, path = lines[fault.operation - 1].split(" ", 3)
+            event, path = lines[fault.operation - 1].split("\t")
             case.target += f": {event} {os.path.relpath(path, case.store)}"
     case.compare(ran)
     return case.settle()
@@ -614,6 +619,7 @@ def main(arguments: list[str] | None = None) -> int:
     kinds = options.kinds.split(",") if options.kinds else list(WEIGHTS)
     if unknown := set(kinds) - KINDS.keys():
         parser.error(f"unknown kinds: {', '.join(unknown)}")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of killed runs
     if not can_mount():
         print("left out: full-disk and read-only, which mount a disk")
         kinds = [kind for kind in kinds if kind not in ("full-disk", "read-only")]

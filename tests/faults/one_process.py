@@ -234,7 +234,7 @@ class _Faults:
             with self._lock:
                 self._count += 1
                 count = self._count
-                self._log.write(f"{count} {'write' if writes else 'read'} {event} {path}\n")
+                self._log.write(f"{event}\t{path}\n")
                 self._log.flush()
         finally:
             self._busy.now = False
