@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,9 @@ _NOT_ONE_LINE = re.compile(
     re.MULTILINE,
 )
 _SAYS_WHY = re.compile(r"error|failed|interrupted|blocked|diverged|lost|terminated", re.IGNORECASE)
+
+_LISTS = re.compile(r"--repair")
+"""`verify` lists on standard output what is wrong and whether `--repair` helps; this is what it is asked for."""
 
 
 class Broken(Exception):
@@ -72,7 +76,7 @@ def check(ran: Ran, *, killed_by: int | None = None) -> None:
         raise Broken(f"printed {bad[0]!r}: {lines[1] if len(lines) > 1 else lines[0]:.160}")
     if ran.status < 0 and -ran.status != killed_by:
         raise Broken(f"died by {signal.Signals(-ran.status).name}: {ran.last_line:.160}")
-    if ran.status > 0 and not _SAYS_WHY.search(ran.err):
+    if ran.status > 0 and not _SAYS_WHY.search(ran.err) and not _LISTS.search(ran.out):
         raise Broken(f"ended with status {ran.status} without a line that says why: {ran.last_line:.160}")
 
 
@@ -149,6 +153,8 @@ class Case:
     target: str = ""
     moment: str = ""
     reruns: int = 0
+    end: str = ""
+    seconds: float = 0.0
     logs: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
@@ -157,6 +163,12 @@ class Case:
     @property
     def store(self) -> Path:
         return self.folder / "store"
+
+    @property
+    def line(self) -> str:
+        """The case in one line."""
+        parts = (f"{self.number:4d}", f"{self.kind:12}", self.target, self.moment, f"->  {self.end}")
+        return "  ".join([*parts, f"({self.reruns} reruns, {self.seconds:.0f} s)"])
 
     def copy(self, base: str) -> None:
         """Begin with a copy of a store."""
@@ -172,7 +184,7 @@ class Case:
         process.log = log
         return process
 
-    def end(self, process, *, killed_by: int | None = None) -> Ran:
+    def finish(self, process, *, killed_by: int | None = None) -> Ran:
         """Wait for a command that `start` started, and check how it ends."""
         process.join(LIMIT_SECONDS)
         if process.exitcode is None:
@@ -191,10 +203,14 @@ class Case:
 
     def run(self, *command, fault: Fault | None = None, killed_by: int | None = None) -> Ran:
         """Run a command without Ray, and check how it ends and, after status 0 of the run, its results."""
-        ran = self.end(self.start(*command, fault=fault), killed_by=killed_by)
+        ran = self.finish(self.start(*command, fault=fault), killed_by=killed_by)
         if not command:
             self.compare(ran)
         return ran
+
+    def verify(self, *options: str) -> Ran:
+        """Check the store."""
+        return self.run("raysynth", "verify", "--store", self.store, *options)
 
     def compare(self, ran: Ran) -> None:
         """Raise `Broken` if a run with status 0 has other results than the undisturbed one."""
@@ -209,7 +225,7 @@ class Case:
             if ran.status == 0:
                 return "repaired" if repaired else "same"
             if "--repair" in ran.err and not repaired:
-                self.run("raysynth", "verify", "--store", self.store, "--repair")
+                self.verify("--repair")
                 repaired = True
             elif ran.last_line == before:
                 break
@@ -222,23 +238,25 @@ class Case:
         Returns "" if all files are right.
         """
         wrong = [*other_files(self.store, self.ground.whole), *suspects]
-        verified = self.run("raysynth", "verify", "--store", self.store, "--deep")
+        verified = self.verify("--deep")
         if "invalid choice: 'verify'" in verified.err:
             raise Broken("there is no raysynth verify")
         for file in wrong:
             artifact = "/".join(file.parts[:2])
             if verified.status == 0 or artifact not in verified.out + verified.err:
-                raise Broken(f"verify --deep does not name {file}: {verified.last_line:.80}")
+                raise Broken(f"verify --deep does not name {file}")
         if verified.status == 0:
             return ""
-        self.run("raysynth", "verify", "--store", self.store, "--deep", "--repair")
+        self.verify("--deep", "--repair")
         if (end := self.settle()) != "same":
             raise Broken(f"after verify --repair: {end}")
         if wrong := other_files(self.store, self.ground.whole):
             raise Broken(f"verify --repair and a run leave {', '.join(map(str, wrong))} wrong")
-        verified = self.run("raysynth", "verify", "--store", self.store, "--deep")
+        verified = self.verify("--deep")
         if verified.status:
-            raise Broken(f"verify --repair and a run do not satisfy verify: {verified.last_line:.140}")
+            raise Broken(
+                f"verify --repair and a run do not satisfy verify: {(verified.out or verified.err).strip():.140}"
+            )
         return "named by verify"
 
     def random_fault(self, what: str, *, then: str = "once") -> Fault:
@@ -300,7 +318,7 @@ def _fail(case: Case, fault: Fault) -> str:
     case.moment = f"operation {fault.operation}"
     case.target = f"{fault.what} {fault.then}"
     try:
-        ran = case.end(process)
+        ran = case.finish(process)
     finally:
         lines = Path(f"{process.log}.ops").read_text().splitlines()
         if len(lines) >= fault.operation:
@@ -348,7 +366,7 @@ def together(case: Case) -> str:
             time.sleep(case.draw.uniform(0, 2 * one_process.ALIVE_SECONDS))
             os.kill(victim.pid, signal.SIGCONT)
     for process in processes:
-        ran = case.end(process, killed_by=signal.SIGKILL if process is victim else None)
+        ran = case.finish(process, killed_by=signal.SIGKILL if process is victim else None)
         case.compare(ran)
         if ran.status and not (process is victim and what in ("SIGKILL", "SIGTERM")):
             raise Broken(f"a run that nobody disturbed ended with status {ran.status}: {ran.last_line:.140}")
@@ -364,13 +382,10 @@ def clock(case: Case) -> str:
     mark["time"] = case.draw.choice([time.time() + day, 0.0])
     place = case.draw.choice(["this host", "another host"])
     if place == "another host":
-        mark["host"] = "another-host"
+        mark |= {"host": "another-host", "machine": "another boot 1"}
     else:
-        # The number of a dead run is that of a living process now: only what else the mark says can tell.
-        mark["pid"] = case.draw.choice([1, os.getpid(), os.getppid()])
-    others = [name for name in mark if name not in ("host", "pid", "time")]
-    for name in others:
-        mark[name] = f"other {mark[name]}" if isinstance(mark[name], str) else mark[name] + 1
+        # The number of a dead run is that of a living process now: only its start can tell.
+        mark |= {"pid": case.draw.choice([1, os.getpid(), os.getppid()]), "birth": "12345"}
     driver = case.draw.choice(["0ldc10ck", "ffffffff"])
     store.write_json(f"drivers/{driver}.json", mark)
     artifacts = [f"{file.parent.parent.name}/{file.parent.name}" for file in case.ground.whole.glob("*/*/record.json")]
@@ -590,8 +605,8 @@ def can_mount() -> bool:
             return False
 
 
-def run_case(seed: int, number: int, kinds: list[str], ground: Ground) -> tuple[Case, str, float]:
-    """Run one case; returns it with its end, which begins with `BROKEN` if it broke the rule, and the seconds."""
+def run_case(seed: int, number: int, kinds: list[str], ground: Ground) -> Case:
+    """Run one case; its end begins with `BROKEN` if it broke the rule."""
     draw = random.Random(f"{seed} {number} kind")
     kind = draw.choices(kinds, [WEIGHTS.get(kind, 1) for kind in kinds])[0]
     case = Case(seed=seed, number=number, kind=kind, ground=ground, folder=ground.folder / f"case{number}")
@@ -599,12 +614,20 @@ def run_case(seed: int, number: int, kinds: list[str], ground: Ground) -> tuple[
     case.folder.mkdir()
     started = time.monotonic()
     try:
-        end = KINDS[kind](case)
-    except Broken as broken:
-        end = f"BROKEN: {broken}"
-    if not end.startswith("BROKEN"):
+        case.end = KINDS[kind](case)
         shutil.rmtree(case.folder, ignore_errors=True)
-    return case, end, time.monotonic() - started
+    except Broken as broken:
+        case.end = f"BROKEN: {broken}"
+    case.seconds = time.monotonic() - started
+    return case
+
+
+def table(counts: collections.Counter[tuple[str, str]]) -> str:
+    """How many cases of each kind ended in each way."""
+    ends = sorted({end for _, end in counts})
+    lines = [["kind", *ends]]
+    lines += [[kind, *(str(counts[kind, end]) for end in ends)] for kind in sorted({kind for kind, _ in counts})]
+    return "\n" + "\n".join(f"{line[0]:16}" + "".join(f"{cell:>18}" for cell in line[1:]) for line in lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -615,6 +638,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kinds", help=f"comma-separated, of {', '.join(KINDS)} (default: all but each-operation)")
     parser.add_argument("--only", type=int, action="append", metavar="NUMBER", help="only this case; may be repeated")
     parser.add_argument("--folder", type=Path, help="where to work, and to find the whole store of an earlier campaign")
+    parser.add_argument("--jobs", type=int, default=1, help="cases at a time (default: 1)")
     options = parser.parse_args(arguments)
     kinds = options.kinds.split(",") if options.kinds else list(WEIGHTS)
     if unknown := set(kinds) - KINDS.keys():
@@ -627,21 +651,17 @@ def main(arguments: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     ground = Ground(folder=folder.resolve())
     ground.prepare()
-    counts = collections.Counter()
     numbers = options.only or range(1, options.num + 1)
-    for number in numbers:
-        case, end, seconds = run_case(options.seed, number, kinds, ground)
-        counts[case.kind, end.split(":")[0]] += 1
-        line = f"{number:4d}  {case.kind:14}  {case.target}  {case.moment}  ->  {end}"
-        print(f"{line}  ({case.reruns} reruns, {seconds:.0f} s)", flush=True)
-        if end.startswith("BROKEN"):
-            options_again = f"--seed {options.seed}" + (f" --kinds {options.kinds}" if options.kinds else "")
-            print(f"      again: python -m tests.faults.campaign {options_again} --only {number}; see {case.folder}")
-    ends = sorted({end for _, end in counts})
-    print("\n" + "  ".join([f"{'kind':14}", *(f"{end:>16}" for end in ends)]))
-    for kind in kinds:
-        if any(counts[kind, end] for end in ends):
-            print("  ".join([f"{kind:14}", *(f"{counts[kind, end]:16d}" for end in ends)]))
+    again = f"python -m tests.faults.campaign --seed {options.seed}"
+    again += f" --kinds {options.kinds}" if options.kinds else ""
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for case in pool.map(lambda number: run_case(options.seed, number, kinds, ground), numbers):
+            counts[case.kind, case.end.split(":")[0]] += 1
+            print(case.line, flush=True)
+            if case.end.startswith("BROKEN"):
+                print(f"      again: {again} --only {case.number}; see {case.folder}", flush=True)
+    print(table(counts))
     broken = sum(count for (_, end), count in counts.items() if end == "BROKEN")
     print(f"{counts.total()} cases with seed {options.seed}, {broken} broke the rule")
     if options.folder is None and not broken:
