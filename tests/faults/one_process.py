@@ -53,7 +53,7 @@ def start(arguments, log: Path, fault: Fault | None = None):
 
 def _run(arguments, log, fault):
     for descriptor, suffix in ((1, "out"), (2, "err")):
-        target = os.open(f"{log}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        target = os.open(f"{log}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(target, descriptor)
     sys.stdin = open(os.devnull)  # noqa: SIM115
     warnings.simplefilter("ignore")
