@@ -292,18 +292,20 @@ def damaged(case: Case) -> str:
     if end.startswith("refused"):
         return end
     reruns = case.reruns
-    if content is not None:
-        is_still_wrong = file.exists() and file.read_bytes() == content
-    else:  # files of what was made again have other names
-        record = Path(*relative.parts[:2], "record.json")
-        was_kept = (case.ground.whole / relative).exists() and filecmp.cmp(
-            case.store / record, case.ground.whole / record
-        )
-        is_still_wrong = was_kept and not file.exists()
-    suspects = [relative] if is_still_wrong and kind in VOUCHED and how != "duplicated" else []
+    is_vouched = kind in VOUCHED and how != "duplicated"
+    suspects = [relative] if is_vouched and _is_still_wrong(case, relative, content) else []
     named = case.check_files(suspects)
     case.reruns = reruns
     return named or end
+
+
+def _is_still_wrong(case: Case, file: Path, damaged: bytes | None) -> bool:
+    """Whether a file still has its damaged content, or is still missing from an artifact that was not made again."""
+    if damaged is not None:
+        return (case.store / file).exists() and (case.store / file).read_bytes() == damaged
+    whole, record = case.ground.whole, Path(*file.parts[:2], "record.json")
+    was_kept = (whole / file).exists() and filecmp.cmp(case.store / record, whole / record)
+    return was_kept and not (case.store / file).exists()
 
 
 def operation(case: Case) -> str:
