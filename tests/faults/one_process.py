@@ -75,9 +75,7 @@ def _run(arguments, log, fault):
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
-    for thread in threading.enumerate():  # as Python does at the end of a process
-        if not thread.daemon and thread is not threading.main_thread():
-            thread.join()
+    threading._shutdown()  # as Python does at the end of a process: waits for threads that are no daemons
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
