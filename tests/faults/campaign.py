@@ -621,6 +621,8 @@ def run_case(seed: int, number: int, kinds: list[str], ground: Ground) -> Case:
     draw = random.Random(f"{seed} {number} kind")
     kind = draw.choices(kinds, [WEIGHTS.get(kind, 1) for kind in kinds])[0]
     case = Case(seed=seed, number=number, kind=kind, ground=ground, folder=ground.folder / f"case{number}")
+    if case.store.is_mount():  # by a campaign that was killed
+        subprocess.run(["umount", "--lazy", str(case.store)], check=True)
     shutil.rmtree(case.folder, ignore_errors=True)
     case.folder.mkdir()
     started = time.monotonic()
@@ -655,6 +657,7 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(kinds) - KINDS.keys():
         parser.error(f"unknown kinds: {', '.join(unknown)}")
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of killed runs
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that disks are unmounted
     if not can_mount():
         print("left out: full-disk and read-only, which mount a disk")
         kinds = [kind for kind in kinds if kind not in ("full-disk", "read-only")]
