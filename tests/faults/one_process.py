@@ -9,6 +9,7 @@ import contextlib
 import errno
 import faulthandler
 import functools
+import logging
 import multiprocessing
 import os
 import runpy
@@ -58,6 +59,9 @@ def _run(arguments, log, fault):
     sys.stdin = open(os.devnull)  # noqa: SIM115
     warnings.simplefilter("ignore")
     faulthandler.register(signal.SIGUSR1)  # says where each thread is
+    # These are a trial's libraries, and would be in the log of its process.
+    sys.unraisablehook = lambda _: None
+    logging.disable(logging.CRITICAL)
     status = 1
     try:
         _without_ray()
@@ -157,21 +161,53 @@ class _Tuner:
                 return
             trial = types.SimpleNamespace(config=config)
             last = {}
+            stderr = _WorkerStderr()
 
-            def report(result, *, number=number, trial=trial, last=last):
-                last.update(result)
-                self._searcher.on_trial_result(str(number), result)
-                self._callback.on_trial_result(0, [], trial, result)
+            def report(result, *, number=number, trial=trial, last=last, stderr=stderr):
+                with stderr.of_the_driver():
+                    last.update(result)
+                    self._searcher.on_trial_result(str(number), result)
+                    self._callback.on_trial_result(0, [], trial, result)
 
             tune.report = report
             self._callback.on_trial_start(0, [], trial)
             try:
-                self._function(config)
+                with stderr:
+                    self._function(config)
             except Exception:  # it would end the process of the trial
                 self._searcher.on_trial_complete(str(number), error=True)
             else:
                 self._searcher.on_trial_complete(str(number), last)
             self._callback.on_step_end(0, [])
+
+
+class _WorkerStderr:
+    """Standard error while a trial runs: what its threads print would be in the log of a process, not on the screen."""
+
+    def __init__(self):
+        self._screen = sys.stderr
+        self._others = {*threading.enumerate()} - {threading.main_thread()}
+        self._reports = False
+
+    def __getattr__(self, name):
+        return getattr(self._screen, name)
+
+    def write(self, text):
+        if self._reports or threading.current_thread() in self._others:
+            return self._screen.write(text)
+        return len(text)
+
+    @contextlib.contextmanager
+    def of_the_driver(self):
+        self._reports = True
+        yield
+        self._reports = False
+
+    def __enter__(self):
+        sys.stderr = self
+
+    def __exit__(self, *_):
+        sys.stderr = self._screen
 
 
 # -------------------------------------------------------------------------------- faults
