@@ -171,13 +171,13 @@ class _Tuner:
 
             tune.report = report
             self._callback.on_trial_start(0, [], trial)
+            error = False
             try:
                 with stderr:
                     self._function(config)
             except Exception:  # it would end the process of the trial
-                self._searcher.on_trial_complete(str(number), error=True)
-            else:
-                self._searcher.on_trial_complete(str(number), last)
+                error = True
+            self._searcher.on_trial_complete(str(number), last, error=error)
             self._callback.on_step_end(0, [])
 
 
