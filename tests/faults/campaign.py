@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -132,11 +133,9 @@ class Ground:
             raise Broken(f"an undisturbed run failed: {(self.folder / f'{name}.err').read_text()[-2000:]}")
 
     def copy(self, base: str, to: Path) -> Path:
-        """Copy a store: `whole`, `sources` without fine-tunings, or `empty` but for compiled programs."""
-        if base == "empty":
-            to.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(self.whole / "compiled", to / "compiled")
-        else:
+        """Copy a store: `whole`, `sources` without fine-tunings, or `empty`."""
+        to.mkdir(parents=True, exist_ok=True)
+        if base != "empty":
             left_out = shutil.ignore_patterns("finetune") if base == "sources" else None
             shutil.copytree(self.whole, to, ignore=left_out, dirs_exist_ok=True)
         return to
@@ -163,10 +162,7 @@ class Case:
 
     def __post_init__(self) -> None:
         self.draw = random.Random(f"{self.seed} {self.number}")
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "store"
+        self.store = self.folder / "store"
 
     @property
     def line(self) -> str:
@@ -416,10 +412,9 @@ def clock(case: Case) -> str:
 
 def full_disk(case: Case) -> str:
     """The disk is full at some moment, and has room later."""
-    room = case.draw.randrange(0, 2048)
+    room = case.draw.randrange(8, 2048)
     case.store.mkdir(parents=True)
-    compiled = sum(-(-file.stat().st_size // 4096) * 4 for file in (case.ground.whole / "compiled").iterdir())
-    with _mounted(case.store, f"size={compiled + room}k"):
+    with _mounted(case.store, f"size={room}k"):
         case.target = f"{room} KiB left"
         case.copy("empty")
         if case.run().status == 0:
@@ -471,6 +466,16 @@ RAY_PROCESSES = {
 
 def ray_killed(case: Case) -> str:
     """A process of a run with Ray gets a signal."""
+    with _ONE_WITH_RAY:
+        case.store = case.ground.folder / "with-ray"  # programs are compiled once for a store of one name
+        shutil.rmtree(case.store, ignore_errors=True)
+        return _kill_with_ray(case)
+
+
+_ONE_WITH_RAY = threading.Lock()
+
+
+def _kill_with_ray(case: Case) -> str:
     case.copy(case.draw.choice(["empty", "empty", "sources"]))
     name = case.draw.choice(list(RAY_PROCESSES))
     what = case.draw.choice(["SIGKILL", "SIGKILL", "SIGTERM", "SIGHUP", "SIGSTOP"])
@@ -517,7 +522,6 @@ def _start_with_ray(case: Case) -> subprocess.Popen:
     environment = {
         **os.environ,
         "XLA_FLAGS": "",
-        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])),
     }
     command = [sys.executable, one_process.SWEEP, "run", "--store", case.store]
@@ -664,6 +668,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="raysynth-campaign-"))
     folder.mkdir(parents=True, exist_ok=True)
     ground = Ground(folder=folder.resolve())
+    os.environ[one_process.COMPILED] = str(ground.folder / "compiled")
     ground.prepare()
     numbers = options.only or range(1, options.num + 1)
     again = f"python -m tests.faults.campaign --seed {options.seed}"

@@ -26,6 +26,9 @@ SWEEP = Path(__file__).with_name("sweep.py")
 ALIVE_SECONDS = 6
 """In these runs, a mark of another host counts as living for so long."""
 
+COMPILED = "RAYSYNTH_CAMPAIGN_COMPILED"
+"""The environment variable that names the directory of compiled programs, which all runs share."""
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     ["raysynth.run.execute", "raysynth.model.train", "raysynth.report.write", "matplotlib.pyplot", "ray.data", "numba"]
@@ -120,8 +123,7 @@ def _session(address, variables=None, meanwhile=lambda: None):
     import jax
 
     os.environ.update(variables or {})
-    # Otherwise the path of the cache is part of the key, and a store's copy has nothing compiled.
-    os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ[COMPILED]
     for option in jax.config.values:  # JAX, which the server has imported, read its variables then
         if option.upper() in os.environ:
             text, before = os.environ[option.upper()], jax.config.values[option]
