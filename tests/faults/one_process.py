@@ -119,7 +119,7 @@ def _replace(original, substitute):
 
 
 @contextlib.contextmanager
-def _session(address, variables=None, meanwhile=lambda: None):
+def _session(address, variables=None, meanwhile=lambda: None, **_):
     import jax
 
     os.environ.update(variables or {})
@@ -132,7 +132,7 @@ def _session(address, variables=None, meanwhile=lambda: None):
     yield lambda: None
 
 
-def _spread(work, items, *, tick):
+def _spread(work, items, *, tick, **_):
     from raysynth.errors import InputError, WorkerError
 
     items, answers = list(items), []
@@ -150,9 +150,9 @@ def _spread(work, items, *, tick):
 class _Tuner:
     """Makes what the searcher suggests, one trial after another."""
 
-    def __init__(self, function, *, tune_config, run_config):
+    def __init__(self, function, *, tune_config, run_config, **_):
         self._function, self._searcher = function, tune_config.search_alg
-        (self._callback,) = run_config.callbacks
+        self._callback = run_config.callbacks[0]
 
     def fit(self):
         from ray import tune
