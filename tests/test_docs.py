@@ -24,8 +24,11 @@ PAGE_NAMES = [page.name for page in PAGES]
 INFO = re.compile(r"(bash|python)( long| no-test: \S.*)?|python in: \S+|bibtex|text|yaml")
 """What may stand behind the opening fence of a code block; docs/development.md explains it."""
 
-OPTIONS_OF_OTHERS = {"--logdir", "--load_fast", "--port-forward", "--screen", "--tmux"}
-"""Options of TensorBoard and of Ray's commands."""
+OPTIONS_OF_OTHERS = {
+    *("--logdir", "--load_fast", "--port-forward", "--screen", "--tmux"),
+    *("--seed", "--num", "--jobs", "--only", "--kinds"),
+}
+"""Options of TensorBoard, of Ray's commands, and of the campaign of faults."""
 
 
 class Block(NamedTuple):
