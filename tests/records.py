@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from raysynth.data.manifest import read_from_store, result_of
+from raysynth.specs.datasets import Dataset, TextDataset
+from raysynth.specs.identity import name
 from raysynth.store.records import DataResult, Provenance, Record, WeightsResult
-from raysynth.store.store import State, Status
+from raysynth.store.store import State, Status, Store
 
 
 def weights_result(**fields: Any) -> WeightsResult:
@@ -18,6 +21,13 @@ def provenance(**fields: Any) -> Provenance:
     """A provenance with these fields; the others are made up."""
     made_up = {"host": "here", "platform": "Linux", "python": "3.11", "versions": {"jax": "0.9"}, "started": 0.0}
     return Provenance(**{**made_up, "seconds": 1.0, **fields})
+
+
+def record_data(dataset: Dataset | TextDataset, store: Store) -> None:
+    """Record a data set whose files are in the store, as a run does."""
+    manifest = read_from_store(store, name(dataset))
+    assert manifest is not None
+    store.record(dataset, result=result_of(manifest), provenance=provenance())
 
 
 def done(**fields: Any) -> Status:

@@ -435,8 +435,9 @@ def test_a_record_that_disagrees_with_its_description_is_one_line(tmp_path):
     run = Finetune(task=downstream_tasks["code_translation"], init=RandomInit(model))
     store = Store(str(tmp_path))
     store.record(run, result=weights_result(), provenance=provenance())
-    file = tmp_path / name(run) / "record.json"
-    file.write_text(file.read_text().replace('"emb_dim": 16', '"emb_dim": 32'))
+    record = store.read_json(f"{name(run)}/record.json")
+    record["description"]["init"]["model"]["emb_dim"] = 32
+    store.write_json(f"{name(run)}/record.json", record)
     with pytest.raises(InputError, match=r"disagrees with its description in init\.model\.emb_dim \(32 against 16\)"):
         store.status(run)
 

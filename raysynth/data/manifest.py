@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
+from raysynth.store.records import DataResult
 from raysynth.store.sealed import seal, unseal
 from raysynth.store.store import Store
 from raysynth.tokens.token_space import LARGEST_ID
@@ -88,6 +89,16 @@ class TextManifest(Manifest):
     """Rows of the source files that could not be read."""
     first_skipped: tuple[str, ...]
     """The errors of the first skipped rows, one line each."""
+
+
+def result_of(manifest: Manifest) -> DataResult:
+    """What the record of the data set says."""
+    return DataResult(
+        rows={split.value: count for split, count in manifest.num_rows.items()},
+        sha256=manifest.digest,
+        skipped_rows=manifest.skipped_rows if isinstance(manifest, TextManifest) else None,
+        sources_sha256=manifest.sources_sha256,
+    )
 
 
 # -------------------------------------------------------------------------------- files

@@ -7,7 +7,7 @@ from functools import partial
 
 import ray
 
-from raysynth.data.manifest import Manifest, TextManifest
+from raysynth.data.manifest import Manifest, result_of
 from raysynth.data.shard_files import FORMER_RECORD, check_remade, delete_half_written, former_record
 from raysynth.data.text_pairs import generate_text
 from raysynth.errors import InputError, WorkerError, first_line
@@ -21,7 +21,7 @@ from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.identity import name
 from raysynth.store.leases import LOOK_SECONDS
 from raysynth.store.marks import provenance
-from raysynth.store.records import DataResult, Outcome
+from raysynth.store.records import Outcome
 from raysynth.store.store import State
 
 
@@ -153,12 +153,6 @@ def _tick(run: Run, dataset: Dataset) -> generate.Tick:
 
 def _record(dataset: Dataset | TextDataset, run: Run, manifest: Manifest, started: float) -> None:
     check_remade(dataset, manifest, run.store)
-    result = DataResult(
-        rows={split.value: count for split, count in manifest.num_rows.items()},
-        sha256=manifest.digest,
-        skipped_rows=manifest.skipped_rows if isinstance(manifest, TextManifest) else None,
-        sources_sha256=manifest.sources_sha256,
-    )
-    run.store.record(dataset, result=result, provenance=provenance(started))
+    run.store.record(dataset, result=result_of(manifest), provenance=provenance(started))
     run.store.delete(f"{name(dataset)}/{FORMER_RECORD}")
     delete_half_written(run.store, name(dataset))

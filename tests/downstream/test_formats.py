@@ -116,7 +116,7 @@ SQUAD = (
         ('{"source": ' + "1" * 5_000 + ', "target": "b"}', "field 'source' must be text, got inf$"),
         ('{"source": 1e999, "target": "b"}', "field 'source' must be text, got inf$"),
         ('{"source": ' + "[" * 100_000, "broken JSON: nested too deeply$"),
-        ('{"source": ' + "[" * 500 + "]" * 500 + ', "target": "b"}', r"must be text, got \[+\.\.\.\]+$"),
+        ('{"source": ' + "[" * 500 + "]" * 500 + ', "target": "b"}', r"must be text, got \[+\.\.\.$"),
         ('{"source": {"a": [1]}, "target": "b"}', "field 'source' must be text, got {'a': "),
         ('{"source": null, "target": "b"}', "field 'source' must be text, got None$"),
         ("null", "not a JSON object$"),

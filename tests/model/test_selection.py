@@ -28,6 +28,7 @@ from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best, FirstAbove
 from raysynth.store.store import Store
 from tests.model.tiny import MODEL, Killed, KillsAtEvaluation, KillsAtProgress
+from tests.records import record_data
 
 # --------------------------------------------------------------------------------------------------- invented curves
 
@@ -87,6 +88,7 @@ def store(tmp_path_factory):
         document = {"data": [{"paragraphs": [{"context": "c", "qas": questions}]}]}
         (folder / file).write_text(json.dumps(document))
     generate_text(task().data, store, {"squad": str(folder)})
+    record_data(task().data, store)
     return store
 
 
@@ -233,7 +235,7 @@ def test_predictions_of_an_unknown_run_are_a_one_line_error(store, run, capsys):
     for arguments, line in (
         ([run[:-1]], f"error: unknown finished run of {store.uri} '{run[:-1]}' (did you mean '{run}'?)"),
         ([run, "-n", "0"], "error: num_examples must be at least 1, got 0"),
-        ([name(task().data)], f"error: unknown finished run of {store.uri}"),
+        ([name(task().data)], f"error: {store.uri}: {name(task().data)} has no predictions; only a fine-tuning does"),
     ):
         assert main(["predictions", *arguments, "--store", store.uri]) == 2
         error = capsys.readouterr().err

@@ -16,6 +16,7 @@ from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best
 from raysynth.specs.tiny import tiny
 from raysynth.store.store import State, Store
+from tests.records import record_data
 
 FOLDERS = {
     "cnndm_10k": "cnndm",
@@ -41,6 +42,7 @@ def test_a_tiny_fine_tuning_on_the_real_files(task, shared, tmp_path, monkeypatc
     folder = shared / "data" / FOLDERS[task.name]
     manifest = generate_text(few, store, {task.name: str(folder)}, BadRows.REFUSE)
     assert manifest.skipped_rows == 0
+    record_data(few, store)
     make(artifact, store=store, cache=tmp_path, report=lambda result: None, node="here")
 
     status = store.status(artifact)

@@ -26,6 +26,7 @@ from raysynth.store.checkpoint_files import LIST, write_list
 from raysynth.store.store import State, Store
 from raysynth.weights.t5x import write_t5x
 from tests.model.tiny import DATA, MODEL, PRETRAIN, TASK
+from tests.records import record_data
 
 RUN = Finetune(task=TASK, init=FullInit(PRETRAIN))
 OTHER = dataclasses.replace(PRETRAIN, seed=1)
@@ -40,7 +41,9 @@ def trained(synthetic, tmp_path_factory):
     """A store with two pre-trainings and the data set of a fine-tuning."""
     store = Store(str(tmp_path_factory.mktemp("trained")))
     shutil.copytree(synthetic, store.local_root / name(DATA))
+    record_data(DATA, store)
     generate_text(TASK.data, store, {})
+    record_data(TASK.data, store)
     for source in (PRETRAIN, OTHER):
         make_quietly(source, store)
     return store
@@ -184,6 +187,7 @@ def test_damaged_imported_weights_name_the_command_that_heals_them(tmp_path, cap
     assert main(command) == 0
     run = Finetune(task=TASK, init=FullInit(artifact))
     generate_text(TASK.data, store, {})
+    record_data(TASK.data, store)
     for damage in (flip_params, shutil.rmtree):
         damage(checkpoint_of(artifact, store))
         line = f"; import it again: raysynth import DIR --name mine --store {store.uri}"

@@ -217,7 +217,7 @@ def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, mon
     whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
     manifest = generate.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
     calls = iter(range(5))
-    method = "move" if step == "move" else "write_json"
+    method = "move" if step == "move" else "write_bytes"
     going = getattr(Store, method)
 
     def killed(self, path, *arguments):

@@ -115,8 +115,10 @@ def test_rows_are_whole_numbers_of_16_bits_or_one_line(rows):
     "prefix", [(-5,), (0,), (1,), (65_536,), (2.5,), (3.0,), (True,), ("2",), [5], 5, None, "ab", (5, -5)], ids=repr
 )
 def test_a_prefix_with_ids_that_do_not_exist_is_one_line(prefix):
-    task = dataclasses.replace(synthetic_tasks["set"], prefix=prefix)
-    for make in (lambda: Dataset(task=task), lambda: Mixture(tasks=(task, synthetic_tasks["sort"]))):
+    def task():
+        return dataclasses.replace(synthetic_tasks["set"], prefix=prefix)
+
+    for make in (lambda: Dataset(task=task()), lambda: Mixture(tasks=(task(), synthetic_tasks["sort"]))):
         with pytest.raises(InputError, match=r"^Set.prefix must ") as caught:
             make()
         assert "\n" not in str(caught.value)
