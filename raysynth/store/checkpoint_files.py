@@ -9,7 +9,7 @@ from pathlib import Path
 
 from raysynth.errors import InputError
 from raysynth.store.checksums import Checksums, altered, checksums, read_checksums
-from raysynth.store.files import write_whole
+from raysynth.store.files import is_special, write_whole
 from raysynth.store.sealed import seal, unseal
 from raysynth.store.store import Store
 
@@ -49,6 +49,8 @@ def problem(checkpoint: Path, *, step: int, artifact: str | None = None) -> str 
     """
     file = checkpoint / LIST
     try:
+        if is_special(file):
+            return f"{file} is damaged: it is no file"
         saved = read_list(file.read_bytes(), str(file))
         if saved.step != step or artifact not in (None, saved.artifact):
             return f"{checkpoint} holds step {saved.step} of {saved.artifact}"
