@@ -437,7 +437,7 @@ class Store:
                 return target
             with mirror.scratch(cache) as scratch:
                 if problems := mirror.Mirror(self, where, scratch / "new").pull():
-                    raise InputError(f"{problems[0]}; to heal it: {self.healing}")
+                    raise InputError(f"{problems[0]}; to heal it: {self.healing} --deep")
                 (scratch / "new").mkdir(exist_ok=True)  # an artifact without files
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
