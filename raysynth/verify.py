@@ -12,10 +12,9 @@ from enum import StrEnum
 from raysynth.data.manifest import MANIFEST, VOCABULARY, Manifest, read_from_store
 from raysynth.errors import InputError, StoreError
 from raysynth.store import leases, mirror
-from raysynth.store.checksums import Checksums, read_checksums
+from raysynth.store.checkpoint_files import CheckpointFiles, read_list
 from raysynth.store.marks import ALIVE_SECONDS, Watch, runs
 from raysynth.store.records import DataResult, Mark, Record, WeightsResult
-from raysynth.store.sealed import unseal
 from raysynth.store.store import KINDS, SET_ASIDE, Store, is_plain
 
 CHECKPOINT_LIST = "checksums.json"
@@ -184,7 +183,7 @@ def _data_files(manifest: Manifest) -> dict[str, str]:
 def _weights(
     where: str, result: WeightsResult, files: Mapping[str, int], store: Store, read: "Reading"
 ) -> Iterator[str]:
-    yield from _checkpoint(where, str(result.selected_step), files, store, read)
+    yield from _checkpoint(where, str(result.selected_step), files, store, read, result.params_sha256)
     if result.test is None:
         return
     if _PREDICTIONS not in files:
@@ -195,16 +194,26 @@ def _weights(
         yield f"{_PREDICTIONS} has another content than was written"
 
 
-def _checkpoint(where: str, step: str, files: Mapping[str, int], store: Store, read: "Reading") -> Iterator[str]:
-    """What is wrong with the checkpoint of a step, one line each."""
+def _checkpoint(
+    where: str,
+    step: str,
+    files: Mapping[str, int],
+    store: Store,
+    read: "Reading",
+    params_sha256: str | None = None,
+) -> Iterator[str]:
+    """What is wrong with the checkpoint of a step, one line each; its list must not name other parameters."""
     place = f"checkpoints/{step}"
     try:
-        expected = _checkpoint_list(where, step, store)
+        saved = _checkpoint_list(where, step, store)
     except StoreError:
         raise
     except InputError as error:
         yield _short(error, where, store)
         return
+    if None not in (params_sha256, saved.params_sha256) and saved.params_sha256 != params_sha256:
+        yield f"{place} holds other parameters than the record says"
+    expected = saved.files
     for file in sorted(expected):
         path, size = f"{place}/{file}", files.get(f"{place}/{file}")
         if size is None:
@@ -215,16 +224,16 @@ def _checkpoint(where: str, step: str, files: Mapping[str, int], store: Store, r
             yield f"{path} has another content than was written"
 
 
-def _checkpoint_list(where: str, step: str, store: Store) -> Checksums:
+def _checkpoint_list(where: str, step: str, store: Store) -> CheckpointFiles:
     """The files of a checkpoint; raises `InputError` unless its list is that of this artifact and step."""
     file = f"{where}/checkpoints/{step}/{CHECKPOINT_LIST}"
     place, content = f"{store.uri}: {file}", store.read_bytes(file)
     if content is None:
         raise InputError(f"{place} is missing")
-    value = unseal(content, place)
-    if (value.get("artifact"), value.get("step")) != (where, int(step)):
-        raise InputError(f"{place} belongs to step {value.get('step')} of {value.get('artifact')}")
-    return read_checksums(value.get("files"), place)
+    saved = read_list(content, place)
+    if (saved.artifact, saved.step) != (where, int(step)):
+        raise InputError(f"{place} belongs to step {saved.step} of {saved.artifact}")
+    return saved
 
 
 def _unfinished(where: str, files: Mapping[str, int], store: Store, read: "Reading") -> Iterator[Finding]:

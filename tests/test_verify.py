@@ -134,6 +134,8 @@ CHECKPOINT = "checkpoints/4/params/d/0"
         (SOURCE, delete(f"checkpoints/4/{CHECKPOINT_LIST}"), "checksums.json is missing", AGAIN),
         (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", step=5), "belongs to step 5", AGAIN),
         (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", artifact="x"), "belongs to step 4 of x", AGAIN),
+        (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", params_sha256="f" * 64), "other parameters than", AGAIN),
+        (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", params_sha256=0), "must hold an artifact", AGAIN),
         (IMPORTED, delete(CHECKPOINT), f"{CHECKPOINT} is missing", "then import it again"),
         (TUNED, delete("predictions.jsonl"), "predictions.jsonl is missing", AGAIN),
         (SOURCE, write("evaluations/4.json", b"null"), "4.json is damaged", ASIDE),

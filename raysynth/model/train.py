@@ -36,6 +36,7 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import name
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
+from raysynth.store.checkpoint_files import add_digest
 from raysynth.store.checksums import checksum
 from raysynth.store.files import write_whole
 from raysynth.store.records import Timing, WeightsResult
@@ -95,8 +96,9 @@ def pretrain(
         observer=observer,
         saved=saved,
     )
-    keep_only(directory / "checkpoints", model.selected_step)
-    return TrainingResult(result=model.result(), timing=model.timing)
+    result = model.result()
+    _keep_selected(directory, result)
+    return TrainingResult(result=result, timing=model.timing)
 
 
 @settings()
@@ -144,10 +146,11 @@ def finetune(
     test = dataclasses.replace(evaluator, examples=dataset.split(Split.TEST).read(), num_examples=None)
     predictions = directory / "predictions.jsonl"
     test_scores = _test(test, model.params, predictions)
-    keep_only(directory / "checkpoints", model.selected_step)
+    result = model.result()
+    _keep_selected(directory, result)
     return TrainingResult(
         result=dataclasses.replace(
-            model.result(),
+            result,
             test=test_scores,
             num_test=len(test.examples),
             predictions_sha256=checksum(predictions).sha256,
@@ -234,6 +237,12 @@ class _TrainedModel:
             evaluations={step: self.evaluations[step] for step in sorted(self.evaluations)},
             params_sha256=params_digest(self.params),
         )
+
+
+def _keep_selected(directory: Path, result: WeightsResult) -> None:
+    """Delete all checkpoints but the selected one, whose list then names its parameters as the record will."""
+    keep_only(directory / "checkpoints", result.selected_step)
+    add_digest(directory / "checkpoints" / str(result.selected_step), result.params_sha256)
 
 
 def _train(

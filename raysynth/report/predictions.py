@@ -30,7 +30,7 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
     if expected is not None and hashlib.sha256(content).hexdigest() != expected:
         raise InputError(
             f"{store.uri}: {run}/predictions.jsonl is damaged; "
-            f"`raysynth verify --store {store.uri} --repair` has the run made again"
+            f"`raysynth verify --store {store.uri} --deep --repair` has the run made again"
         )
     rows = _rows(content, f"{store.uri}: {run}/predictions.jsonl")
     selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]

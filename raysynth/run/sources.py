@@ -53,6 +53,8 @@ def _problem(source: Source, record: Record, store: Store) -> str | None:
         return str(error)
     if (saved.artifact, saved.step) != (name(source), step):
         return f"{store.place}/{checkpoint} holds step {saved.step} of {saved.artifact}"
+    if saved.params_sha256 not in (None, record.weights.params_sha256):
+        return f"{store.place}/{checkpoint} holds other parameters than the record says"
     if store.local_root is not None and sum(file.size for file in saved.files.values()) <= _QUICK_BYTES:
         return problem(store.local_root / checkpoint, step=step, artifact=name(source))
     infos = store.filesystem.get_file_info([f"{store.root}/{checkpoint}/{file}" for file in saved.files])

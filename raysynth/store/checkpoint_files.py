@@ -9,7 +9,7 @@ from pathlib import Path
 
 from raysynth.errors import InputError
 from raysynth.store.checksums import Checksums, altered, checksums, read_checksums
-from raysynth.store.files import write_whole
+from raysynth.store.files import is_special, write_whole
 from raysynth.store.sealed import seal, unseal
 from raysynth.store.store import Store
 
@@ -25,6 +25,8 @@ class CheckpointFiles:
     """The artifact's name, such as `pretrain/set.seed0-1c575405`."""
     step: int
     files: Checksums
+    params_sha256: str | None = None
+    """Of the checkpoint that a finished artifact consists of: the digest of its parameters that the record names."""
 
 
 def write_list(checkpoint: Path, *, artifact: str, step: int) -> None:
@@ -33,12 +35,20 @@ def write_list(checkpoint: Path, *, artifact: str, step: int) -> None:
     write_whole(checkpoint / LIST, seal({"artifact": artifact, "step": step, "files": files}))
 
 
+def add_digest(checkpoint: Path, params_sha256: str) -> None:
+    """Add the digest of its parameters to the list of a checkpoint, by which a record of others is recognized."""
+    value = unseal((checkpoint / LIST).read_bytes(), str(checkpoint / LIST))
+    write_whole(checkpoint / LIST, seal({**value, "params_sha256": params_sha256}))
+
+
 def read_list(content: bytes, place: str) -> CheckpointFiles:
     """The list in a file's content; raises `InputError`, which names `place`, for anything that `write_list` did not
     write."""
     match unseal(content, place):
-        case {"artifact": str(artifact), "step": int(step), "files": files, **others} if not others:
-            return CheckpointFiles(artifact=artifact, step=step, files=read_checksums(files, place))
+        case {"artifact": str(artifact), "step": int(step), "files": files, **others} if others.keys() <= {
+            "params_sha256"
+        } and isinstance(others.get("params_sha256", ""), str):
+            return CheckpointFiles(artifact=artifact, step=step, files=read_checksums(files, place), **others)
     raise InputError(f"{place} is damaged: it must hold an artifact, a step and files")
 
 
@@ -49,6 +59,8 @@ def problem(checkpoint: Path, *, step: int, artifact: str | None = None) -> str 
     """
     file = checkpoint / LIST
     try:
+        if is_special(file):
+            return f"{file} is damaged: it is no file"
         saved = read_list(file.read_bytes(), str(file))
         if saved.step != step or artifact not in (None, saved.artifact):
             return f"{checkpoint} holds step {saved.step} of {saved.artifact}"

@@ -37,6 +37,15 @@ def write_whole(path: Path, content: bytes) -> None:
         aside.write_bytes(content)
 
 
+def is_special(path: Path) -> bool:
+    """Whether there is something at a path that is neither a file nor a directory, such as a named pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing there, or an error that reading it tells of
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def private_directory(path: Path) -> Path:
     """Make a directory that only this user can read and write, with its parents; returns it without symbolic links.
 

@@ -26,7 +26,7 @@ from raysynth.errors import InputError, StoreError, first_line
 from raysynth.specs.identity import Artifact, describe, fingerprint_of, name
 from raysynth.store import checksums, mirror
 from raysynth.store.checksums import Checksum
-from raysynth.store.files import private_directory, write_whole
+from raysynth.store.files import is_special, private_directory, write_whole
 from raysynth.store.marks import Watch, here
 from raysynth.store.records import DataResult, Failure, Outcome, Provenance, Record, Running, WeightsResult, as_json
 from raysynth.store.sealed import seal, unseal
@@ -156,6 +156,7 @@ class Store:
         """The bytes of a file, or None where there is no file."""
         full = self._full(path)
         with self._operation(f"read {path}"):
+            self._check_is_file(full, path)
             try:
                 with self.filesystem.open_input_stream(full) as stream:
                     content: bytes = stream.read()
@@ -166,6 +167,11 @@ class Store:
                 if self.filesystem.get_file_info(full).type is fs.FileType.Directory:
                     raise InputError(f"{self.uri}: {path} is damaged: it is a directory") from error
                 raise
+
+    def _check_is_file(self, full: str, path: str) -> None:
+        """Raise `InputError` for a named pipe, a socket or a device, which would be read for ever."""
+        if self.local_root is not None and is_special(Path(full)):
+            raise InputError(f"{self.uri}: {path} is damaged: it is no file")
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file whole or not at all: aside and renamed, or as one upload to an object store."""
@@ -199,6 +205,7 @@ class Store:
         """Download a file to a local one; returns the checksum of what was downloaded, or None if there is no file."""
         full = self._full(path)
         with self._operation(f"copy {path} to this machine"):
+            self._check_is_file(full, path)
             try:
                 stream = self.filesystem.open_input_stream(full)
             except FileNotFoundError:
@@ -211,6 +218,7 @@ class Store:
         """Size and SHA-256 of a file; raises `InputError` if it is missing."""
         full = self._full(path)
         with self._operation(f"read {path}"):
+            self._check_is_file(full, path)
             try:
                 with self.filesystem.open_input_stream(full) as stream:
                     return _copy(stream, None)
@@ -429,7 +437,7 @@ class Store:
                 return target
             with mirror.scratch(cache) as scratch:
                 if problems := mirror.Mirror(self, where, scratch / "new").pull():
-                    raise InputError(f"{problems[0]}; to heal it: {self.healing}")
+                    raise InputError(f"{problems[0]}; to heal it: {self.healing} --deep")
                 (scratch / "new").mkdir(exist_ok=True)  # an artifact without files
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:

@@ -65,6 +65,6 @@ def _remedy(record: Record, store: Store) -> str:
     """The command that heals an artifact whose weights are damaged."""
     uri = shlex.quote(store.uri)
     if not record.artifact.startswith(f"{Pretrained.kind}/"):
-        return f"`raysynth verify --store {uri} --repair` has it made again"
+        return f"`raysynth verify --store {uri} --deep --repair` has it made again"
     directory = shlex.quote(record.provenance.imported_from or "DIR")
     return f"import it again: raysynth import {directory} --name {record.description['name']} --store {uri}"

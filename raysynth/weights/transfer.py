@@ -11,7 +11,7 @@ from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.identity import describe, name
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import Pretrained, published_models
-from raysynth.store.checkpoint_files import withdraw
+from raysynth.store.checkpoint_files import add_digest, withdraw
 from raysynth.store.marks import provenance
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import Store
@@ -48,6 +48,7 @@ def import_weights(directory: Path, model_name: str, store: Store, *, expected: 
         withdraw(name(artifact), store)
         with store.workspace(artifact) as workspace:
             write_params(workspace.path / "checkpoints", 0, params, artifact=name(artifact))
+            add_digest(workspace.path / "checkpoints" / "0", digest)
             workspace.push()
         where = dataclasses.replace(
             provenance(started), imported_from=str(directory.absolute()), format=detect(directory).value

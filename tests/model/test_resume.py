@@ -1,6 +1,7 @@
 """A killed run goes on from whole files only: whatever is done to them, its bits are those of an undisturbed run."""
 
 import dataclasses
+import os
 import random
 import shutil
 
@@ -257,3 +258,8 @@ def test_a_step_counts_if_the_selected_checkpoint_is_whole_too(selection, accura
 def test_the_last_step_is_evaluated_too():
     assert evaluated_steps(dataclasses.replace(PRETRAIN, num_steps=7, eval_every=3)) == [3, 6, 7]
     assert evaluated_steps(dataclasses.replace(PRETRAIN, num_steps=6, eval_every=3)) == [3, 6]
+
+
+def test_a_named_pipe_for_the_list_of_a_checkpoint_is_a_problem(tmp_path):
+    os.mkfifo(tmp_path / LIST)
+    assert problem(tmp_path, step=3) == f"{tmp_path / LIST} is damaged: it is no file"

@@ -256,5 +256,6 @@ def test_damaged_predictions_are_one_line(damage, store, run, capsys):
     assert main(["predictions", run, "--store", store.uri]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {store.uri}: {run}/predictions.jsonl is damaged; `raysynth verify --store ")
+    assert "--deep --repair" in error, "its size may be right"
     assert error.count("\n") == 1
     file.write_bytes(whole)

@@ -22,7 +22,7 @@ from raysynth.run.sources import damaged_sources, source_params
 from raysynth.run.trial import make
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import Best
-from raysynth.store.checkpoint_files import LIST, write_list
+from raysynth.store.checkpoint_files import LIST, add_digest, write_list
 from raysynth.store.store import State, Store
 from raysynth.weights.t5x import write_t5x
 from tests.model.tiny import DATA, MODEL, PRETRAIN, TASK
@@ -89,6 +89,7 @@ DAMAGES = [
     (lambda checkpoint: (checkpoint / LIST).write_text("{}"), "is damaged: it lacks its checksum"),
     (lambda checkpoint: (checkpoint / "params/_METADATA").unlink(), "_METADATA is missing"),
     (lambda checkpoint: write_list(checkpoint, artifact=name(OTHER), step=12), f" holds step 12 of {name(OTHER)}"),
+    (lambda checkpoint: add_digest(checkpoint, "f" * 64), "holds other parameters than the record says"),
 ]
 
 

@@ -107,6 +107,7 @@ def test_what_is_damaged_is_left_out_of_a_workspace_and_refused_of_a_done_artifa
         store.fetch(ARTIFACT, tmp_path / "cache")
     assert f"{WHERE}/checkpoints/1/a" in str(caught.value)
     assert "raysynth verify --store" in str(caught.value)
+    assert str(caught.value).endswith("--repair --deep"), "sizes alone may be right"
     assert not list((tmp_path / "cache").rglob("a"))
     with store.workspace(ARTIFACT) as work:
         assert contents(work.path) == {file: text for file, text in BEFORE.items() if file != "checkpoints/1/a"}

@@ -233,3 +233,10 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     store.record(ARTIFACT, result=result, provenance=where)
     record = store.status(ARTIFACT).record
     assert (record.artifact, record.result, record.provenance) == (name(ARTIFACT), result, where)
+
+
+@pytest.mark.parametrize("read", [Store.read_bytes, Store.checksum, lambda store, path: store.read_file(path, Path())])
+def test_a_named_pipe_is_refused_instead_of_read_for_ever(tmp_path, read):
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(InputError, match="is damaged: it is no file"):
+        read(Store(str(tmp_path)), "record.json")
