@@ -79,7 +79,7 @@ def num_threads(variables: Mapping[str, str]) -> int | None:
     for name in ("PJRT_NPROC", "NPROC"):
         value = variables.get(name)
         if value is not None:
-            if not (value.isascii() and value.isdigit() and int(value) > 0):
+            if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) > 0):
                 raise InputError(f"{name} must be a positive whole number, got {value!r:.80}")
             return int(value)
     return None

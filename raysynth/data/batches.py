@@ -85,12 +85,12 @@ class StoredSplit:
         Every file is compared with its checksum whenever it is read, which takes 0.2 s for a million examples of Set.
         Raises `InputError` for damaged files.
         """
-        table = pa.concat_tables([self._table(self.shards[place], ["source", "target"]) for place in places])
+        table = self._joined([self._table(self.shards[place], ["source", "target"]) for place in places])
         return Examples(sources=rows_of(table["source"]), targets=rows_of(table["target"]), prefix=self.prefix)
 
     def read(self) -> Examples:
         """All examples, with their texts if they have some; raises `InputError` for damaged files."""
-        table = pa.concat_tables([self._table(shard, None) for shard in self.shards])
+        table = self._joined([self._table(shard, None) for shard in self.shards])
         texts: tuple[tuple[str, str], ...] = ()
         if "source_text" in table.column_names:
             texts = tuple(zip(table["source_text"].to_pylist(), table["target_text"].to_pylist(), strict=True))
@@ -105,6 +105,12 @@ class StoredSplit:
             references=references,
         )
 
+    def _joined(self, tables: list[pa.Table]) -> pa.Table:
+        try:
+            return pa.concat_tables(tables)
+        except pa.ArrowInvalid:
+            raise InputError(f"{self.directory} has shards with different columns") from None
+
     def _table(self, shard: Shard, columns: list[str] | None) -> pa.Table:
         file = self.directory / shard.file
         try:
@@ -118,6 +124,9 @@ class StoredSplit:
             ) from None
         if table.num_rows != shard.rows:
             raise InputError(f"{file} has {table.num_rows} rows, but the manifest says {shard.rows}")
+        needed = {"source", "target"} | ({"target_text"} if "source_text" in table.column_names else set())
+        if missing := needed.difference(table.column_names):
+            raise InputError(f"{file} lacks the column {min(missing)!r}")
         if any(_is_extension(field.type) for field in table.schema):
             raise InputError(f"{file} has columns of types that Parquet does not know")
         return table

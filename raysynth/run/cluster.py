@@ -75,6 +75,16 @@ def problems(config: dict[str, Any]) -> list[str]:
     For providers other than Google Cloud, only Ray's own checks apply.
     """
     lines = list(_ray_problems(config))
+    try:
+        lines += _google_problems(config)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        lines.append(f"a section has a value of the wrong type: {error}")
+    return lines
+
+
+def _google_problems(config: dict[str, Any]) -> list[str]:
+    """The mistakes that Ray's own checks do not find; fails for sections of a wrong type."""
+    lines: list[str] = []
     if config["provider"].get("type") == "gcp":
         lines += [*_provider_problems(config), *_placeholders(config)]
         kinds = config.get("available_node_types")

@@ -32,11 +32,14 @@ class Cell:
 
 
 def hashable(label: Any) -> Hashable:
-    """The label, or its `repr` if it has no hash."""
+    """The label, or its `repr` if it has no hash; raises `InputError` if that fails too."""
     try:
         hash(label)
     except TypeError:  # a list, say
-        return repr(label)
+        try:
+            return repr(label)
+        except Exception:  # of the user's own class
+            raise InputError(f"{brief(label)} cannot be a label: it has neither a hash nor a repr") from None
     return label  # type: ignore[no-any-return]  # it has a hash
 
 

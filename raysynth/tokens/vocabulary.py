@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, first_line
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS, PAD, UNKNOWN
 
@@ -142,8 +142,11 @@ def t5_vocabulary_bytes(location: str | None = None) -> bytes:
         if os.path.exists(location) and not os.path.isfile(location):
             raise InputError(f"T5's vocabulary {location} is not a file")
         content = Path(location).read_bytes()
-    except OSError as error:
-        raise InputError(f"T5's vocabulary {location} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a path may hold characters that no file system takes
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"T5's vocabulary {location} cannot be read: {reason}") from None
     if hashlib.sha256(content).hexdigest() == _T5_SHA256:
         return content
     try:

@@ -12,7 +12,7 @@ from raysynth import InputError
 from raysynth.data.batches import Examples, Order, StoredSplit, Stream
 from raysynth.data.layout import PadToLongest, evaluation_batches
 from raysynth.data.manifest import Manifest, write_manifest
-from raysynth.data.shard_files import column_of, rows_of, shard_bytes, write_shard
+from raysynth.data.shard_files import column_of, rows_of, shard_bytes, table_bytes, write_shard
 from raysynth.downstream.rows import Split
 from raysynth.store.store import Store
 from raysynth.tokens.ragged import Ragged
@@ -191,3 +191,26 @@ def test_rows_come_back_from_a_column_as_they_went_whatever_part_of_it(lengths):
 def test_ids_in_another_form_are_one_line():
     with pytest.raises(InputError, match="ids are stored as list<item: uint16>, not as bytes"):
         rows_of(pa.chunked_array([[[1, 2]]], pa.list_(pa.uint16())))
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ({"source": "source"}, "lacks the column 'target'"),
+        ({"source": "source", "target": "small"}, "different columns"),
+    ],
+)
+def test_shards_without_the_columns_of_the_others_are_one_line(tmp_path, columns, line):
+    ids = Ragged.of([[1]])
+    whole = {"source": column_of(ids), "target": column_of(ids), "small": pa.array([b"ab"])}
+    other = table_bytes(pa.table({name: whole[origin] for name, origin in columns.items()}))
+    store = Store(str(tmp_path))
+    shards = (
+        write_shard(store, "d", "train-00000.parquet", shard_bytes(ids, ids), 1),
+        write_shard(store, "d", "train-00001.parquet", other, 1),
+    )
+    write_manifest(Manifest(splits={Split.TRAIN: shards}, prefix=()), store, "d")
+    split = StoredSplit.open(tmp_path / "d", Split.TRAIN)
+    for read in (split.read, lambda: split.read_ids([0, 1])):
+        with pytest.raises(InputError, match=line):
+            read()

@@ -294,3 +294,11 @@ def test_a_trial_requests_the_chips_of_a_worker_that_does_not_run_yet(config, tm
     file = tmp_path / "ray_bootstrap_config.yaml"
     file.write_text(json.dumps(prepare_config(config)))
     assert trial_resources([*idle, *cluster.promised(file)]) == {"CPU": 1, "TPU": 4}
+
+
+@pytest.mark.parametrize("field", ["resources", "scheduling"])
+def test_a_section_of_the_wrong_type_is_a_line(field):
+    kind = {"node_config": {"machineType": "n2-standard-8"}, "resources": {"CPU": 8}}
+    (kind if field == "resources" else kind["node_config"])[field] = "text"
+    config = {"provider": {"type": "gcp"}, "head_node_type": "head", "available_node_types": {"head": kind}}
+    assert any("a value of the wrong type" in line for line in cluster.problems(config))

@@ -7,8 +7,9 @@ import re
 import pytest
 
 from raysynth import T5_SMALL, Finetune, InputError, RandomInit, Sweep, downstream_tasks
+from raysynth.environment import check_environment
 from raysynth.report.tables import Table
-from raysynth.specs.grid import Cell, finetuning_at, labelled_points, select_points
+from raysynth.specs.grid import Cell, finetuning_at, hashable, labelled_points, select_points
 
 
 def finetuning(seed):
@@ -155,3 +156,19 @@ def test_a_report_of_nothing_writes_nothing(tmp_path, capsys):
     assert ended.value.code == 0
     assert "nothing of this sweep is in" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
+
+
+def test_a_label_with_neither_a_hash_nor_a_repr_is_one_line():
+    class Odd:
+        __hash__ = None
+
+        def __repr__(self):
+            raise RuntimeError("no text")
+
+    with pytest.raises(InputError, match="a value of the class Odd cannot be a label"):
+        hashable(Odd())
+
+
+def test_a_number_of_threads_with_too_many_digits_is_one_line():
+    with pytest.raises(InputError, match="NPROC must be a positive whole number"):
+        check_environment({"NPROC": "9" * 5_000})

@@ -218,6 +218,9 @@ def test_a_missing_t5_vocabulary_says_how_to_give_it(monkeypatch, tmp_path):
         t5_vocabulary_bytes(None)
     with pytest.raises(InputError, match=r"absent\.model cannot be read: No such file"):
         t5_vocabulary_bytes(str(tmp_path / "absent.model"))
+    for location in ("a\0b", "a\ud800"):  # no file system takes these
+        with pytest.raises(InputError, match=r"^T5's vocabulary a.* cannot be read: "):
+            t5_vocabulary_bytes(location)
 
 
 def test_another_model_is_not_t5s(small, tmp_path, t5_file):
