@@ -12,13 +12,12 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn, TextIO, TypeAlias
 
-from raysynth.errors import InputError, RayLost, WorkerError, brief, first_line, printable
+from raysynth.errors import HINT, InputError, RayLost, WorkerError, brief, first_line, printable
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `argparse.ArgumentParser.add_subparsers` returns."""
@@ -168,7 +167,7 @@ def exit_status(command: Callable[[], int]) -> int:
         if not came or isinstance(error, RayLost):  # which interrupts the main thread by a signal
             return _explained(error)
     if came:  # whatever became of `Interrupted` on its way through libraries and broken streams
-        _print_last(_HINT)
+        _print_last(HINT)
         _leave(128 + came[0])
     return status
 
@@ -192,12 +191,9 @@ def _explained(error: BaseException) -> int:
             _print_last(f"error: {first_line(error)}")
             return 1
         case KeyboardInterrupt():
-            _print_last(_HINT)
+            _print_last(HINT)
             return 128 + signal.SIGINT
     raise error
-
-
-_HINT = "interrupted; run the same command again to continue"
 
 
 @contextlib.contextmanager
@@ -232,7 +228,7 @@ def _signals_interrupt(came: list[int]) -> Iterator[None]:
 def _leave_late(number: int) -> None:
     """End a process whose cleaning up after a signal takes too long."""
     time.sleep(LAST_SECONDS)
-    _print_last(_HINT)
+    _print_last(HINT)
     _leave(128 + number)
 
 
@@ -294,38 +290,3 @@ def _reader_has_gone(number: int) -> bool:
     poll = select.poll()
     poll.register(number, 0)
     return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
-
-
-# -------------------------------------------------------------------------------- uncaught errors
-
-
-def shorten_uncaught_errors() -> None:
-    """Have Python print an uncaught `InputError` of this script as one line with the script's file and line number.
-
-    Does nothing in an interactive session, or if something else has already replaced `sys.excepthook`.
-    """
-    is_script = hasattr(sys.modules.get("__main__"), "__file__") and not hasattr(sys, "ps1")
-    if is_script and sys.excepthook is sys.__excepthook__:
-        sys.excepthook = _print_uncaught
-
-
-_LIBRARY_FOLDERS = tuple(os.path.join(os.path.dirname(os.path.abspath(file)), "") for file in (__file__, os.__file__))
-"""Where raysynth and Python's standard library (and most often installed packages) are."""
-
-
-def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an `InputError` and Ctrl-C as one line; leave every other exception to Python."""
-    if isinstance(error, KeyboardInterrupt):
-        _print_last(_HINT)
-        return
-    if not isinstance(error, InputError):
-        sys.__excepthook__(kind, error, trace)
-        return
-    # The user's own line is the last one outside the libraries; generated code such as a dataclass's `__init__` has
-    # file names like <string>.
-    places = [
-        f"{frame.filename}:{frame.lineno}: "
-        for frame in traceback.extract_tb(trace)
-        if not os.path.abspath(frame.filename).startswith(_LIBRARY_FOLDERS) and not frame.filename.startswith("<")
-    ]
-    print(f"{places[-1] if places else ''}error: {error}", file=sys.stderr)

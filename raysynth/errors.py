@@ -1,10 +1,14 @@
 """User errors: one line that names the field, the value and what is allowed."""
 
+import contextlib
+import dataclasses
 import difflib
 import os
 import re
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -36,6 +40,7 @@ class InputError(ValueError):
 
     def __init__(self, line: str):
         super().__init__(printable(line))
+        shorten_uncaught_errors()
 
 
 class StoreError(InputError):
@@ -127,3 +132,50 @@ class Named(Mapping[str, Value]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+# -------------------------------------------------------------------------------- uncaught errors
+
+
+HINT = "interrupted; run the same command again to continue"
+
+
+def shorten_uncaught_errors() -> None:
+    """Have Python print an uncaught `InputError` of a script as one line with the script's file and line number.
+
+    A script builds descriptions at its top level, outside any command, and a typo there must read as one line too.
+    Does nothing unless a script is running, in an interactive session, and where something else has already replaced
+    `sys.excepthook`.
+    """
+    outermost = sys._getframe()
+    while outermost.f_back is not None:
+        outermost = outermost.f_back
+    is_script = outermost.f_globals.get("__name__") == "__main__" and "__file__" in outermost.f_globals
+    if is_script and not hasattr(sys, "ps1") and sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print_uncaught
+
+
+_LIBRARY_FOLDERS = tuple(os.path.join(os.path.dirname(os.path.abspath(file)), "") for file in (__file__, os.__file__))
+"""Where raysynth and Python's standard library (and most often installed packages) are."""
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an `InputError`, a class that is no proper dataclass, and Ctrl-C as one line; leave the rest to Python."""
+    if isinstance(error, KeyboardInterrupt):
+        with contextlib.suppress(OSError, ValueError):
+            print(HINT, file=sys.stderr, flush=True)
+        return
+    frames = traceback.extract_tb(trace)
+    of_dataclass = isinstance(error, TypeError | ValueError) and frames and frames[-1].filename == dataclasses.__file__
+    if not isinstance(error, InputError) and not of_dataclass:
+        sys.__excepthook__(kind, error, trace)
+        return
+    line = f"{error} (use @dataclass(frozen=True, kw_only=True))" if of_dataclass else error
+    # The user's own line is the last one outside the libraries; generated code such as a dataclass's `__init__` has
+    # file names like <string>.
+    places = [
+        f"{frame.filename}:{frame.lineno}: "
+        for frame in frames
+        if not os.path.abspath(frame.filename).startswith(_LIBRARY_FOLDERS) and not frame.filename.startswith("<")
+    ]
+    print(f"{places[-1] if places else ''}error: {line}", file=sys.stderr)

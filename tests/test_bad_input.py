@@ -83,6 +83,7 @@ def command_lines():
         ["show", "set", "set\x1b[31m"],
         ["why", "a", "--store", "dir"],
         ["cluster"],
+        *(["cluster", verb, file] for verb in ("check", "leftovers", "delete-leftovers") for file in ("", "a\0")),
     )
 
 

@@ -47,6 +47,47 @@ def test_a_typo_below_a_sweep_is_one_line_with_its_place(line, error, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+TASK = """
+from dataclasses import dataclass
+from raysynth import *
+{decorator}
+class Mine(SyntheticTask):
+    name = "mine"
+    size: {field}
+    def draw(self, rng, count): ...
+{below}
+sweep = Sweep(name="s", claim="c")
+"""
+
+
+@pytest.mark.parametrize(
+    ("decorator", "field", "below", "place", "error"),
+    [
+        ("", "int", "synthetic_tasks['identty']", 9, "unknown synthetic task 'identty'"),
+        (
+            "@dataclass(frozen=True)",
+            "int = 1",
+            "Dataset(task=Mine(), seed=2**32)",
+            9,
+            "Dataset.seed must be an integer",
+        ),
+        ("@dataclass", "int", "", 4, "cannot inherit non-frozen dataclass from a frozen one (use @dataclass(frozen="),
+        ("@dataclass(frozen=True)", "list = []", "", 4, "mutable default <class 'list'> for field size is not allowed"),
+        ("@dataclass(frozen=True)", "object = int", "Dataset(task=Mine())", 9, "Mine.size must be a number, text, "),
+    ],
+)
+def test_a_mistake_above_the_sweep_is_one_line_too(decorator, field, below, place, error, tmp_path):
+    done = run_script(TASK.format(decorator=decorator, field=field, below=below), tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path}/sweep.py:{place}: error: {error}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_importing_in_a_script_leaves_the_hook_alone(tmp_path):
+    script = "import sys\nimport raysynth.sweep.command\nassert sys.excepthook is sys.__excepthook__\n"
+    assert run_script(script, tmp_path).returncode == 0
+
+
 def test_a_typo_in_a_module_of_the_user_s_has_its_place(tmp_path):
     (tmp_path / "tasks.py").write_text("from raysynth import synthetic_tasks\n\n\nsynthetic_tasks['identty']\n")
     done = run_script(f"{SWEEP}import tasks\n", tmp_path)

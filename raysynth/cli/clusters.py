@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from raysynth.command_line import Verbs, add_verb
+from raysynth.command_line import Verbs, add_verb, path
 from raysynth.run import cluster
 
 
@@ -19,7 +19,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the description, such as cluster.yaml")
+    parser.add_argument("file", metavar="FILE", type=path, help="the description, such as cluster.yaml")
 
 
 def _add_check(verbs: Verbs) -> None:

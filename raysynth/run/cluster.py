@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from raysynth.errors import InputError, unknown
+from raysynth.errors import InputError, first_line, unknown
 from raysynth.fields import spec
 
 LABEL = "ray-cluster-name"
@@ -108,7 +108,7 @@ def _ray_problems(config: dict[str, Any]) -> Iterator[str]:
             validate_config(prepare_config(json.loads(json.dumps(config))))
     except Exception as error:  # of any type, from KeyError to jsonschema.ValidationError
         path = ".".join(map(str, getattr(error, "absolute_path", ())))
-        line = getattr(error, "message", None) or str(error).strip().split("\n")[0] or type(error).__name__
+        line = getattr(error, "message", None) or first_line(error)
         yield f"{path or 'the file'}: {line} (Ray's own check)"
     finally:
         logger.setLevel(level)
@@ -342,7 +342,7 @@ def _answer(request: Any) -> dict[str, Any]:
     except HttpError as error:
         raise InputError(f"the Cloud TPU API rejects the request: {error.status_code} {error.reason}") from None
     except (exceptions.GoogleAuthError, OSError) as error:
-        raise InputError(f"the Cloud TPU API cannot be reached: {str(error).splitlines()[0]}") from None
+        raise InputError(f"the Cloud TPU API cannot be reached: {first_line(error)}") from None
     return answer
 
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from raysynth.command_line import shorten_uncaught_errors
-from raysynth.errors import InputError, WorkerError, brief, unknown
+from raysynth.errors import InputError, WorkerError, brief, shorten_uncaught_errors, unknown
 from raysynth.fields import file_name, instance
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell, finetuning_at, hashable, label_text, labelled_points, select_points, trial_name
@@ -31,10 +30,7 @@ class Sweep:
     tables: "list[Table]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # A script builds descriptions at its top level, outside `main`, and a typo there must read as one line too.
-        caller = sys._getframe(2)  # frame 1 is the generated `__init__`
-        if caller.f_globals.get("__name__") == "__main__":
-            shorten_uncaught_errors()
+        shorten_uncaught_errors()
         file_name(self, "name")
         instance(self, "claim", str)
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from raysynth.errors import InputError
+from raysynth.errors import InputError, shorten_uncaught_errors
 from raysynth.fields import check_name, spec
 from raysynth.tokens.ragged import Ids, Ragged
 from raysynth.tokens.token_space import EOS, LARGEST_ID, T5_TOKENS, TokenSpace
@@ -31,6 +31,8 @@ class SyntheticTask:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if not cls.__module__.startswith("raysynth."):
+            shorten_uncaught_errors()  # the decorator above the class may be wrong
         if isinstance(vars(cls).get("name"), str):
             cls._owners.setdefault(cls.name, cls)
 
@@ -116,11 +118,14 @@ def check_task(task: SyntheticTask) -> None:
         value = getattr(task, field.name, None)
         try:
             hash(value)
+            is_hashable = True
         except TypeError:
+            is_hashable = False
+        if not is_hashable or isinstance(value, type):
             raise InputError(
                 f"{kind.__name__}.{field.name} must be a number, text, a tuple or a frozen dataclass, got "
                 f"{type(value).__name__} {value!r:.60}"
-            ) from None
+            )
         if value != value:
             raise InputError(f"{kind.__name__}.{field.name} must equal itself, got {value!r:.60}")
 
