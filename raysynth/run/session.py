@@ -53,8 +53,13 @@ def session(
     `InputError` for an address without a cluster, and `RayLost` if Ray does not start or its processes end.
     """
     check_interpreter()
-    # Parquet files may come from someone else, so their metadata is never unpickled.
-    variables = {**(variables or {}), "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "0"}
+    variables = {
+        **(variables or {}),
+        # Parquet files may come from someone else, so their metadata is never unpickled.
+        "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "0",
+        # A task of the user's may depend on the order of a set of texts, which is then the same in every process.
+        "PYTHONHASHSEED": "0",
+    }
     address = cluster(address)
     arguments: dict[str, Any]
     inherited: dict[str, str] = {}

@@ -39,6 +39,8 @@ def _dispatcher(function: Callable[..., Any]) -> Any:
         cached = numba.njit(cache=True)(function)
     except (RuntimeError, OSError):  # neither the package nor the home directory is writable
         return numba.njit(function)
+    if cached is function:  # as the variable NUMBA_DISABLE_JIT asks
+        return function
     place = cached.stats.cache_path or ""
     return cached if _is_trusted(place, function.__code__.co_filename) else numba.njit(function)
 

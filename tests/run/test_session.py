@@ -169,6 +169,9 @@ def crash(number):
             file.write("x")
         ctypes.string_at(0)
 
+def order(number):
+    return list({"a", "b", "c", "d", "e", "f", "g"})
+
 def line(work):
     try:
         return spread(work, range(9), tick=lambda done, of: None, describe=lambda number: f"item {number}")
@@ -180,20 +183,29 @@ def command():
         print(line(once))
         print(line(leave))
         print(line(crash))
+        print(line(order))
     return 0
 
 sys.exit(exit_status(command))
 """
 
 
+def set_order(hash_seed):
+    """The order of a set of texts in a process with that hash seed."""
+    command = [sys.executable, "-c", 'print(",".join({"a", "b", "c", "d", "e", "f", "g"}))']
+    return subprocess.check_output(command, text=True, env={"PYTHONHASHSEED": hash_seed}).strip().split(",")
+
+
 def test_spread_goes_on_after_a_lost_process_and_gives_up_on_an_item_that_ends_it(tmp_path_factory):
     folder = tmp_path_factory.mktemp("x" * 80)  # Ray's sockets would not fit below it
-    command = start(SPREAD, folder, TMPDIR=str(folder), FOLDER=str(folder))
+    command = start(SPREAD, folder, TMPDIR=str(folder), FOLDER=str(folder), PYTHONHASHSEED="7")
     output, errors = command.communicate(timeout=300)
     lines = output.splitlines()
     assert lines[0] == str([number * number for number in range(9)]), errors
     assert lines[1].startswith("SystemExit: 3 (command.py, line ")
     assert lines[2] == "item 5 ended its process 3 times: its process ended with a Segmentation fault"
+    assert lines[3] == str([set_order("0")] * 9), "not that of the driver's hash seed"
+    assert set_order("0") != set_order("7")
     assert len((folder / "crashes").read_text()) <= 4
     assert command.returncode == 0
     assert errors == ""
