@@ -222,7 +222,11 @@ def test_the_surroundings_of_a_process_leave_the_bits_alone(synthetic, clean, tm
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("surroundings", [*SURROUNDINGS.values(), {"NUMBA_DISABLE_JIT": "1"}], ids=str)
+@pytest.mark.parametrize(
+    "surroundings",
+    [*(pytest.param(each, marks=pytest.mark.endurance) for each in SURROUNDINGS.values()), {"NUMBA_DISABLE_JIT": "1"}],
+    ids=str,
+)
 def test_each_of_the_surroundings_leaves_the_bits_alone(surroundings, synthetic, clean):
     assert computed(synthetic, **surroundings) == clean
 
