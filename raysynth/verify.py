@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from raysynth.data.manifest import MANIFEST, VOCABULARY, Manifest, read_from_store
+from raysynth.data.manifest import MANIFEST, read_from_store
 from raysynth.errors import InputError, StoreError
 from raysynth.store import leases, mirror
-from raysynth.store.checkpoint_files import CheckpointFiles, read_list
+from raysynth.store.checkpoint_files import LIST, CheckpointFiles, read_list
 from raysynth.store.marks import ALIVE_SECONDS, Watch, runs
 from raysynth.store.records import DataResult, Mark, Record, WeightsResult
 from raysynth.store.store import KINDS, SET_ASIDE, Store, is_plain
 
-CHECKPOINT_LIST = "checksums.json"
-"""The list of the files of a checkpoint, in its directory."""
 _PREDICTIONS = "predictions.jsonl"
 _UNCHECKED = (SET_ASIDE, "compiled", "reports")
 """Directories of a store whose files nothing depends on."""
@@ -166,18 +164,11 @@ def _data(where: str, result: DataResult, files: Mapping[str, int], store: Store
     elif {split.value: count for split, count in manifest.num_rows.items()} != result.rows:
         yield f"{MANIFEST} has other numbers of rows than the record"
     else:
-        for file, sha256 in _data_files(manifest).items():
+        for file, sha256 in manifest.files.items():
             if file not in files:
                 yield f"{file} is missing"
             elif read.sha256(f"{where}/{file}", store) not in (None, sha256):
                 yield f"{file} has another content than was written"
-
-
-def _data_files(manifest: Manifest) -> dict[str, str]:
-    """The SHA-256 of the files that a manifest vouches for, in hex."""
-    files = {shard.file: shard.sha256 for shard in manifest.shards}
-    vocabulary: str | None = getattr(manifest, "vocabulary_sha256", None)
-    return files if vocabulary is None else {**files, VOCABULARY: vocabulary}
 
 
 def _weights(
@@ -226,7 +217,7 @@ def _checkpoint(
 
 def _checkpoint_list(where: str, step: str, store: Store) -> CheckpointFiles:
     """The files of a checkpoint; raises `InputError` unless its list is that of this artifact and step."""
-    file = f"{where}/checkpoints/{step}/{CHECKPOINT_LIST}"
+    file = f"{where}/checkpoints/{step}/{LIST}"
     place, content = f"{store.uri}: {file}", store.read_bytes(file)
     if content is None:
         raise InputError(f"{place} is missing")
@@ -238,7 +229,7 @@ def _checkpoint_list(where: str, step: str, store: Store) -> CheckpointFiles:
 
 def _unfinished(where: str, files: Mapping[str, int], store: Store, read: "Reading") -> Iterator[Finding]:
     """What a later run would not go on from. It finds this out itself; here it is said beforehand."""
-    steps = {file.split("/")[1] for file in files if re.fullmatch(rf"checkpoints/[0-9]+/{CHECKPOINT_LIST}", file)}
+    steps = {file.split("/")[1] for file in files if re.fullmatch(rf"checkpoints/[0-9]+/{LIST}", file)}
     for step in sorted(steps, key=int):
         for problem in list(_checkpoint(where, step, files, store, read))[:1]:
             yield Finding(place=where, problem=problem, remedy=Remedy.SET_ASIDE, path=f"{where}/checkpoints/{step}")

@@ -12,11 +12,11 @@ from raysynth.cli import main
 from raysynth.data.manifest import Manifest, Shard, write_manifest
 from raysynth.downstream.rows import Split
 from raysynth.specs.identity import name
+from raysynth.store.checkpoint_files import LIST
 from raysynth.store.marks import here
 from raysynth.store.records import DataResult
 from raysynth.store.sealed import seal
 from raysynth.store.store import State, Store
-from raysynth.verify import CHECKPOINT_LIST
 from tests.records import provenance, weights_result
 
 DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)
@@ -37,10 +37,8 @@ def write_checkpoint(store, artifact, step):
     for file, content in files.items():
         store.write_bytes(f"{directory}/{file}", content)
     listed = {file: entry(content) for file, content in files.items()}
-    store.write_bytes(
-        f"{directory}/{CHECKPOINT_LIST}", seal({"artifact": name(artifact), "step": step, "files": listed})
-    )
-    return [f"checkpoints/{step}/{file}" for file in (*files, CHECKPOINT_LIST)]
+    store.write_bytes(f"{directory}/{LIST}", seal({"artifact": name(artifact), "step": step, "files": listed}))
+    return [f"checkpoints/{step}/{file}" for file in (*files, LIST)]
 
 
 def fill(store):
@@ -131,11 +129,11 @@ CHECKPOINT = "checkpoints/4/params/d/0"
         (DATA, delete("train-00000.parquet"), "train-00000.parquet is missing", AGAIN),
         (SOURCE, delete(CHECKPOINT), f"{CHECKPOINT} is missing", AGAIN),
         (SOURCE, write(CHECKPOINT, b"weight"), f"{CHECKPOINT} has 6 bytes instead of 7", AGAIN),
-        (SOURCE, delete(f"checkpoints/4/{CHECKPOINT_LIST}"), "checksums.json is missing", AGAIN),
-        (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", step=5), "belongs to step 5", AGAIN),
-        (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", artifact="x"), "belongs to step 4 of x", AGAIN),
-        (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", params_sha256="f" * 64), "other parameters than", AGAIN),
-        (SOURCE, edit(f"checkpoints/4/{CHECKPOINT_LIST}", params_sha256=0), "must hold an artifact", AGAIN),
+        (SOURCE, delete(f"checkpoints/4/{LIST}"), "checksums.json is missing", AGAIN),
+        (SOURCE, edit(f"checkpoints/4/{LIST}", step=5), "belongs to step 5", AGAIN),
+        (SOURCE, edit(f"checkpoints/4/{LIST}", artifact="x"), "belongs to step 4 of x", AGAIN),
+        (SOURCE, edit(f"checkpoints/4/{LIST}", params_sha256="f" * 64), "other parameters than", AGAIN),
+        (SOURCE, edit(f"checkpoints/4/{LIST}", params_sha256=0), "must hold an artifact", AGAIN),
         (IMPORTED, delete(CHECKPOINT), f"{CHECKPOINT} is missing", "then import it again"),
         (TUNED, delete("predictions.jsonl"), "predictions.jsonl is missing", AGAIN),
         (SOURCE, write("evaluations/4.json", b"null"), "4.json is damaged", ASIDE),
