@@ -263,3 +263,10 @@ def test_light_verbs_import_neither_jax_nor_ray():
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
+
+
+def test_a_path_in_place_of_a_run_is_one_line_without_a_cure(tmp_path, capsys):
+    assert main(["predictions", "../../etc", "--store", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("is no path of a file in a store\n")
+    assert error.count("\n") == 1

@@ -327,11 +327,11 @@ class Store:
     def _record(self, where: str, *, description: Any) -> Record | None:
         file = f"{where}/record.json"
         place = f"{self.uri}: {file}"
+        content = self.read_bytes(file)
+        if content is None:
+            return None
         try:
-            value = self.read_json(file)
-            if value is None:
-                return None
-            record = Record.read(value, place)
+            record = Record.read(unseal(content, place), place)
             if description is not None and record.description != description:
                 fields = ", ".join(differences(record.description, description))
                 raise InputError(f"{place} disagrees with its description in {fields}")
