@@ -175,9 +175,7 @@ def test_packing_loses_and_adds_nothing(prefix, batch_size):
             assert ((inputs > 0) == (input_segments > 0)).all()
             assert ((targets > 0) == (target_segments > 0)).all()
             for segment in range(1, max(input_segments.max(), target_segments.max()) + 1):
-                pairs.append(
-                    (inputs[input_segments == segment].tolist(), targets[target_segments == segment].tolist())
-                )
+                pairs.append((inputs[input_segments == segment].tolist(), targets[target_segments == segment].tolist()))
         expected = [
             ([*prefix, *source, EOS][:30], [*target, EOS][:40])
             for source, target in zip(part.sources, part.targets, strict=True)
