@@ -40,6 +40,10 @@ class DeviceBlock(NamedTuple):
     """[rows, input_length] int32, 0 where padded."""
     decoder_target_tokens: jax.Array
     """[rows, target_length] int32, 0 where padded."""
+    encoder_segment_ids: jax.Array | None = None
+    """[rows, input_length] int32: 1, 2, ... for the examples in a row; None for one example a row."""
+    decoder_segment_ids: jax.Array | None = None
+    """[rows, target_length] int32, the same for the targets."""
 
 
 def place(blocks: tuple[Block, ...]) -> tuple[DeviceBlock, ...]:

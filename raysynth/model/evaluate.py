@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysynth.data.batches import Examples
-from raysynth.data.layout import PadToLongest, evaluation_batches
+from raysynth.data.layout import Packed, PadToLongest, evaluation_batches
 from raysynth.downstream import metrics
 from raysynth.model.decode import generate
 from raysynth.model.devices import DeviceBlock, place
@@ -24,7 +24,7 @@ class Evaluator:
 
     network: T5
     recipe: Recipe
-    layout: PadToLongest
+    layout: Packed
     examples: Examples
     num_examples: int | None = None
     """Only the first examples count; None takes all."""
@@ -38,10 +38,12 @@ class Evaluator:
         """Teacher-forced `token_accuracy`, and the mean `loss` per token."""
         recipe = self.recipe
         sums: dict[str, float] = {}
-        for _, block in evaluation_batches(self.examples, self.rows, recipe.batch_size, self.layout):
-            counts = eval_step(self.network, recipe.z_loss, recipe.label_smoothing, params, place((block,))[0])
-            for name, value in counts.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+        for start in range(0, len(self.rows), recipe.batch_size):
+            blocks = self.layout.to_blocks(self.examples.take(self.rows[start : start + recipe.batch_size]))
+            for block in place(blocks):
+                counts = eval_step(self.network, recipe.z_loss, recipe.label_smoothing, params, block)
+                for name, value in counts.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
         return {
             "token_accuracy": metrics.token_accuracy(sums["correct"], sums["weight"]),
             "loss": sums["loss"] / sums["weight"],
@@ -63,7 +65,8 @@ class TextEvaluator(Evaluator):
         """The decoded prediction for each row, in the order of `rows`."""
         task = self.recipe
         texts: dict[int, str] = {}
-        for rows, block in evaluation_batches(self.examples, self.rows, task.batch_size, self.layout):
+        layout = PadToLongest(input_length=task.input_length, target_length=task.target_length)
+        for rows, block in evaluation_batches(self.examples, self.rows, task.batch_size, layout):
             sequences, _ = generate(
                 self.network,
                 params,

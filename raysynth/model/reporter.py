@@ -40,7 +40,7 @@ class Reporter:
         `blocks` are those on the host. Raises `Diverged` if the loss is not finite.
         """
         self._counts = counts if self._counts is None else jax.tree.map(jnp.add, self._counts, counts)
-        self._num_tokens += sum(int(np.count_nonzero(array)) for block in blocks for array in block)
+        self._num_tokens += sum(block.num_tokens for block in blocks)
         if step % self._steps_per_report and step != self._recipe.num_steps:
             return
         sums = {name: float(value) for name, value in self._counts.items()}

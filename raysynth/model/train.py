@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from raysynth.data.batches import Order, StoredSplit, Stream
-from raysynth.data.layout import PadToLongest
+from raysynth.data.layout import Packed
 from raysynth.data.stored_dataset import StoredDataset
 from raysynth.downstream import metrics
 from raysynth.downstream.rows import Split
@@ -73,8 +73,9 @@ def pretrain(
     `saved` is called from another thread when a checkpoint is on disk; `directory` does not change until it returns.
     Raises `Diverged` if a loss is not finite, and `InputError` for damaged data or checkpoints.
     """
-    dataset, layout = StoredDataset.open(data, data_sha256), _layout(spec)
+    dataset = StoredDataset.open(data, data_sha256)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
+    layout = _layout(train, spec)
     params = pretrain_start(spec)
     evaluator = Evaluator(
         network=T5(spec.model),
@@ -117,8 +118,9 @@ def finetune(
     `sources` read the parameters of each of the scheme's sources. `data_sha256`, `saved` and what is raised are as in
     `pretrain`.
     """
-    task, dataset, layout = spec.task, StoredDataset.open(data, data_sha256), _layout(spec.task)
+    task, dataset = spec.task, StoredDataset.open(data, data_sha256)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
+    layout = _layout(train, task)
     params = finetune_start(spec, {source: read() for source, read in sources.items()})
     evaluator = TextEvaluator(
         network=T5(spec.model),
@@ -184,8 +186,14 @@ def _order(examples: StoredSplit, recipe: Recipe, purpose: Purpose, seed: int) -
     return Order(shard_rows=examples.shard_rows, batch_size=recipe.batch_size, purpose=purpose, seed=seed)
 
 
-def _layout(recipe: Recipe) -> PadToLongest:
-    return PadToLongest(input_length=recipe.input_length, target_length=recipe.target_length)
+def _layout(examples: StoredSplit, recipe: Recipe) -> Packed:
+    """The layout that suits the lengths in the first shard."""
+    return Packed.fitting(
+        examples.read_ids([0]),
+        batch_size=recipe.batch_size,
+        input_length=recipe.input_length,
+        target_length=recipe.target_length,
+    )
 
 
 def _test(test: TextEvaluator, params: Params, predictions_file: Path) -> dict[str, float]:
@@ -253,7 +261,7 @@ def _train(
     dropout_key: jax.Array,
     examples: StoredSplit,
     order: Order,
-    layout: PadToLongest,
+    layout: Packed,
     evaluate: Callable[[Params], dict[str, float]],
     directory: Path,
     observer: Observer,

@@ -55,6 +55,8 @@ class Purpose(IntEnum):
     """The parameters of a step that is timed."""
     TIMED_DROPOUT = 19
     """Dropout in a step that is timed."""
+    LAYOUT = 20
+    """The batches that the shape of a packed block is fitted to."""
 
 
 def stream(purpose: Purpose, seed: int, *places: int) -> np.random.Generator:

@@ -10,7 +10,7 @@ import pytest
 
 from raysynth import InputError
 from raysynth.data.batches import Examples, Order, StoredSplit, Stream
-from raysynth.data.layout import PadToLongest, evaluation_batches
+from raysynth.data.layout import Packed, PadToLongest, evaluation_batches, pack
 from raysynth.data.manifest import Manifest, write_manifest
 from raysynth.data.shard_files import column_of, rows_of, shard_bytes, table_bytes, write_shard
 from raysynth.downstream.rows import Split
@@ -155,6 +155,44 @@ def test_rows_end_in_eos_and_are_cut_to_the_length(prefix):
         kept = block.decoder_target_tokens[row]
         assert kept[: len(target) + 1].tolist() == [*target, EOS]
         assert not kept[len(target) + 1 :].any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 12, 128])
+@pytest.mark.parametrize("prefix", [(), (7, 8)])
+def test_packing_loses_and_adds_nothing(prefix, batch_size):
+    data = examples(500, longest=40, prefix=prefix)
+    layout = Packed.fitting(data, batch_size=batch_size, input_length=30, target_length=40)
+    assert layout == Packed.fitting(data, batch_size=batch_size, input_length=30, target_length=40)
+    shapes = set()
+    for start in range(0, 490, batch_size):
+        part = data.take(np.arange(start, min(500, start + batch_size)))
+        (block,) = layout.to_blocks(part)
+        shapes.add((block.encoder_input_tokens.shape, block.decoder_target_tokens.shape))
+        pairs = []
+        for row in range(len(block.encoder_input_tokens)):
+            inputs, input_segments = block.encoder_input_tokens[row], block.encoder_segment_ids[row]
+            targets, target_segments = block.decoder_target_tokens[row], block.decoder_segment_ids[row]
+            assert ((inputs > 0) == (input_segments > 0)).all()
+            assert ((targets > 0) == (target_segments > 0)).all()
+            for segment in range(1, max(input_segments.max(), target_segments.max()) + 1):
+                pairs.append((inputs[input_segments == segment].tolist(), targets[target_segments == segment].tolist()))
+        expected = [
+            ([*prefix, *source, EOS][:30], [*target, EOS][:40])
+            for source, target in zip(part.sources, part.targets, strict=True)
+        ]
+        assert sorted(pairs) == sorted(expected)
+        assert len(block.encoder_input_tokens) % np.gcd(batch_size, 8) == 0
+    assert len(shapes) <= 3
+
+
+def test_packed_rows_hold_what_fits():
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(1, 60, (2, 400))
+    places = pack(inputs, targets, 64, 100)
+    used = np.bincount(places.row, inputs), np.bincount(places.row, targets)
+    assert used[0].max() <= 64
+    assert used[1].max() <= 100
+    assert places.num_rows == places.row.max() + 1 <= 1.1 * inputs.sum() / 64 + 1
 
 
 def test_few_shapes_are_compiled():
