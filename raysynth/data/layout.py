@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysynth.data.batches import Examples
+from raysynth.specs.recipes import Recipe
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.streams import Purpose, stream
 from raysynth.tokens.token_space import EOS, PAD
@@ -160,6 +161,16 @@ class Packed:
     shape: Shape
     row_multiple: int
     """The number of rows is a multiple of this, so that they divide among devices."""
+
+    @staticmethod
+    def of(recipe: Recipe, examples: Examples) -> "Packed":
+        """The layout of a recipe's batches of examples with lengths like these."""
+        return Packed.fitting(
+            examples,
+            batch_size=recipe.batch_size,
+            input_length=recipe.input_length,
+            target_length=recipe.target_length,
+        )
 
     @staticmethod
     def fitting(examples: Examples, *, batch_size: int, input_length: int, target_length: int) -> "Packed":

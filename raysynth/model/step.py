@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from raysynth.data.layout import Block
+from raysynth.data.layout import Block, Shape
 from raysynth.environment import num_threads
 from raysynth.errors import Diverged
 from raysynth.model import optimizer
@@ -60,7 +60,7 @@ def train_step(
     The memory of `state` is reused, so its arrays must not be read afterwards. Dropout masks depend on `key`, the step
     and the place of a block. Learning rate and step are traced, so one compilation serves a whole grid.
     """
-    params, after, counts = _update(
+    params, after, counts = update(
         network,
         z_loss,
         label_smoothing,
@@ -75,7 +75,7 @@ def train_step(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
-def _update(
+def update(
     network: T5,
     z_loss: float,
     label_smoothing: float,
@@ -86,6 +86,7 @@ def _update(
     key: jax.Array,
     step: jax.Array,
 ) -> tuple[Params, optimizer.State, Counts]:
+    """The compiled program of `train_step`, which reuses the memory of `params` and `state`."""
     key = jax.random.fold_in(key, step)
 
     def loss(params: Params, block: DeviceBlock, key: jax.Array) -> tuple[jax.Array, Counts]:
@@ -114,16 +115,17 @@ def check_finite(loss: float, step: int) -> None:
 
 
 @settings()
-def time_step(recipe: Recipe, model: T5Config, *, num_steps: int = 5) -> dict[str, Any]:
-    """Time a training step on this host, on a batch of the full lengths and without compilation.
+def time_step(recipe: Recipe, model: T5Config, shape: Shape, *, num_steps: int = 5) -> dict[str, Any]:
+    """Time a training step on this host, on a full block of that shape and without compilation.
 
     Returns `seconds_per_step`, the `device` and the number of `threads` (None: one per processor).
     """
     rng = stream(Purpose.TIMED_BATCH, 0)
-    block = Block(
-        rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.input_length), dtype=np.int32),
-        rng.integers(2, model.vocab_size, (recipe.batch_size, recipe.target_length), dtype=np.int32),
-    )
+    tokens = [
+        rng.integers(2, model.vocab_size, (shape.rows, width), dtype=np.int32)
+        for width in (shape.input_width, shape.target_width)
+    ]
+    block = Block(*tokens, *map(np.ones_like, tokens))
     blocks, network = place((block,)), T5(model, dropout_rate=recipe.dropout_rate)
     key = named_key(0, Purpose.TIMED_DROPOUT)
     state = TrainState.start(init_params(model, named_key(0, Purpose.TIMED_INIT)))

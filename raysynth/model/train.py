@@ -75,7 +75,7 @@ def pretrain(
     """
     dataset = StoredDataset.open(data, data_sha256)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
-    layout = _layout(train, spec)
+    layout = Packed.of(spec, train.read_ids([0]))
     params = pretrain_start(spec)
     evaluator = Evaluator(
         network=T5(spec.model),
@@ -120,7 +120,7 @@ def finetune(
     """
     task, dataset = spec.task, StoredDataset.open(data, data_sha256)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
-    layout = _layout(train, task)
+    layout = Packed.of(task, train.read_ids([0]))
     params = finetune_start(spec, {source: read() for source, read in sources.items()})
     evaluator = TextEvaluator(
         network=T5(spec.model),
@@ -184,16 +184,6 @@ def finetune_start(spec: Finetune, sources: Mapping[Source, Params]) -> Params:
 
 def _order(examples: StoredSplit, recipe: Recipe, purpose: Purpose, seed: int) -> Order:
     return Order(shard_rows=examples.shard_rows, batch_size=recipe.batch_size, purpose=purpose, seed=seed)
-
-
-def _layout(examples: StoredSplit, recipe: Recipe) -> Packed:
-    """The layout that suits the lengths in the first shard."""
-    return Packed.fitting(
-        examples.read_ids([0]),
-        batch_size=recipe.batch_size,
-        input_length=recipe.input_length,
-        target_length=recipe.target_length,
-    )
 
 
 def _test(test: TextEvaluator, params: Params, predictions_file: Path) -> dict[str, float]:

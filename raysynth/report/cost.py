@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
+from raysynth.specs.datasets import TextCorpus, TextDataset
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, describe
 from raysynth.specs.models import T5Config
@@ -128,12 +128,13 @@ def recipe_of(artifact: Artifact) -> Recipe | None:
 
 
 def speed_file(artifact: Artifact) -> str | None:
-    """Path in the store of the speed measured for an artifact's model, batch and lengths; None if it is not trained."""
-    recipe = recipe_of(artifact)
-    if recipe is None or isinstance(artifact, Dataset | TextDataset):
+    """Path in the store of the speed measured for an artifact's model, batch, lengths and data; None if not trained."""
+    shape = _shape(artifact)
+    if shape is None:
         return None
-    shape = [describe(artifact.model), recipe.batch_size, recipe.input_length, recipe.target_length]
-    return f"speeds/{hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]}.json"
+    model, *numbers, data = shape
+    described = [describe(model), *numbers, describe(data)]
+    return f"speeds/{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]}.json"
 
 
 _Shape = tuple[T5Config, int, int, int, SyntheticTask | TextCorpus | TextDataset]

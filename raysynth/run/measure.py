@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from raysynth.command_line import screen
+from raysynth.data.batch_shape import batch_shape
+from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
 from raysynth.report.cost import recipe_of, speed_file, speeds
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.identity import Artifact
+from raysynth.specs.identity import Artifact, name
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
@@ -16,18 +18,27 @@ from raysynth.store.store import State, Status, Store
 
 
 def measure(statuses: dict[Artifact, Status], store: Store, address: str | None) -> None:
-    """Time a few steps of each recipe and model whose speed is unknown, each on one worker.
+    """Time a few steps of each recipe, model and data whose speed is unknown, each on one worker.
+
+    The timed block has the shape that training will have. It is unknown for downstream data that are not made yet; then
+    rows of the recipe's full lengths are timed, which is too slow.
 
     Known are the speeds in records and of earlier measurements. The results go to the store. Does not start Ray if
     every speed is known.
     """
-    shapes: dict[str, tuple[Recipe, T5Config]] = {}
+    shapes: dict[str, tuple[Recipe, T5Config, Shape]] = {}
+    upper_bounds: set[str] = set()
     for (artifact, status), speed in zip(statuses.items(), speeds(statuses, store).values(), strict=True):
         if not isinstance(artifact, Pretrain | Finetune):
             continue
         recipe, file = recipe_of(artifact), speed_file(artifact)
-        if recipe is not None and file is not None and speed is None and status.state is not State.DONE:
-            shapes[file] = recipe, artifact.model
+        if recipe is None or file is None or speed is not None or status.state is State.DONE:
+            continue
+        if file not in shapes:
+            shape = _block_shape(artifact, recipe, store)
+            if shape is None:
+                upper_bounds.add(file)
+            shapes[file] = recipe, artifact.model, shape or _full_shape(recipe)
     if not shapes:
         return
     import ray
@@ -39,21 +50,35 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
         resources = trial_resources(nodes())
         request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
         answers = {
-            file: ray.remote(_time_step).options(**request).remote(recipe, model, cache)
-            for file, (recipe, model) in shapes.items()
+            file: ray.remote(_time_step).options(**request).remote(recipe, model, shape, cache)
+            for file, (recipe, model, shape) in shapes.items()
         }
         for number, (file, answer) in enumerate(answers.items(), start=1):
             timing = _answer(answer, _shape_text(*shapes[file]))
             store.write_json(file, timing)
             print(
                 f"measured {number} of {len(answers)}: {timing['seconds_per_step']:.3g} s a step of "
-                f"{_shape_text(*shapes[file])}, on {timing['device']}, threads: {timing['threads'] or 'all'}",
+                f"{_shape_text(*shapes[file])}, on {timing['device']}, threads: {timing['threads'] or 'all'}"
+                + (" (full lengths, because the data are not made yet)" if file in upper_bounds else ""),
                 file=screen(),
             )
 
 
-def _shape_text(recipe: Recipe, model: T5Config) -> str:
-    return f"{recipe.batch_size} x {recipe.input_length}/{recipe.target_length}, width {model.emb_dim}"
+def _block_shape(artifact: Pretrain | Finetune, recipe: Recipe, store: Store) -> Shape | None:
+    """The shape of an artifact's blocks; None if its data must first be made."""
+    data = artifact.data if isinstance(artifact, Pretrain) else artifact.task.data
+    root = store.local_root
+    is_done = root is not None and store.status(data).state is State.DONE
+    return batch_shape(recipe, data, root / name(data) if root is not None and is_done else None)
+
+
+def _full_shape(recipe: Recipe) -> Shape:
+    return Shape(rows=recipe.batch_size, input_width=recipe.input_length, target_width=recipe.target_length)
+
+
+def _shape_text(recipe: Recipe, model: T5Config, shape: Shape) -> str:
+    block = f"{shape.rows} rows of {shape.input_width}/{shape.target_width}"
+    return f"{recipe.batch_size} examples in {block}, width {model.emb_dim}"
 
 
 def _answer(reference: Any, shape: str) -> dict[str, Any]:
@@ -74,8 +99,8 @@ def _answer(reference: Any, shape: str) -> dict[str, Any]:
         raise WorkerError(f"no time for {shape}: {death.cause or first_line(error)}", death.log or str(error)) from None
 
 
-def _time_step(recipe: Recipe, model: T5Config, cache: Path) -> dict[str, Any]:
+def _time_step(recipe: Recipe, model: T5Config, shape: Shape, cache: Path) -> dict[str, Any]:
     private_directory(cache)  # where this host's compiled programs lie
     from raysynth.model.step import time_step  # imports JAX, which only workers need
 
-    return time_step(recipe, model)
+    return time_step(recipe, model, shape)

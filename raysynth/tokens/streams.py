@@ -57,6 +57,8 @@ class Purpose(IntEnum):
     """Dropout in a step that is timed."""
     LAYOUT = 20
     """The batches that the shape of a packed block is fitted to."""
+    LENGTHS = 21
+    """Examples that show the lengths of a data set that is not made yet."""
 
 
 def stream(purpose: Purpose, seed: int, *places: int) -> np.random.Generator:
