@@ -4,8 +4,8 @@
 
 Measures a training step, a teacher-forced evaluation and a beam search of T5-small at a size that fits the device,
 converts them to rates (FLOPs per second), and computes each task's share from its recipe, its published number of
-examples and the lengths to which the available files are padded. Decoding is assumed to run to the longest target of
-its batch, where a trained model stops. Without `--data` every length is the recipe's limit.
+examples and the blocks that the layouts make of the available files. Decoding is assumed to run to the longest target
+of its batch, where a trained model stops. Without `--data` every length is the recipe's limit.
 
 Rates transfer only roughly between sizes and devices. Decoding is limited by memory and training by arithmetic, so an
 accelerator speeds training up more: `slack` is the factor by which decoding may be slower than measured here, relative
@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from raysynth.data.batches import Examples
-from raysynth.data.layout import Block, PadToLongest, evaluation_batches
+from raysynth.data.layout import Block, Packed, PadToLongest, evaluation_batches
 from raysynth.data.text_pairs import encode
 from raysynth.downstream.rows import Split
 from raysynth.model.decode import generate
@@ -36,6 +36,7 @@ from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.catalog import paper_tasks
 from raysynth.specs.finetuning import DownstreamTask
+from raysynth.specs.flops import decoder_flops, encoder_flops, scoring_flops
 from raysynth.specs.models import T5_SMALL, T5Config
 from raysynth.specs.recipes import AtStep
 
@@ -64,7 +65,7 @@ def main() -> None:
     header = ("steps", "train h", "evaluations", "scores h", "decode h", "share", "slack")
     print(f"{'task':18}" + "".join(f"{column:>12}" for column in header))
     for task in paper_tasks:
-        print(row(task, T5_SMALL, rates, lengths(task, options.data)))
+        print(row(task, T5_SMALL, rates, blocks(task, T5_SMALL, options.data)))
 
 
 # -------------------------------------------------------------------------------- rates
@@ -100,9 +101,9 @@ def measured(config: T5Config, batch: int, input_length: int, target_length: int
             network, params, block.encoder_input_tokens, decode_length=target_length, num_beams=task.num_beams
         )
 
-    forward = flops(config, input_length, target_length) * batch
+    forward = scoring_flops(config, num_rows=batch, input_length=input_length, target_length=target_length)
     searched = (
-        flops(config, input_length, 0) + task.num_beams * decoder_flops(config, input_length, target_length)
+        encoder_flops(config, input_length) + task.num_beams * decoder_flops(config, input_length, target_length)
     ) * batch
     state = TrainState.start(jax.tree.map(np.array, params))  # a copy, because a step reuses the memory of its state
     seconds = {
@@ -128,60 +129,62 @@ def timed(work, argument, repeats: int = 3) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-def flops(config: T5Config, input_length: float, target_length: float) -> float:
-    """FLOPs of one example's forward pass, counting a multiplication and an addition as two."""
-    inner, products = config.num_heads * config.head_dim, 1 + len(config.mlp_activations)
-    layer = 2 * (4 * config.emb_dim * inner + products * config.emb_dim * config.mlp_dim)
-    encoder = config.num_encoder_layers * input_length * (layer + 4 * input_length * inner)
-    return encoder + decoder_flops(config, input_length, target_length)
-
-
-def decoder_flops(config: T5Config, input_length: float, target_length: float) -> float:
-    """FLOPs of one target, or of one beam, with the keys and values of the inputs computed once."""
-    inner, products = config.num_heads * config.head_dim, 1 + len(config.mlp_activations)
-    layer = 2 * (6 * config.emb_dim * inner + products * config.emb_dim * config.mlp_dim)
-    attention = 2 * target_length * inner + 4 * input_length * inner  # half of the targets before a token, all inputs
-    memory = config.num_decoder_layers * input_length * 4 * config.emb_dim * inner if target_length else 0
-    logits = 2 * config.emb_dim * config.vocab_size
-    return memory + target_length * (config.num_decoder_layers * (layer + attention) + logits)
-
-
 # -------------------------------------------------------------------------------- the tasks
 
 
 @dataclasses.dataclass(frozen=True)
-class Lengths:
-    """Mean padded input and target lengths of training and of evaluation batches."""
+class Blocks:
+    """Mean FLOPs of an example's forward pass in training and in scoring, and the mean lengths in decoding."""
 
-    training: tuple[float, float]
-    evaluation: tuple[float, float]
+    training: float
+    scoring: float
+    decoding: tuple[float, float]
 
 
-def lengths(task: DownstreamTask, data: Path | None) -> Lengths:
-    """The lengths to which the layout pads the files in `data`, or the recipe's limits without them."""
+def blocks(task: DownstreamTask, config: T5Config, data: Path | None) -> Blocks:
+    """What the layouts make of the files in `data`, or of the recipe's limits without them."""
     limits = (task.input_length, task.target_length)
     if data is None:
-        return Lengths(limits, limits)
+        full = scoring_flops(config, num_rows=1, input_length=limits[0], target_length=limits[1])
+        return Blocks(full, full, limits)
     os.environ["RAYSYNTH_T5_VOCABULARY"] = str(data / "t5_vocab" / "spiece.model")
     dataset = dataclasses.replace(task.data, num_train=None)
     if task.name == "cnndm_10k":  # the available files have no test split
         dataset = dataclasses.replace(dataset, scored=Split.VALIDATION)
     _, ids, _ = encode(dataset, str(data / FOLDERS.get(task.name, task.name)))
-    layout = PadToLongest(input_length=task.input_length, target_length=task.target_length)
-    rng = np.random.default_rng(0)
-    train_examples = Examples(sources=ids["train"][0], targets=ids["train"][1])
-    drawn = (rng.integers(len(train_examples), size=task.batch_size) for _ in range(30))
-    training = [layout.to_blocks(train_examples, rows)[0] for rows in drawn]
-    test = Examples(sources=ids["test"][0], targets=ids["test"][1])
-    evaluation = [block for _, block in evaluation_batches(test, test.head(None), task.batch_size, layout)]
-    return Lengths(mean_shape(training), mean_shape(evaluation))
+    train, test = (Examples(sources=ids[split][0], targets=ids[split][1]) for split in ("train", "test"))
+    packed, rng = Packed.of(task, train), np.random.default_rng(0)
+    drawn = [train.take(rng.integers(len(train), size=task.batch_size)) for _ in range(30)]
+    scored = [
+        test.take(np.arange(start, min(start + task.batch_size, len(test))))
+        for start in range(0, len(test), task.batch_size)
+    ]
+    longest = PadToLongest(input_length=task.input_length, target_length=task.target_length)
+    decoded = [block for _, block in evaluation_batches(test, test.head(None), task.batch_size, longest)]
+    return Blocks(flops_of(config, packed, drawn), flops_of(config, packed, scored), mean_shape(decoded))
+
+
+def flops_of(config: T5Config, layout: Packed, batches: list[Examples]) -> float:
+    """Mean FLOPs of an example's forward pass, padding included."""
+    shapes = [
+        (*block.encoder_input_tokens.shape, block.decoder_target_tokens.shape[1])
+        for batch in batches
+        for block in layout.to_blocks(batch)
+    ]
+    total = sum(
+        scoring_flops(config, num_rows=rows, input_length=inputs, target_length=targets)
+        for rows, inputs, targets in shapes
+    )
+    return total / sum(map(len, batches))
 
 
 def mean_shape(blocks: list[Block]) -> tuple[float, float]:
-    return tuple(float(np.mean([array.shape[1] for array in side])) for side in zip(*blocks, strict=True))  # type: ignore[return-value]
+    sides = zip(*((block.encoder_input_tokens, block.decoder_target_tokens) for block in blocks), strict=True)
+    inputs, targets = (float(np.mean([array.shape[1] for array in side])) for side in sides)
+    return inputs, targets
 
 
-def row(task: DownstreamTask, config: T5Config, rates: Rates, lengths: Lengths) -> str:
+def row(task: DownstreamTask, config: T5Config, rates: Rates, blocks: Blocks) -> str:
     """One line of the table."""
     steps = task.selection.step if isinstance(task.selection, AtStep) else task.num_steps
     num_evaluations = steps // task.eval_every
@@ -190,10 +193,10 @@ def row(task: DownstreamTask, config: T5Config, rates: Rates, lengths: Lengths) 
         kind: task.batch_size * math.ceil(count / task.batch_size)
         for kind, count in zip(("validation", "test"), EXAMPLES[task.name], strict=True)
     }
-    training = steps * task.batch_size * 3 * flops(config, *lengths.training) / rates.train
-    score = flops(config, *lengths.evaluation) / rates.score
-    source, target = lengths.evaluation[0], min(lengths.evaluation[1], task.decode_length)
-    search = flops(config, source, 0) + task.num_beams * decoder_flops(config, source, target)
+    training = steps * task.batch_size * 3 * blocks.training / rates.train
+    score = blocks.scoring / rates.score
+    source, target = blocks.decoding[0], min(blocks.decoding[1], task.decode_length)
+    search = encoder_flops(config, source) + task.num_beams * decoder_flops(config, source, target)
     scores = score * (num_evaluations * rows["validation"] + rows["test"])
     decoding = search / rates.decode * (decodes * rows["validation"] + rows["test"])
     share = (scores + decoding) / (training + scores + decoding)

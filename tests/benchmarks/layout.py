@@ -36,6 +36,7 @@ from raysynth.downstream.rows import Split
 from raysynth.model.devices import device, place
 from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params
+from raysynth.specs.flops import training_flops
 from raysynth.specs.models import T5Config
 from raysynth.synthetic.mixture import Mixture
 from raysynth.synthetic.simple import simple_tasks
@@ -91,17 +92,10 @@ def case(name: str, data: Path | None) -> Case:
     return Case(examples=examples, batch_size=128, input_length=512, target_length=512)
 
 
-def flops(shape: Shape, model: T5Config) -> float:
-    """Multiplications and additions of a forward pass over one block."""
-    inputs, targets = shape.input_width, shape.target_width
-    attention = model.num_heads * model.head_dim
-    mlp = 2 * model.emb_dim * model.mlp_dim * (len(model.mlp_activations) + 1)
-    projections = 2 * model.emb_dim * attention
-    encoder = model.num_encoder_layers * (inputs * (4 * projections + mlp) + 4 * inputs**2 * attention)
-    decoder = model.num_decoder_layers * (
-        targets * (6 * projections + mlp) + inputs * 2 * projections + 4 * (targets**2 + targets * inputs) * attention
-    )
-    return shape.rows * (encoder + decoder + 2 * targets * model.emb_dim * model.vocab_size)
+def flops(shape: Shape) -> float:
+    """FLOPs of a step of T5-small on a block."""
+    lengths = {"input_length": shape.input_width, "target_length": shape.target_width}
+    return training_flops(T5_SMALL, num_rows=shape.rows, **lengths)
 
 
 def shape_of(block: Block) -> Shape:
@@ -140,7 +134,7 @@ class Timed:
 
 def total(blocks: Iterable[Block]) -> float:
     """FLOPs of blocks."""
-    return sum(count * flops(shape, T5_SMALL) for shape, count in Counter(map(shape_of, blocks)).items())
+    return sum(count * flops(shape) for shape, count in Counter(map(shape_of, blocks)).items())
 
 
 def main() -> None:
@@ -160,7 +154,7 @@ def main() -> None:
         layout, blocks = each.fitted(each.batch_size)
         full = Shape(rows=each.batch_size, input_width=each.input_length, target_width=each.target_length)
         longest = PadToLongest(input_length=each.input_length, target_length=each.target_length)
-        all_full = len(blocks) * flops(full, T5_SMALL)
+        all_full = len(blocks) * flops(full)
         to_longest = total(longest.to_blocks(batch)[0] for batch in each.batches(each.batch_size))
         fit = sum(shape_of(block) == layout.shape for block in blocks) / len(blocks)
         line = f"{name:16} {text(full):>14} {text(layout.shape):>14} {fit:6.1%} "

@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from raysynth import T5_SMALL, T5Config
+from raysynth.specs.flops import training_flops
 
 TINY = T5Config(
     vocab_size=32128, emb_dim=64, num_heads=4, head_dim=16, num_encoder_layers=2, num_decoder_layers=2, mlp_dim=128
@@ -35,18 +36,6 @@ MODELS = {"small": T5_SMALL, "tiny": TINY}
 CASES = (("small", 8, 128, 64), ("small", 8, 512, 114), ("tiny", 32, 64, 64))
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**28)}
 """What trials have: freed memory is kept."""
-
-
-def model_flops(model: T5Config, rows: int, inputs: int, targets: int) -> float:
-    """FLOPs of the matrix products of a step: three times those of the forward pass."""
-    width = model.num_heads * model.head_dim
-    mlp = 2 * model.emb_dim * model.mlp_dim * (len(model.mlp_activations) + 1)
-    projection = 2 * model.emb_dim * width
-    encoder = model.num_encoder_layers * (inputs * (4 * projection + mlp) + 4 * inputs**2 * width)
-    decoder = model.num_decoder_layers * (
-        targets * (6 * projection + mlp) + inputs * 2 * projection + 4 * targets * (targets + inputs) * width
-    )
-    return 3 * rows * (encoder + decoder + 2 * targets * model.emb_dim * model.vocab_size)
 
 
 def batch(model: T5Config, rows: int, *lengths: int) -> list[Any]:
@@ -173,7 +162,7 @@ def print_bounds(case: tuple[str, int, int, int], pipe: Connection) -> None:
     model = MODELS[name]
     _, program = compiled_step(model, rows, inputs, targets)
     cost = program.cost_analysis()
-    flops = model_flops(model, rows, inputs, targets)
+    flops = training_flops(model, num_rows=rows, input_length=inputs, target_length=targets)
     rate = product_rate(model, rows, targets)
     print(
         f"    program {cost['flops'] / 1e9:.0f} GFLOPs, {cost['flops'] / flops:.3f} times the model's "
