@@ -76,7 +76,7 @@ def test_fields_with_their_default_are_left_out_so_that_new_fields_keep_old_name
     assert describe(pretrain()) == {
         "is": "Pretrain",
         "revision": 3,
-        "data": {"is": "Dataset", "revision": 3, "task": {"is": "set", "revision": 2}},
+        "data": {"is": "Dataset", "revision": 2, "task": {"is": "set", "revision": 2}},
         "model": {"is": "T5Config"},
     }
 
