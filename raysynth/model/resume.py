@@ -36,9 +36,9 @@ def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -
     """How far the artifact of that name was trained in `directory`, as far as its files are whole.
 
     A step, evaluated or not, counts if its checkpoint, all evaluations up to it and the checkpoint selected by then are
-    as they were written: then the rest of the training gives the same bits as an undisturbed one. Deletes the checkpoints that are
-    not whole, those after that step and files that were never finished. `observer` gets one note if something was not
-    whole.
+    as they were written: then the rest of the training gives the same bits as an undisturbed one. Deletes the
+    checkpoints that are not whole, those after that step and files that were never finished. `observer` gets one note
+    if something was not whole.
     """
     _delete_leftovers(directory)
     steps = evaluated_steps(recipe)

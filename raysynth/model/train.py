@@ -43,7 +43,6 @@ from raysynth.store.files import write_whole
 from raysynth.store.records import Timing, WeightsResult
 from raysynth.tokens.streams import Purpose
 
-
 CHECKPOINT_SECONDS = 600.0
 """Default for the time after which a checkpoint is written between evaluations."""
 

@@ -15,8 +15,8 @@ from raysynth.store.files import private_directory
 from raysynth.store.store import State, Status, Store
 
 
-def measure(statuses: dict[Artifact, Status], store: Store, address: str | None) -> None:
-    """Time a few steps of each recipe and model whose speed is unknown, each on one worker.
+def measure(statuses: dict[Artifact, Status], store: Store, address: str | None, num_cpus: int = 1) -> None:
+    """Time a few steps of each recipe and model whose speed is unknown, each on one worker with that many CPUs.
 
     Known are the speeds in records and of earlier measurements. The results go to the store. Does not start Ray if
     every speed is known.
@@ -35,8 +35,8 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
     from raysynth.run.execute import trial_resources
     from raysynth.run.session import nodes, training_session
 
-    with training_session(address, store) as cache:
-        resources = trial_resources(nodes())
+    with training_session(address, store, num_cpus) as cache:
+        resources = trial_resources(nodes(), num_cpus)
         request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
         answers = {
             file: ray.remote(_time_step).options(**request).remote(recipe, model, cache)

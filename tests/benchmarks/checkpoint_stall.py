@@ -19,14 +19,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("NPROC", "1")
-_KEEPS_MEMORY = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
-if not _KEEPS_MEMORY.items() <= os.environ.items():  # glibc reads them when a process starts
-    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _KEEPS_MEMORY)
 
 import jax
 import numpy as np
@@ -40,6 +32,13 @@ from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.recipes import Best
 from raysynth.tokens.streams import Purpose
+
+_KEEPS_MEMORY = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -106,4 +105,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if not _KEEPS_MEMORY.items() <= os.environ.items():  # glibc reads them when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _KEEPS_MEMORY)
     main()

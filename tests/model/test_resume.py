@@ -174,9 +174,7 @@ def killed_between(synthetic, tmp_path_factory):
     """The directory of a run that saved after every step and was killed in step 9, before its third evaluation."""
     directory = tmp_path_factory.mktemp("between")
     with pytest.raises(Killed):
-        pretrain(
-            PRETRAIN, data=synthetic, directory=directory, observer=KillsAtProgress(9), checkpoint_seconds=0
-        )
+        pretrain(PRETRAIN, data=synthetic, directory=directory, observer=KillsAtProgress(9), checkpoint_seconds=0)
     return directory
 
 

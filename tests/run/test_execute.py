@@ -31,6 +31,29 @@ def test_a_trial_takes_a_whole_tpu_host_or_one_gpu_or_one_cpu(nodes, wanted):
     assert trial_resources(nodes) == wanted
 
 
+@pytest.mark.parametrize(
+    ("num_cpus", "nodes", "wanted"),
+    [
+        (4, [{"CPU": 2.0}, {"CPU": 4.0}], {"CPU": 4}),
+        (4, [{"CPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}], {"CPU": 4, "GPU": 1}),
+        (96, [{"CPU": 8.0}, {"CPU": 96.0, "TPU": 4.0}], {"CPU": 96, "TPU": 4.0}),
+    ],
+)
+def test_a_trial_reserves_the_cpus_that_it_computes_with(num_cpus, nodes, wanted):
+    assert trial_resources([{"Alive": True, "Resources": node} for node in nodes], num_cpus) == wanted
+
+
+@pytest.mark.parametrize(
+    ("nodes", "most"),
+    [([{"CPU": 2.0}, {"CPU": 4.0}], 4), ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], 8), ([{}, {"CPU": 2.0}], 2)],
+)
+def test_more_cpus_than_any_host_has_are_refused_in_one_line(nodes, most):
+    with pytest.raises(InputError) as error:
+        trial_resources([{"Alive": True, "Resources": node} for node in nodes], 9)
+    line = f"--cpus-per-trial (or else NPROC) must be at most {most}, the most CPUs of a host for trials, got 9"
+    assert str(error.value) == line
+
+
 @pytest.mark.parametrize("head", ["TPU-v4-32-head", "TPU-v5litepod-16-head"])
 def test_a_slice_of_several_hosts_is_refused(head):
     nodes = [{"Alive": True, "Resources": {"CPU": 240.0, "TPU": 4.0, head: 1.0}}]
