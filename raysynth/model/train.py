@@ -309,18 +309,22 @@ def _train(
         if before.step:
             state = checkpoints.restore(before.step, like=state)
         reporter = Reporter(artifact, recipe, first_step=state.step, observer=observer)
-        while state.step < recipe.num_steps and not recipe.selection.settled(evaluations):
-            blocks = layout.to_blocks(stream.examples(state.step))
+        batches = (layout.to_blocks(stream.examples(step)) for step in range(state.step, recipe.num_steps))
+        placed_batches = ((blocks, place(blocks)) for blocks in batches)
+        upcoming = next(placed_batches, None)
+        while upcoming is not None and not recipe.selection.settled(evaluations):
+            blocks, placed = upcoming
             learning_rate = np.float32(optimizer.learning_rate(recipe.schedule, state.step))
             state, counts = train_step(
                 network,
                 state,
-                place(blocks),
+                placed,
                 learning_rate,
                 dropout_key,
                 z_loss=recipe.z_loss,
                 label_smoothing=recipe.label_smoothing,
             )
+            upcoming = next(placed_batches, None)  # laid out and transferred while the device computes
             reporter.after_step(state.step, blocks, counts, learning_rate)
             if state.step in evaluated:
                 with reporter.evaluating():

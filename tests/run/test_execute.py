@@ -1,6 +1,9 @@
 """A trial takes what the cluster has, and what goes wrong beside Tune ends the run in one line."""
 
 import contextlib
+import runpy
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +12,11 @@ from raysynth.errors import StoreError, WorkerError
 from raysynth.observer import Silent
 from raysynth.run import execute as execute_module
 from raysynth.run import make_data
-from raysynth.run.execute import execute, trial_resources
+from raysynth.run.execute import Ended, execute, trial_resources
 from raysynth.run.surroundings import Run
 from raysynth.store import leases
 from raysynth.store.store import Store
+from raysynth.sweep.command import main
 
 
 @pytest.mark.parametrize(
@@ -122,3 +126,19 @@ def test_whatever_goes_wrong_in_the_thread_that_draws_ends_the_run_in_one_line(r
             execute([DATA], set(), set(), run)
     assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_options_of_trials_reach_the_run(monkeypatch, tmp_path):
+    runs = []
+
+    def records(missing, done, damaged, run):
+        runs.append(run)
+        return Ended(failed={}, outcomes=Counter())
+
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(execute_module, "execute", records)
+    sweep = runpy.run_path(str(Path(__file__).parents[2] / "sweeps" / "quickstart.py"))["sweep"]
+    command = ["run", "--tiny", "--store", str(tmp_path)]
+    for options in ([], ["--cpus-per-trial", "2", "--checkpoint-minutes", "0.5"]):
+        assert main(sweep, [*command, *options]) == 0
+    assert [(run.cpus_per_trial, run.checkpoint_seconds) for run in runs] == [(1, 600), (2, 30)]
