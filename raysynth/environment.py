@@ -59,16 +59,31 @@ def _flags(text: str) -> list[str]:
         return text.split()
 
 
-def trial_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables with which a trial's process starts, from those of the driver; raises as `check_environment`."""
+def trial_variables(variables: Mapping[str, str], num_cpus: int | None = None) -> dict[str, str]:
+    """The variables with which a trial's process starts, from those of the driver; raises as `check_environment`.
+
+    `num_cpus` is as `cpus_per_trial` returns it, which None calls.
+    """
     check_environment(variables)
-    # XLA's results on a CPU change with the number of threads, so there is one unless the user says otherwise.
-    threads = str(num_threads(variables) or 1)
+    threads = str(num_cpus or cpus_per_trial(None, variables))
     return {
         "NPROC": threads,
         "PJRT_NPROC": threads,  # XLA prefers it to NPROC
         "XLA_FLAGS": f"{variables.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip(),
     }
+
+
+def cpus_per_trial(option: int | None, variables: Mapping[str, str]) -> int:
+    """The number of CPUs, and so of threads, of a trial: the option's, else that of the driver's `NPROC`, else one.
+
+    One by default whatever the host has, because XLA's results on a CPU change with the number of threads. Raises
+    `InputError` if the option and the variable differ.
+    """
+    threads = num_threads(variables)
+    if option is not None and threads not in (None, option):
+        name = "PJRT_NPROC" if "PJRT_NPROC" in variables else "NPROC"
+        raise InputError(f"--cpus-per-trial is {option}, but {name} is {threads}; unset {name}")
+    return option or threads or 1
 
 
 def num_threads(variables: Mapping[str, str]) -> int | None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,7 @@ from raysynth.store.records import Record
 
 
 class _LatestAndSelected(PreservationPolicy):  # type: ignore[misc]  # Orbax has no types
-    """Keeps the two newest steps, and of each the step that the selection rule chose once it was evaluated.
+    """Keeps the two newest steps, evaluated or not, and of each the step that the selection rule had chosen by then.
 
     A run can then go on from the step before the newest if the newest turns out to be damaged. Orbax's own `BestN` may
     delete the newest step and has no rule such as "the first above 99 %".
@@ -51,7 +52,8 @@ class Checkpoints:
 
     They are written while training continues. `saved` is called from another thread once a step is on disk, with the
     checksums of its files, and obsolete steps are deleted; until `wait` returns, the caller must not change any file
-    that `saved` reads. Whoever resumes must have deleted the checkpoints that are not whole.
+    that `saved` reads. Whoever resumes must have deleted the checkpoints that are not whole. `seconds` is the time
+    after which another save is due.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Checkpoints:
         selection: Selection,
         evaluations: Evaluations,
         saved: Callable[[], None],
+        seconds: float,
     ) -> None:
         self._directory, self._artifact, self._saved = directory, artifact, saved
+        self._seconds, self._last_save = seconds, time.monotonic()
         self._open = ExitStack()
         self._manager = self._open.enter_context(
             ocp.CheckpointManager(
@@ -89,18 +93,24 @@ class Checkpoints:
         latest: int | None = self._manager.latest_step()
         return latest
 
-    def save(self, state: TrainState) -> None:
-        """Start saving a state as its step; returns once its arrays may be donated."""
-        self.wait()
-        self._manager.save(
-            state.step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params), optimizer=ocp.args.StandardSave(state.optimizer)
-            ),
-        )
-        self._saving = self._thread.submit(self._finish, state.step)
+    @property
+    def is_due(self) -> bool:
+        """Whether the last save, or the start, is so long ago that a state should be saved between evaluations."""
+        return time.monotonic() - self._last_save >= self._seconds
 
-    def _finish(self, step: int) -> None:
+    def save(self, state: TrainState) -> None:
+        """Start saving a state as its step, once the save before it is on disk; its arrays may be donated at once."""
+        self.wait()
+        # A copy on the devices takes milliseconds; the one to the host, and the files, are left to the thread.
+        arrays = {"params": state.params, "optimizer": state.optimizer}
+        placement = jax.tree.map(lambda array: array.sharding, arrays)
+        copied = jax.device_put(arrays, placement, may_alias=False)
+        self._saving = self._thread.submit(self._write, state.step, copied)
+        self._last_save = time.monotonic()
+
+    def _write(self, step: int, arrays: dict[str, Any]) -> None:
+        items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+        self._manager.save(step, args=ocp.args.Composite(**items))
         self._manager.wait_until_finished()
         write_list(self._directory / str(step), artifact=self._artifact, step=step)
         self._saved()

@@ -28,23 +28,24 @@ class Trained:
     evaluations: Evaluations
     """Those of all evaluated steps up to `step`."""
     is_evaluated: bool
-    """Whether `step` is among them. If not, evaluate its checkpoint and ask again: only then it is known what to do."""
+    """Whether `step` is among them or needs no evaluation. If not, evaluate its checkpoint and ask again: only then it
+    is known what to do."""
 
 
 def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -> Trained:
     """How far the artifact of that name was trained in `directory`, as far as its files are whole.
 
-    A step counts if its checkpoint, all evaluations up to it and the checkpoint selected by then are as they were
-    written: then the rest of the training gives the same bits as an undisturbed one. Deletes the checkpoints that are
-    not whole, those after that step and files that were never finished. `observer` gets one note if something was not
-    whole.
+    A step, evaluated or not, counts if its checkpoint, all evaluations up to it and the checkpoint selected by then are
+    as they were written: then the rest of the training gives the same bits as an undisturbed one. Deletes the
+    checkpoints that are not whole, those after that step and files that were never finished. `observer` gets one note
+    if something was not whole.
     """
     _delete_leftovers(directory)
     steps = evaluated_steps(recipe)
     evaluations, problems = _read_evaluations(directory, artifact, steps, recipe.selection)
     entries = _entries(directory / "checkpoints")
     whole = set()
-    for step in sorted((step for step in steps if str(step) in entries), reverse=True):
+    for step in sorted((int(entry) for entry in entries if _is_step(entry, recipe)), reverse=True):
         line = problem(entries[str(step)], step=step, artifact=artifact)
         if line is None:
             whole.add(step)
@@ -72,7 +73,7 @@ def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -
         then = f"goes on from step {start:,}" if start else "starts from the beginning"
         observer.noted(artifact, f"{problems[0]}{more}; training {then}")
     evaluations = {step: scores for step, scores in evaluations.items() if step <= start}
-    return Trained(step=start, evaluations=evaluations, is_evaluated=start in evaluations or not start)
+    return Trained(step=start, evaluations=evaluations, is_evaluated=start in evaluations or start not in steps)
 
 
 def evaluated_steps(recipe: Recipe) -> list[int]:
@@ -84,6 +85,11 @@ def _entries(checkpoints: Path) -> dict[str, Path]:
     """What Orbax would take for the checkpoints of steps, by name."""
     entries = checkpoints.iterdir() if checkpoints.is_dir() else ()
     return {entry.name: entry for entry in entries if re.fullmatch("[0-9]+", entry.name)}
+
+
+def _is_step(name: str, recipe: Recipe) -> bool:
+    """Whether a name is that of a step at which a run may have saved."""
+    return len(name) <= len(str(recipe.num_steps)) and name == str(int(name)) and 0 < int(name) <= recipe.num_steps
 
 
 def _delete_leftovers(directory: Path) -> None:

@@ -1,7 +1,8 @@
 """Trains one artifact on one host: build, restore, step, evaluate, select. Needs no Ray and no store.
 
 All randomness derives from (purpose, seed) or (purpose, seed, step), and an evaluation is on disk before its step's
-checkpoint. A run that is killed at any point and started again therefore ends with the same bits.
+checkpoint and every later one. A run that is killed at any point and started again therefore ends with the same bits,
+wherever the checkpoints between evaluations were written.
 """
 
 import dataclasses
@@ -42,6 +43,9 @@ from raysynth.store.files import write_whole
 from raysynth.store.records import Timing, WeightsResult
 from raysynth.tokens.streams import Purpose
 
+CHECKPOINT_SECONDS = 600.0
+"""Default for the time after which a checkpoint is written between evaluations."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
@@ -66,11 +70,13 @@ def pretrain(
     directory: Path,
     observer: Observer,
     saved: Callable[[], None] = _do_nothing,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> TrainingResult:
     """Pre-train from random parameters on the data set in `data`, with checkpoints in `directory`.
 
     `data_sha256` is the digest that the data set's record has; None trusts the manifest.
     `saved` is called from another thread when a checkpoint is on disk; `directory` does not change until it returns.
+    `checkpoint_seconds` is the time after which a checkpoint is written between evaluations too.
     Raises `Diverged` if a loss is not finite, and `InputError` for damaged data or checkpoints.
     """
     dataset = StoredDataset.open(data, data_sha256)
@@ -96,6 +102,7 @@ def pretrain(
         directory=directory,
         observer=observer,
         saved=saved,
+        checkpoint_seconds=checkpoint_seconds,
     )
     result = model.result()
     _keep_selected(directory, result)
@@ -112,11 +119,12 @@ def finetune(
     directory: Path,
     observer: Observer,
     saved: Callable[[], None] = _do_nothing,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> TrainingResult:
     """Initialize by the scheme, fine-tune, select a step, and score its decoded predictions on the test split.
 
-    `sources` read the parameters of each of the scheme's sources. `data_sha256`, `saved` and what is raised are as in
-    `pretrain`.
+    `sources` read the parameters of each of the scheme's sources. `data_sha256`, `saved`,
+    `checkpoint_seconds` and what is raised are as in `pretrain`.
     """
     task, dataset = spec.task, StoredDataset.open(data, data_sha256)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)
@@ -143,6 +151,7 @@ def finetune(
         directory=directory,
         observer=observer,
         saved=saved,
+        checkpoint_seconds=checkpoint_seconds,
     )
     started = time.monotonic()
     test = dataclasses.replace(evaluator, examples=dataset.split(Split.TEST).read(), num_examples=None)
@@ -256,6 +265,7 @@ def _train(
     directory: Path,
     observer: Observer,
     saved: Callable[[], None],
+    checkpoint_seconds: float,
 ) -> _TrainedModel:
     """Train from `params`, or from the latest checkpoint in `directory`, until the recipe or its selection is done."""
     network = T5(spec.model, dropout_rate=recipe.dropout_rate)
@@ -282,30 +292,37 @@ def _train(
             selection=recipe.selection,
             evaluations=evaluations,
             saved=saved,
+            seconds=checkpoint_seconds,
         ) as checkpoints,
         Stream(examples, order) as stream,
     ):
         if before.step:
             state = checkpoints.restore(before.step, like=state)
         reporter = Reporter(artifact, recipe, first_step=state.step, observer=observer)
-        while state.step < recipe.num_steps and not recipe.selection.settled(evaluations):
-            blocks = layout.to_blocks(stream.examples(state.step))
+        batches = (layout.to_blocks(stream.examples(step)) for step in range(state.step, recipe.num_steps))
+        placed_batches = ((blocks, place(blocks)) for blocks in batches)
+        upcoming = next(placed_batches, None)
+        while upcoming is not None and not recipe.selection.settled(evaluations):
+            blocks, placed = upcoming
             learning_rate = np.float32(optimizer.learning_rate(recipe.schedule, state.step))
             state, counts = train_step(
                 network,
                 state,
-                place(blocks),
+                placed,
                 learning_rate,
                 dropout_key,
                 z_loss=recipe.z_loss,
                 label_smoothing=recipe.label_smoothing,
             )
+            upcoming = next(placed_batches, None)  # laid out and transferred while the device computes
             reporter.after_step(state.step, blocks, counts, learning_rate)
             if state.step in evaluated:
                 with reporter.evaluating():
                     evaluate_state(state)
                     reporter.evaluated(state.step, evaluations[state.step])
                     checkpoints.save(state)
+            elif checkpoints.is_due:
+                checkpoints.save(state)
         checkpoints.wait()
 
     selected = recipe.selection.choose(evaluations)

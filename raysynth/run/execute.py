@@ -102,7 +102,9 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
     written = Counter({Outcome.SUCCEEDED: len(texts)})
     if not datasets and not trained:
         return Ended(failed={}, outcomes=written)
-    with training_session(run.address, run.store) as cache:
+    with training_session(run.address, run.store, run.cpus_per_trial) as cache:
+        if trained:
+            trial_resources([*nodes(), *promised()], run.cpus_per_trial)  # raises before anything is drawn
         searcher = Dependencies(
             trained,
             (done - damaged) | set(texts),
@@ -139,10 +141,11 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
         store=run.store,
         cache=cache,
         driver=run.driver.name,
+        checkpoint_seconds=run.checkpoint_seconds,
     )
     with scratch() as room:  # Tune's own state is never restored
         tuner = tune.Tuner(
-            tune.with_resources(function, trial_resources([*nodes(), *promised()])),
+            tune.with_resources(function, trial_resources([*nodes(), *promised()], run.cpus_per_trial)),
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
@@ -155,10 +158,12 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
         tuner.fit()
 
 
-def trial_resources(hosts: list[dict[str, Any]]) -> dict[str, float]:
-    """The Ray resources of one trial: all TPU chips of a host (only one process can hold them), else a GPU, else a CPU.
+def trial_resources(hosts: list[dict[str, Any]], num_cpus: int = 1) -> dict[str, float]:
+    """The Ray resources of one trial: `num_cpus` CPUs, and all TPU chips of a host (only one process can hold them) or
+    else a GPU, if the cluster has some.
 
-    Raises `InputError` for a TPU slice of several hosts, recognized by the resource that Ray gives its first host.
+    Raises `InputError` for a TPU slice of several hosts, recognized by the resource that Ray gives its first host, and
+    if no host has enough CPUs beside the device.
     """
     slices = (re.fullmatch(r"TPU-(.+)-(\d+)-head", resource) for host in hosts for resource in host["Resources"])
     for match in filter(None, slices):
@@ -169,9 +174,16 @@ def trial_resources(hosts: list[dict[str, Any]]) -> dict[str, float]:
                 f"use slices of one host, such as {size // 8} of {generation}-8"
             )
 
-    def largest(device: str) -> float:
-        return max((host["Resources"].get(device, 0) for host in hosts if host["Alive"]), default=0)
-
-    if num_chips := largest("TPU"):
-        return {"CPU": 1, "TPU": num_chips}
-    return {"CPU": 1, "GPU": 1} if largest("GPU") else {"CPU": 1}
+    resources = [host["Resources"] for host in hosts if host["Alive"]]
+    device, num_devices = "CPU", 0.0
+    if num_chips := max((host.get("TPU", 0) for host in resources), default=0):
+        device, num_devices = "TPU", num_chips
+    elif any(host.get("GPU", 0) for host in resources):
+        device, num_devices = "GPU", 1
+    most_cpus = max((host.get("CPU", 0) for host in resources if host.get(device, 0) >= num_devices), default=None)
+    if num_cpus > 1 and most_cpus is not None and most_cpus < num_cpus:
+        raise InputError(
+            f"--cpus-per-trial (or else NPROC) must be at most {most_cpus:.0f}, the most CPUs of a host for trials, "
+            f"got {num_cpus}"
+        )
+    return {"CPU": num_cpus} | ({device: num_devices} if num_devices else {})

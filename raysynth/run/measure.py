@@ -17,8 +17,8 @@ from raysynth.store.files import private_directory
 from raysynth.store.store import State, Status, Store
 
 
-def measure(statuses: dict[Artifact, Status], store: Store, address: str | None) -> None:
-    """Time a few steps of each recipe, model and data whose speed is unknown, each on one worker.
+def measure(statuses: dict[Artifact, Status], store: Store, address: str | None, num_cpus: int = 1) -> None:
+    """Time a few steps of each recipe, model and data whose speed is unknown, each on one worker with that many CPUs.
 
     The timed block has the shape that training will have. It is unknown for downstream data that are not made yet; then
     rows of the recipe's full lengths are timed, which is too slow.
@@ -46,8 +46,8 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None)
     from raysynth.run.execute import trial_resources
     from raysynth.run.session import nodes, training_session
 
-    with training_session(address, store) as cache:
-        resources = trial_resources(nodes())
+    with training_session(address, store, num_cpus) as cache:
+        resources = trial_resources(nodes(), num_cpus)
         request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
         answers = {
             file: ray.remote(_time_step).options(**request).remote(recipe, model, shape, cache)

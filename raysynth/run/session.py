@@ -165,10 +165,11 @@ def _tamed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_session(address: str | None, store: Store) -> Iterator[Path]:
+def training_session(address: str | None, store: Store, num_cpus: int = 1) -> Iterator[Path]:
     """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs.
 
-    Raises `InputError` where another user could write that directory.
+    `num_cpus` is the number of threads that a trial computes with on a CPU. Raises `InputError` where another user
+    could write that directory.
     """
     user = f"raysynth-cache-{os.geteuid()}"
     store_hash = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
@@ -179,7 +180,7 @@ def training_session(address: str | None, store: Store) -> Iterator[Path]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        **trial_variables(os.environ),
+        **trial_variables(os.environ, num_cpus),
         # By default glibc returns large arrays to the system after every step and then pays a page fault for each page.
         # Keeping them, in huge pages, halves the time of a small model's step. A process starts 50 % slower with
         # these, so a session that only draws data does without.

@@ -93,6 +93,10 @@ class Run:
     bad_rows: BadRows = BadRows.REFUSE
     max_failed: int | None = None
     """The run ends once this many artifacts have failed; None never ends it early."""
+    cpus_per_trial: int = 1
+    """CPUs that a trial reserves, and threads that it computes with on a CPU."""
+    checkpoint_seconds: float = 600.0
+    """A trial writes a checkpoint between evaluations too once its last one is that old."""
     trouble: Trouble = field(default_factory=Trouble)
 
 

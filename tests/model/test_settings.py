@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from raysynth.environment import check_environment, trial_variables
+from raysynth.environment import check_environment, cpus_per_trial, trial_variables
 from raysynth.errors import InputError
 from raysynth.model.devices import named_key
 from raysynth.model.settings import SETTINGS, settings
@@ -289,6 +289,31 @@ def test_a_trial_has_one_thread_unless_the_user_says_otherwise():
         "PJRT_NPROC": "3",
         "XLA_FLAGS": "--xla_dump_to=x --xla_gpu_deterministic_ops=true",
     }
+    assert trial_variables({}, 4) == trial_variables({"NPROC": "4"})
+
+
+@pytest.mark.parametrize(
+    ("option", "variables", "num_cpus"),
+    [
+        (None, {}, 1),
+        (None, {"NPROC": "4"}, 4),
+        (None, {"NPROC": "4", "PJRT_NPROC": "2"}, 2),
+        (3, {}, 3),
+        (3, {"NPROC": "3"}, 3),
+    ],
+)
+def test_a_trial_reserves_as_many_cpus_as_it_has_threads(option, variables, num_cpus):
+    assert cpus_per_trial(option, variables) == num_cpus
+
+
+def test_an_option_and_a_variable_that_contradict_each_other_are_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("NPROC", "1")
+    sweep = runpy.run_path(str(ROOT / "sweeps" / "quickstart.py"))["sweep"]
+    for verb in (["run"], ["plan", "--measure"]):
+        with pytest.raises(SystemExit, match="2"):
+            sweep.main([*verb, "--tiny", "--store", str(tmp_path / "new"), "--cpus-per-trial", "2"])
+        assert capsys.readouterr().err == "error: --cpus-per-trial is 2, but NPROC is 1; unset NPROC\n"
+    assert not (tmp_path / "new").exists()
 
 
 # -------------------------------------------------------------------------------- seeds, order

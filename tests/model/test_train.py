@@ -127,6 +127,20 @@ class Recording(Silent):
         self.reports.append(("evaluated", artifact, progress))
 
 
+def test_the_next_batch_is_laid_out_before_a_report_waits_for_the_step(synthetic, monkeypatch, tmp_path):
+    laid_out, to_blocks = [], Packed.to_blocks
+
+    class Looks(KillsAtProgress):
+        def progress(self, artifact, progress):
+            assert len(laid_out) == (progress.step + 1 if progress.step else 0)
+            super().progress(artifact, progress)
+
+    monkeypatch.setattr(Packed, "to_blocks", lambda self, batch: laid_out.append(batch) or to_blocks(self, batch))
+    with pytest.raises(Killed):
+        pretrain(PRETRAIN, data=synthetic, directory=tmp_path, observer=Looks(2))
+    assert len(laid_out) == 3
+
+
 def test_an_observer_gets_the_scalars_of_the_paper(synthetic, tmp_path):
     observer = Recording()
     training = pretrain(PRETRAIN, data=synthetic, directory=tmp_path, observer=observer)

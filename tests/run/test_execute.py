@@ -1,6 +1,9 @@
 """A trial takes what the cluster has, and what goes wrong beside Tune ends the run in one line."""
 
 import contextlib
+import runpy
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +12,11 @@ from raysynth.errors import StoreError, WorkerError
 from raysynth.observer import Silent
 from raysynth.run import execute as execute_module
 from raysynth.run import make_data
-from raysynth.run.execute import execute, trial_resources
+from raysynth.run.execute import Ended, execute, trial_resources
 from raysynth.run.surroundings import Run
 from raysynth.store import leases
 from raysynth.store.store import Store
+from raysynth.sweep.command import main
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,29 @@ from raysynth.store.store import Store
 )
 def test_a_trial_takes_a_whole_tpu_host_or_one_gpu_or_one_cpu(nodes, wanted):
     assert trial_resources(nodes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "nodes", "wanted"),
+    [
+        (4, [{"CPU": 2.0}, {"CPU": 4.0}], {"CPU": 4}),
+        (4, [{"CPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}], {"CPU": 4, "GPU": 1}),
+        (96, [{"CPU": 8.0}, {"CPU": 96.0, "TPU": 4.0}], {"CPU": 96, "TPU": 4.0}),
+    ],
+)
+def test_a_trial_reserves_the_cpus_that_it_computes_with(num_cpus, nodes, wanted):
+    assert trial_resources([{"Alive": True, "Resources": node} for node in nodes], num_cpus) == wanted
+
+
+@pytest.mark.parametrize(
+    ("nodes", "most"),
+    [([{"CPU": 2.0}, {"CPU": 4.0}], 4), ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], 8), ([{}, {"CPU": 2.0}], 2)],
+)
+def test_more_cpus_than_any_host_has_are_refused_in_one_line(nodes, most):
+    with pytest.raises(InputError) as error:
+        trial_resources([{"Alive": True, "Resources": node} for node in nodes], 9)
+    line = f"--cpus-per-trial (or else NPROC) must be at most {most}, the most CPUs of a host for trials, got 9"
+    assert str(error.value) == line
 
 
 @pytest.mark.parametrize("head", ["TPU-v4-32-head", "TPU-v5litepod-16-head"])
@@ -99,3 +126,19 @@ def test_whatever_goes_wrong_in_the_thread_that_draws_ends_the_run_in_one_line(r
             execute([DATA], set(), set(), run)
     assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_options_of_trials_reach_the_run(monkeypatch, tmp_path):
+    runs = []
+
+    def records(missing, done, damaged, run):
+        runs.append(run)
+        return Ended(failed={}, outcomes=Counter())
+
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr(execute_module, "execute", records)
+    sweep = runpy.run_path(str(Path(__file__).parents[2] / "sweeps" / "quickstart.py"))["sweep"]
+    command = ["run", "--tiny", "--store", str(tmp_path)]
+    for options in ([], ["--cpus-per-trial", "2", "--checkpoint-minutes", "0.5"]):
+        assert main(sweep, [*command, *options]) == 0
+    assert [(run.cpus_per_trial, run.checkpoint_seconds) for run in runs] == [(1, 600), (2, 30)]
