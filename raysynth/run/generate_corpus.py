@@ -46,8 +46,8 @@ def generate_corpus(
     """Draw the shards of a text corpus whose documents `write_documents` left in the store; returns the manifest.
 
     `spread` draws them. Training and validation use different documents, so no input is in both. From the second epoch
-    on, segments recur under new noise. Shards that an earlier call drew from the same documents are kept, and damaged ones are drawn
-    again, with a warning. Calls `drawn` when done with Ray.
+    on, segments recur under new noise. Shards that an earlier call drew from the same documents are kept, and damaged
+    ones are drawn again, with a warning. Calls `drawn` when done with Ray.
     """
     directory = name(dataset)
     documents = _checksums_of_documents(store, directory)
