@@ -251,7 +251,8 @@ def _leave_late(number: int) -> None:
 def leave_though_stuck() -> Iterator[None]:
     """End the process soon after one of `SIGNALS`, even if the block's main thread cannot notice it.
 
-    Python handles a signal once its main thread is back from a library, and a compilation may take minutes. For blocks
+    Python handles a signal once its main thread is back from a library, and a compilation may take minutes; in a
+    callback of a library Python prints the exception of the signal's handler and goes on. For blocks
     inside `exit_status` after which nothing needs to be cleaned up but what a killed process leaves.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -267,12 +268,19 @@ def leave_though_stuck() -> Iterator[None]:
                 end_at_once(HINT, 128 + number[0])
         os.close(read_end)
 
+    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, Interrupted):  # Python was in a callback of a library, and goes on
+            end_at_once(HINT, 128 + unraisable.exc_value.number)
+        hook_before(unraisable)
+
     threading.Thread(target=watch, name="signals", daemon=True).start()
     before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    hook_before, sys.unraisablehook = sys.unraisablehook, lost
     try:
         yield
     finally:
         is_over.set()
+        sys.unraisablehook = hook_before
         signal.set_wakeup_fd(before)
         os.close(write_end)
 

@@ -147,16 +147,20 @@ def test_a_signal_ends_a_command_with_one_line_and_its_number(number, work, tmp_
     assert command.returncode == 128 + number
 
 
-STUCK = (
+STUCK = [
+    # Minutes in a library.
     "import hashlib; from raysynth import command_line; command_line.STUCK_SECONDS = 0.2\n"
-    "    with command_line.leave_though_stuck(): hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
-)
-"""Minutes in a library."""
+    "    with command_line.leave_though_stuck(): hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
+    # A callback that Python does not let fail.
+    "import gc; from raysynth import command_line; gc.callbacks.append(lambda *_: time.sleep(60))\n"
+    "    with command_line.leave_though_stuck(): gc.collect()",
+]
 
 
-def test_a_signal_ends_a_command_whose_main_thread_cannot_notice_it(tmp_path):
+@pytest.mark.parametrize("work", STUCK)
+def test_a_signal_ends_a_command_whose_main_thread_cannot_notice_it(work, tmp_path):
     file = tmp_path / "command.py"
-    file.write_text(COMMAND.format(work=STUCK))
+    file.write_text(COMMAND.format(work=work))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = subprocess.Popen([sys.executable, str(file)], **pipes)
     assert command.stdout.readline() == "began\n"
