@@ -84,6 +84,19 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_in_process(parser: argparse.ArgumentParser) -> None:
+    """Add `--in-process`, for verbs that otherwise need Ray; `check_in_process` checks it."""
+    parser.add_argument(
+        "--in-process", action="store_true", help="do everything in this process, one thing after another, without Ray"
+    )
+
+
+def check_in_process(options: argparse.Namespace) -> None:
+    """Raise `InputError` if a command line says both that Ray is not used and where it runs."""
+    if options.in_process and options.address:
+        raise InputError(f"--in-process uses no Ray cluster, but --address is {options.address}; leave one of them out")
+
+
 def integer(text: str) -> int:
     """A whole number, as the type of an option whose range the verb checks."""
     if not re.fullmatch(r"[-+]?[0-9]{1,18}", text):
@@ -138,6 +151,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does."""
 LAST_SECONDS = 15.0
 """A command that a signal ended has this long to clean up."""
+STUCK_SECONDS = 5.0
+"""`leave_though_stuck` gives a block this long to end after a signal."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -230,6 +245,44 @@ def _leave_late(number: int) -> None:
     time.sleep(LAST_SECONDS)
     _print_last(HINT)
     _leave(128 + number)
+
+
+@contextlib.contextmanager
+def leave_though_stuck() -> Iterator[None]:
+    """End the process soon after one of `SIGNALS`, even if the block's main thread cannot notice it.
+
+    Python handles a signal once its main thread is back from a library, and a compilation may take minutes; in a
+    callback of a library Python prints the exception of the signal's handler and goes on. For blocks
+    inside `exit_status` after which nothing needs to be cleaned up but what a killed process leaves.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    is_over = threading.Event()
+
+    def watch() -> None:
+        for number in iter(lambda: os.read(read_end, 1), b""):
+            if number[0] in SIGNALS and not is_over.wait(STUCK_SECONDS):
+                end_at_once(HINT, 128 + number[0])
+        os.close(read_end)
+
+    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, Interrupted):  # Python was in a callback of a library, and goes on
+            end_at_once(HINT, 128 + unraisable.exc_value.number)
+        hook_before(unraisable)
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    hook_before, sys.unraisablehook = sys.unraisablehook, lost
+    try:
+        yield
+    finally:
+        is_over.set()
+        sys.unraisablehook = hook_before
+        signal.set_wakeup_fd(before)
+        os.close(write_end)
 
 
 def end_at_once(line: str, status: int) -> NoReturn:

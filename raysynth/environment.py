@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from raysynth.errors import InputError
 
@@ -46,10 +47,23 @@ def check_environment(variables: Mapping[str, str]) -> None:
     num_threads(variables)
 
 
-def check_interpreter() -> None:
-    """Raise `InputError` under `python -OO`, which drops the docstrings that Ray reads while it is imported."""
+def check_ray() -> None:
+    """Raise `InputError` unless Ray is installed and starts in this process.
+
+    It does not under `python -OO`, which drops the docstrings that Ray reads while it is imported.
+    """
+    if not is_installed("ray"):
+        raise InputError("Ray is not installed: pip install 'ray[data,tune]', or do without it where --in-process can")
     if sys.flags.optimize > 1:
         raise InputError("Ray does not start under python -OO or PYTHONOPTIMIZE=2; -O and PYTHONOPTIMIZE=1 are fine")
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without doing so."""
+    try:
+        return find_spec(package) is not None
+    except ImportError:  # of whatever hides it
+        return False
 
 
 def _flags(text: str) -> list[str]:

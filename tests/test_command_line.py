@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -144,6 +145,29 @@ def test_a_signal_ends_a_command_with_one_line_and_its_number(number, work, tmp_
     command.send_signal(number)
     assert command.communicate()[1] == HINT
     assert command.returncode == 128 + number
+
+
+STUCK = [
+    # Minutes in a library.
+    "import hashlib; from raysynth import command_line; command_line.STUCK_SECONDS = 0.2\n"
+    "    with command_line.leave_though_stuck(): hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
+    # A callback that Python does not let fail.
+    "import gc; from raysynth import command_line; gc.callbacks.append(lambda *_: time.sleep(60))\n"
+    "    with command_line.leave_though_stuck(): gc.collect()",
+]
+
+
+@pytest.mark.parametrize("work", STUCK)
+def test_a_signal_ends_a_command_whose_main_thread_cannot_notice_it(work, tmp_path):
+    file = tmp_path / "command.py"
+    file.write_text(COMMAND.format(work=work))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = subprocess.Popen([sys.executable, str(file)], **pipes)
+    assert command.stdout.readline() == "began\n"
+    time.sleep(1)  # until it is in the library; sooner or later, the end is the same
+    command.send_signal(signal.SIGTERM)
+    assert command.communicate(timeout=60)[1] == HINT
+    assert command.returncode == 128 + signal.SIGTERM
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path):

@@ -68,8 +68,8 @@ def test_no_assert_guards_input():
         "weights/statistics.py: parameter.layer is not None",
         "run/generate_command.py: record is not None",
         "run/generate_command.py: isinstance(record.result, DataResult)",
-        "run/trial.py: self._writer is not None",
-        "run/trial.py: isinstance(artifact, Pretrain | Finetune)",
+        "run/board.py: self._events is not None",
+        "run/board.py: isinstance(artifact, Pretrain | Finetune)",
     }
 
 

@@ -91,6 +91,38 @@ def test_heavy_libraries_stay_in_their_packages(library, allowed):
             assert library not in {name.split(".")[0] for name in imports(file)}, f"{name_of(file)} imports {library}"
 
 
+def imports_while_loaded(file):
+    """Every module that a file imports outside its functions."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+LOADED = {f"raysynth.{name_of(file)}": set(imports_while_loaded(file)) for file in FILES}
+
+
+def loaded_with(module):
+    """A module of the package and all those that are loaded with it."""
+    seen, left = set(), {module}
+    while left:
+        seen |= left
+        left = {name for each in left for name in LOADED[each] if name in LOADED} - seen
+    return seen
+
+
+def test_ray_is_loaded_only_with_what_runs_on_it():
+    with_ray = {module for module in LOADED if "ray" in {name.split(".")[0] for name in LOADED[module]}}
+    assert with_ray == {f"raysynth.run.{name}" for name in ("execute", "searcher", "session", "trial", "watch")}
+    for module in LOADED:
+        if not module.startswith("raysynth.run."):
+            assert not loaded_with(module) & with_ray, module
+    for way_without in ("in_process", "make_data", "generate_command", "measure", "cluster", "address"):
+        assert not loaded_with(f"raysynth.run.{way_without}") & with_ray, way_without
+
+
 @pytest.mark.parametrize("verb", ["plan", "status", "report"])
 def test_the_light_verbs_load_none_of_the_heavy_libraries(verb, tmp_path):
     script = (

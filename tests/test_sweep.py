@@ -210,6 +210,101 @@ def test_without_ray_the_bits_are_those_of_the_sweep(quickstart, tmp_path):
         assert json.loads((store / label / "record.json").read_text())["result"]["params_sha256"] == digest
 
 
+HIDING = """
+import json, runpy, sys
+
+class Hides:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ("ray", "tensorboardX", "rouge_score"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hides())
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = arguments
+    try:
+        if arguments[0] == "raysynth":
+            from raysynth.cli import main
+            status = main(arguments[1:])
+        else:
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        status = end.code
+    print("status", *arguments, status, flush=True)
+"""
+
+
+def without_ray(*commands, **environment):
+    """A process in which Ray, tensorboardX and rouge-score cannot be imported, and that runs these command lines."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HIDING, json.dumps([list(map(str, command)) for command in commands])],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": "", **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A sweep file with two of the quickstart's fine-tunings, and an empty store."""
+    script = tmp_path_factory.mktemp("small") / "small.py"
+    text = QUICKSTART.read_text()
+    for old, new in (
+        ("SEEDS = range(2)", "SEEDS = range(1)"),
+        ("[0.01, 0.02]", "[0.01]"),
+        ('["identity", "set"], init=["per param mean/SD", "full"]', '["set"], init=["full"]'),
+        ('init=["random", "pre-attn LN 0.2"]', 'init=["random"]'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    script.write_text(text)
+    return script, script.parent / "store"
+
+
+def test_a_machine_without_ray_runs_a_sweep_with_the_bits_of_one_with_ray(quickstart, small):
+    """It is interrupted once; then, in one process, every verb works or says in one line what it needs."""
+    expected, _ = quickstart
+    script, store = small
+    run = [script, "run", "--in-process", "--tiny", "--store", store]
+    interrupted = without_ray(run)
+    while "started  finetune/" not in (line := interrupted.stderr.readline()):
+        assert line
+    interrupted.send_signal(signal.SIGTERM)
+    assert interrupted.communicate()[1].endswith("interrupted; run the same command again to continue\n")
+    assert interrupted.returncode == 128 + signal.SIGTERM
+    assert records(store, "pretrain")
+    assert not records(store)
+
+    (source,) = records(store, "pretrain")
+    alone = [[script, verb, "--tiny", "--store", store] for verb in ("plan", "status", "report")]
+    alone += [["raysynth", "show", "set", "-n", "1"], ["raysynth", "verify", "--store", store, "--deep"]]
+    alone += [["raysynth", "stats", f"pretrain/{source}", "--store", store]]
+    few = ["raysynth", "generate", "set", "--num-examples", "20", "--num-validation", "5", "--store", store / "data"]
+    needy = [[script, "run", "--tiny", "--store", store / "new"], few, ["raysynth", "cluster", "check", "cluster.yaml"]]
+    needy += [[script, "plan", "--measure", "--tiny", "--store", store / "new"]]
+    process = without_ray(*needy, run, *alone, [*few, "--in-process"], [*few, "--in-process"])
+    output, errors = process.communicate()
+    statuses = [line.split()[-1] for line in output.splitlines() if line.startswith("status ")]
+    assert statuses == ["2"] * len(needy) + ["0"] * (len(alone) + 3), output + errors
+    assert errors.count("error: Ray is not installed: pip install 'ray[data,tune]'") == len(needy)
+    assert not (store / "new").exists()
+    assert errors.count("tensorboardX is not installed") == 1
+    assert "Traceback" not in errors
+    assert output.count("nothing to do: dataset/set") == 1
+    assert not list(store.rglob("events.out.tfevents.*"))
+
+    for kind, number in (("dataset", 2), ("pretrain", 1), ("finetune", 2)):
+        made = records(store, kind)
+        assert len(made) == number
+        for label, record in made.items():
+            assert record["result"] == records(expected, kind)[label]["result"]
+            assert "node" not in record["provenance"]
+            for file in (store / kind / label).rglob("*"):
+                if file.suffix in (".parquet", ".jsonl", ".model"):
+                    assert file.read_bytes() == (expected / file.relative_to(store)).read_bytes()
+
+
 def test_adding_a_seed_runs_only_what_is_new(quickstart, tmp_path):
     store, _ = quickstart
     before = set(records(store))
@@ -374,7 +469,7 @@ def test_bad_options_are_one_line_and_leave_nothing_behind(arguments, line, tmp_
 
 VERBS = {
     "plan": {"--store", "--tiny", "--measure", "--address", "--workers", "--price"},
-    "run": {"--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--fail-fast"},
+    "run": {"--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--in-process", "--fail-fast"},
     "status": {"--store", "--tiny", "--follow"},
     "report": {"--store", "--tiny", "--next"},
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from raysynth.command_line import Verbs, add_verb, path
+from raysynth.environment import check_ray
 from raysynth.run import cluster
 
 
@@ -27,6 +28,7 @@ def _add_check(verbs: Verbs) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    check_ray()  # whose own checks are used too
     problems = cluster.problems(cluster.read(options.file))
     for line in problems or ["no problems found"]:
         print(f"{options.file}: {line}")

@@ -7,14 +7,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raysynth.command_line import Verbs, add_data, add_verb, integer, path, seed, text
+from raysynth.command_line import (
+    Verbs,
+    add_data,
+    add_in_process,
+    add_verb,
+    check_in_process,
+    integer,
+    path,
+    seed,
+    text,
+)
 from raysynth.data import show
 from raysynth.data.locations import corpus_location, location, location_of_one, locations
 from raysynth.downstream.fetch import fetch, publishers
 from raysynth.downstream.rows import BadRows
 from raysynth.downstream.splits import no_location
 from raysynth.errors import InputError, printable, unknown
-from raysynth.run.generate_command import write_data_set
+from raysynth.run.generate_command import is_written, write_data_set
 from raysynth.specs.catalog import downstream_tasks, text_corpora
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.store.store import Store
@@ -101,6 +111,7 @@ def _add_generate(verbs: Verbs) -> None:
         help="a directory, or a URI that pyarrow's file systems accept",
     )
     parser.add_argument("--address", type=text, help="a running Ray cluster (default: one is started on this machine)")
+    add_in_process(parser)
     add_data(parser)
 
 
@@ -109,14 +120,24 @@ def _generate(options: argparse.Namespace) -> int:
     _check_options(options)
     if options.task in downstream_tasks:
         _refuse(options, _AMOUNTS, "text")  # the publisher's files decide which examples there are
-    dataset, data = _data_set(options), locations(options.data)
+    check_in_process(options)
+    dataset, data, store = _data_set(options), locations(options.data), Store(options.store)
     _check_location(dataset, data)
+    if is_written(dataset, store, data):
+        return 0
+    # These take a moment to load, which the lines above do not need.
+    from raysynth.run import address
+    from raysynth.run.make_data import make_data, make_data_here
+
+    if not options.in_process:
+        address.cluster(options.address)
     return write_data_set(
         dataset,
-        Store(options.store),
+        store,
         options.address,
         data,
         BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
+        make_data_here if options.in_process else make_data,
     )
 
 

@@ -3,12 +3,13 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from raysynth.downstream.chemistry import canonical_smiles
+from raysynth.downstream.chemistry import canonical_smiles, rdkit
+from raysynth.environment import is_installed
 from raysynth.errors import InputError, Named
 
 Target = str | Sequence[str]
@@ -94,6 +95,15 @@ def rouge1(prediction: str, target: str) -> float:
     T5 reports the median of a random bootstrap over examples. `Metric` reports the mean, which that median estimates.
     """
     return float(_rouge_scorer().score(target, prediction)["rouge1"].fmeasure)
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Raise `InputError` if one of these metrics needs a package that is not installed."""
+    names = set(names)
+    if "rouge1" in names and not is_installed("rouge_score"):
+        raise InputError("rouge-score is needed for ROUGE: pip install rouge-score")
+    if "canonical_smiles_match" in names:
+        rdkit()
 
 
 @cache

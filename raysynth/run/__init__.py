@@ -1,1 +1,1 @@
-"""Everything that needs Ray."""
+"""Runs: with Ray, of which all is here, and in one process without it."""

@@ -9,6 +9,7 @@ import platform
 import socket
 from typing import Any
 
+from raysynth.environment import check_ray
 from raysynth.errors import InputError, first_line
 from raysynth.run.quiet import environment, stderr_to
 
@@ -26,8 +27,10 @@ _IMPATIENT = {
 def cluster(address: str | None) -> str | None:
     """HOST:PORT of the Ray cluster that an address names, or None for a session on this machine.
 
-    Raises `InputError` if the address is none, or no cluster of this version of Ray and Python answers there.
+    Raises `InputError` if Ray is not installed, if the address is none, or if no cluster of this version of Ray and
+    Python answers there.
     """
+    check_ray()
     if not address or address == "local":
         return None
     return _checked(address)

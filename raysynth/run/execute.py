@@ -3,29 +3,29 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.stopper import Stopper
 
-from raysynth.data import shard_files
 from raysynth.errors import InputError
-from raysynth.observer import Observer, Progress
+from raysynth.observer import Observer
 from raysynth.run import deaths
 from raysynth.run.cluster import promised
 from raysynth.run.make_data import draw, write_texts
 from raysynth.run.private import scratch
+from raysynth.run.schedule import Ended, Work
 from raysynth.run.searcher import Dependencies
-from raysynth.run.session import logs, nodes, training_session
-from raysynth.run.surroundings import Guarded, Run
+from raysynth.run.session import logs, nodes, spread, training_session
+from raysynth.run.surroundings import Guarded, Run, pass_on
 from raysynth.run.trial import trial
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.identity import Artifact, name
 from raysynth.store.records import Outcome
-from raysynth.store.store import Store
 
 
 class _TuneEvents(tune.Callback):
@@ -46,10 +46,7 @@ class _TuneEvents(tune.Callback):
         self._observer.started(trial.config["artifact"])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        if "progress" in result:
-            self._observer.progress(trial.config["artifact"], Progress(**result["progress"]))
-        if "note" in result:
-            self._observer.noted(trial.config["artifact"], result["note"])
+        pass_on(trial.config["artifact"], result, self._observer)
 
 
 class _StopIf(Stopper):
@@ -68,25 +65,6 @@ class _StopIf(Stopper):
         return self._condition()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """What became of a run's artifacts."""
-
-    failed: Mapping[Artifact, str]
-    """Those that failed or diverged, with the reason in one line."""
-    outcomes: Counter[Outcome]
-
-
-def damaged_inputs(artifacts: list[Artifact], done: set[Artifact], store: Store) -> set[Dataset | TextDataset]:
-    """The finished data sets that the artifacts need and that no longer match their records.
-
-    The record of such a data set is set aside, so that it counts as not done.
-    """
-    inputs = {needed for artifact in artifacts for needed in artifact.inputs()}
-    datasets = [artifact for artifact in inputs & done if isinstance(artifact, Dataset | TextDataset)]
-    return {dataset for dataset in datasets if not shard_files.intact(dataset, store)}
-
-
 def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset | TextDataset], run: Run) -> Ended:
     """Make every artifact whose inputs can be made, and the `damaged` data sets again.
 
@@ -94,30 +72,27 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
     one line, whatever goes wrong in the thread that draws or in an observer.
     """
     run = replace(run, observer=Guarded(run.observer, run.trouble))
-    to_make = [*artifacts, *sorted(damaged, key=name)]
-    texts = [artifact for artifact in to_make if isinstance(artifact, TextDataset)]
-    datasets = [artifact for artifact in to_make if isinstance(artifact, Dataset)]
-    trained = [artifact for artifact in artifacts if not isinstance(artifact, Dataset | TextDataset)]
-    write_texts([*texts, *datasets], run)
-    written = Counter({Outcome.SUCCEEDED: len(texts)})
-    if not datasets and not trained:
+    work = Work.of(artifacts, damaged)
+    write_texts([*work.texts, *work.datasets], run)
+    written = Counter({Outcome.SUCCEEDED: len(work.texts)})
+    if not work.datasets and not work.trained:
         return Ended(failed={}, outcomes=written)
     with training_session(run.address, run.store, run.cpus_per_trial) as cache:
-        if trained:
+        if work.trained:
             trial_resources([*nodes(), *promised()], run.cpus_per_trial)  # raises before anything is drawn
         searcher = Dependencies(
-            trained,
-            (done - damaged) | set(texts),
-            awaited=set(datasets),
+            work.trained,
+            (done - damaged) | set(work.texts),
+            awaited=set(work.datasets),
             run=run,
             hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
             cause=deaths.Reader(logs()),
         )
-        drawing = threading.Thread(target=_draw_all, args=(datasets, run, searcher), daemon=True)
+        drawing = threading.Thread(target=_draw_all, args=(work.datasets, run, searcher), daemon=True)
         drawing.start()
-        while not _too_many_failed(searcher, run) and searcher.wait():
-            _tune(trained, searcher, run, cache)
-        while drawing.is_alive() and not run.trouble and not _too_many_failed(searcher, run):
+        while not searcher.too_many_failed() and searcher.wait():
+            _tune(work.trained, searcher, run, cache)
+        while drawing.is_alive() and not run.trouble and not searcher.too_many_failed():
             drawing.join(1)
         run.trouble.check()
         return Ended(failed=searcher.failures, outcomes=written + searcher.outcomes())
@@ -126,12 +101,8 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
 def _draw_all(datasets: Sequence[Dataset], run: Run, searcher: Dependencies) -> None:
     """Make the data sets that the searcher awaits. Whatever goes wrong here is the run's trouble."""
     with run.trouble.caught():
-        draw(datasets, run, searcher)
+        draw(datasets, run, searcher, spread=spread, ray_is_lost=lambda: not ray.is_initialized())
         searcher.check_all_made()
-
-
-def _too_many_failed(searcher: Dependencies, run: Run) -> bool:
-    return run.max_failed is not None and len(searcher.failures) >= run.max_failed
 
 
 def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache: Path) -> None:
@@ -152,7 +123,7 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
                 storage_path=str(room),
                 verbose=0,
                 callbacks=[_TuneEvents(run)],
-                stop=_StopIf(lambda: bool(run.trouble) or _too_many_failed(searcher, run)),
+                stop=_StopIf(lambda: bool(run.trouble) or searcher.too_many_failed()),
             ),
         )
         tuner.fit()

@@ -1,4 +1,4 @@
-"""Synthetic data sets, drawn in parallel by Ray Data.
+"""Synthetic data sets: all shards are drawn, then their rows go to splits without duplicates.
 
 Duplicates are found over the whole data set by a 64-bit hash of the input. If two different inputs share a hash, one
 of them is lost; two equal inputs never both stay.
@@ -35,7 +35,7 @@ from raysynth.data.manifest import MANIFEST, Manifest, Shard, read_from_store, w
 from raysynth.data.shard_files import NOTES, Note, damaged_files, write_note
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
-from raysynth.run.session import spread
+from raysynth.run.spread import Spread
 from raysynth.specs.datasets import Dataset, TextCorpus
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
@@ -59,6 +59,7 @@ def generate(
     dataset: Dataset,
     store: Store,
     *,
+    spread: Spread,
     tick: Tick,
     warn: Warn,
     drawn: Callable[[], object] = lambda: None,
@@ -66,9 +67,10 @@ def generate(
 ) -> Manifest:
     """Draw, deduplicate, split and write a synthetic data set; returns its manifest. Calls `drawn` when done with Ray.
 
-    Shards that an earlier, killed call finished are kept. Those of a data set with a manifest are checked, and damaged
-    ones are drawn again, with a warning. Up to `most_rewritten_here` shards are rewritten by threads of this process,
-    since Ray Data takes seconds to start. Raises `InputError` if the task does not have enough distinct inputs.
+    `spread` draws the shards. Those that an earlier, killed call finished are kept. Those of a data set with a manifest
+    are checked, and damaged ones are drawn again, with a warning. Up to `most_rewritten_here` shards are rewritten by
+    threads of this process, since Ray Data takes seconds to start. Raises `InputError` if the task does not have enough
+    distinct inputs.
     """
     directory = name(dataset)
     manifest = _manifest_of(dataset, store, directory, warn)
@@ -100,7 +102,7 @@ def generate(
         hashes = np.concatenate([hashes, *(shard_hashes for _, shard_hashes in answers)])
         is_distinct = first_of_equals(hashes)
     plan = rows_by_split(dataset, [is_distinct[start:end] for start, end in itertools.pairwise(starts)])
-    settled = _settle(directory, store, list(zip(shards, plan, strict=True)), drawn, most_rewritten_here)
+    settled = _settle(directory, store, list(zip(shards, plan, strict=True)), spread, drawn, most_rewritten_here)
     splits: dict[Split, list[Shard]] = {Split.VALIDATION: [], Split.TRAIN: []}
     for file in sorted((file for shard in settled for file in shard.files), key=lambda file: file.file):
         splits[split_of(file.file)].append(file)
@@ -159,6 +161,7 @@ def _settle(
     directory: str,
     store: Store,
     plan: list[tuple[StoredShard, SplitRows]],
+    spread: Spread,
     drawn: Callable[[], object],
     most_rewritten_here: int,
 ) -> list[StoredShard]:

@@ -1,4 +1,4 @@
-"""Text corpora, drawn in parallel by Ray Data."""
+"""Data sets of text corpora: documents are encoded once, then shards are drawn from them."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -27,7 +27,7 @@ from raysynth.data.sources import digest_of_documents, note_files, signature
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.run.generate import Tick, Warn
-from raysynth.run.session import spread
+from raysynth.run.spread import Spread
 from raysynth.specs.datasets import Dataset, TextCorpus
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
@@ -35,13 +35,19 @@ from raysynth.tokens.ragged import Ragged
 
 
 def generate_corpus(
-    dataset: Dataset, store: Store, *, tick: Tick, warn: Warn, drawn: Callable[[], object] = lambda: None
+    dataset: Dataset,
+    store: Store,
+    *,
+    spread: Spread,
+    tick: Tick,
+    warn: Warn,
+    drawn: Callable[[], object] = lambda: None,
 ) -> Manifest:
     """Draw the shards of a text corpus whose documents `write_documents` left in the store; returns the manifest.
 
-    Training and validation use different documents, so no input is in both. From the second epoch on, segments recur
-    under new noise. Shards that an earlier call drew from the same documents are kept, and damaged ones are drawn
-    again, with a warning. Calls `drawn` when done with Ray.
+    `spread` draws them. Training and validation use different documents, so no input is in both. From the second epoch
+    on, segments recur under new noise. Shards that an earlier call drew from the same documents are kept, and damaged
+    ones are drawn again, with a warning. Calls `drawn` when done with Ray.
     """
     directory = name(dataset)
     documents = _checksums_of_documents(store, directory)

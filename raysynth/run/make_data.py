@@ -1,12 +1,11 @@
-"""Makes data sets: texts are encoded before a Ray session starts, synthetic data are drawn in it."""
+"""Makes data sets: texts are encoded before anything else, synthetic data are drawn with Ray or in this process."""
 
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import ray
-
+from raysynth.data import shard_files
 from raysynth.data.manifest import Manifest, result_of
 from raysynth.data.shard_files import FORMER_RECORD, check_remade, delete_half_written, former_record
 from raysynth.data.text_pairs import generate_text
@@ -15,24 +14,53 @@ from raysynth.observer import Observer, Progress
 from raysynth.run import generate
 from raysynth.run.first_draws import check_first_draws
 from raysynth.run.generate_corpus import generate_corpus, write_documents
-from raysynth.run.session import session
+from raysynth.run.spread import Spread, spread_here
 from raysynth.run.surroundings import Run, Waits
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
-from raysynth.specs.identity import name
+from raysynth.specs.identity import Artifact, name
 from raysynth.store.leases import LOOK_SECONDS
 from raysynth.store.marks import provenance
 from raysynth.store.records import Outcome
-from raysynth.store.store import State
+from raysynth.store.store import State, Store
+
+
+def damaged_inputs(artifacts: list[Artifact], done: set[Artifact], store: Store) -> set[Dataset | TextDataset]:
+    """The finished data sets that the artifacts need and that no longer match their records.
+
+    The record of such a data set is set aside, so that it counts as not done.
+    """
+    inputs = {needed for artifact in artifacts for needed in artifact.inputs()}
+    datasets = [artifact for artifact in inputs & done if isinstance(artifact, Dataset | TextDataset)]
+    return {dataset for dataset in datasets if not shard_files.intact(dataset, store)}
 
 
 def make_data(dataset: Dataset | TextDataset, run: Run) -> str | None:
-    """Make one data set; returns why it could not be made, in one line, or None."""
+    """Make one data set with Ray; returns why it could not be made, in one line, or None."""
     write_texts([dataset], run)
     if isinstance(dataset, TextDataset):
         return None
+    import ray  # which texts do not need
+
+    from raysynth.run.session import session, spread
+
     with session(run.address, meanwhile=partial(generate.compile_for, dataset.task)) as end:
-        failed = draw([dataset], run, run.observer, done_with_ray=end)
+        failed = draw(
+            [dataset],
+            run,
+            run.observer,
+            spread=spread,
+            done_with_ray=end,
+            ray_is_lost=lambda: not ray.is_initialized(),
+        )
     return failed.get(dataset)
+
+
+def make_data_here(dataset: Dataset | TextDataset, run: Run) -> str | None:
+    """Make one data set in this process; returns why it could not be made, in one line, or None."""
+    write_texts([dataset], run)
+    if isinstance(dataset, TextDataset):
+        return None
+    return draw([dataset], run, run.observer, spread=spread_here).get(dataset)
 
 
 def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
@@ -81,12 +109,20 @@ def _write_pairs(dataset: TextDataset, run: Run) -> None:
 
 
 def draw(
-    datasets: Iterable[Dataset], run: Run, ends: Observer, *, done_with_ray: Callable[[], object] = lambda: None
+    datasets: Iterable[Dataset],
+    run: Run,
+    ends: Observer,
+    *,
+    spread: Spread,
+    done_with_ray: Callable[[], object] = lambda: None,
+    ray_is_lost: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[Dataset, str]:
     """Make the data sets that no other run makes, one after another, and wait for the others; returns the errors.
 
-    `ends` is told how each data set ended, `run.observer` all else. Calls `done_with_ray` once the last data set needs
-    Ray no longer.
+    `ends` is told how each data set ended, `run.observer` all else. `spread` draws shards. Calls `done_with_ray` once
+    the last data set needs Ray no longer. Begins nothing more once `stop` holds, and returns at an error after
+    `ray_is_lost`.
     """
     waiting, waits, needs_ray = list(datasets), Waits(run), True
     failed: dict[Dataset, str] = {}
@@ -97,7 +133,7 @@ def draw(
             needs_ray = False
             done_with_ray()
 
-    while waiting:
+    while waiting and not stop():
         dataset = next((dataset for dataset in waiting if run.driver.lease(dataset)), None)
         if dataset is None:
             for each in waiting:
@@ -108,9 +144,9 @@ def draw(
         try:
             if run.store.status(dataset).state is not State.DONE:  # else another run made it
                 run.observer.started(name(dataset))
-                _draw(dataset, run, one_less)
+                _draw(dataset, run, spread, one_less)
         except Exception as error:
-            if needs_ray and not ray.is_initialized() and not isinstance(error, InputError):
+            if needs_ray and ray_is_lost() and not isinstance(error, InputError):
                 return failed  # the run ended under this thread
             failed[dataset] = str(error) if isinstance(error, InputError | WorkerError) else _class_and_line(error)
             log = error.log if isinstance(error, WorkerError) else traceback.format_exc()
@@ -122,12 +158,13 @@ def draw(
     return failed
 
 
-def _draw(dataset: Dataset, run: Run, done_with_ray: Callable[[], None]) -> None:
+def _draw(dataset: Dataset, run: Run, spread: Spread, done_with_ray: Callable[[], None]) -> None:
     started = time.time()
     make = generate_corpus if isinstance(dataset.task, TextCorpus) else generate.generate
     manifest = make(
         dataset,
         run.store,
+        spread=spread,
         tick=_tick(run, dataset),
         warn=partial(run.observer.noted, name(dataset)),
         drawn=done_with_ray,

@@ -1,14 +1,12 @@
 """The Ray session of a run, on this machine or on a cluster: its environment, and work for Ray Data in it."""
 
 import contextlib
-import hashlib
 import logging
 import math
 import os
 import pickle
 import secrets
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,14 +23,14 @@ import ray
 from ray import _raylet
 from ray._private import ray_constants, utils, worker
 
-from raysynth.environment import check_interpreter, trial_variables
+from raysynth.environment import check_ray, num_threads, trial_variables
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
 from raysynth.run.deaths import Reader
 from raysynth.run.private import end_processes, scratch
 from raysynth.run.quiet import environment, stderr_to
+from raysynth.run.surroundings import cache_directory, compiled_directory
 from raysynth.run.watch import Watch, tail
-from raysynth.store.files import private_directory
 from raysynth.store.store import Store
 
 Item = TypeVar("Item")
@@ -52,7 +50,7 @@ def session(
     callers whose remaining work needs no Ray. What Ray writes to standard error meanwhile goes to a file. Raises
     `InputError` for an address without a cluster, and `RayLost` if Ray does not start or its processes end.
     """
-    check_interpreter()
+    check_ray()
     variables = {
         **(variables or {}),
         # Parquet files may come from someone else, so their metadata is never unpickled.
@@ -171,16 +169,14 @@ def training_session(address: str | None, store: Store, num_cpus: int = 1) -> It
     `num_cpus` is the number of threads that a trial computes with on a CPU. Raises `InputError` where another user
     could write that directory.
     """
-    user = f"raysynth-cache-{os.geteuid()}"
-    store_hash = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
-    place = private_directory(Path(tempfile.gettempdir()) / user / store_hash)
+    place = cache_directory(store)
+    of_trials = trial_variables(os.environ, num_cpus)
     variables = {
-        # Not in the store: compiled programs are executed, and a store may come from someone else.
-        "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(compiled_directory(place, num_threads(of_trials))),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        **trial_variables(os.environ, num_cpus),
+        **of_trials,
         # By default glibc returns large arrays to the system after every step and then pays a page fault for each page.
         # Keeping them, in huge pages, halves the time of a small model's step. A process starts 50 % slower with
         # these, so a session that only draws data does without.

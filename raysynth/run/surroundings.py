@@ -1,14 +1,20 @@
 """What all parts of a run share: where it works, who watches, what has gone wrong in it and what it waits for."""
 
 import contextlib
+import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, WorkerError
 from raysynth.observer import Observer, Progress
 from raysynth.specs.identity import Artifact, name
+from raysynth.store.files import private_directory
 from raysynth.store.leases import Driver
 from raysynth.store.store import Store
 
@@ -79,6 +85,14 @@ class Guarded:
             self._observer.noted(artifact, note)
 
 
+def pass_on(artifact: str, result: Mapping[str, Any], observer: Observer) -> None:
+    """Tell an observer what a trial reports of its artifact."""
+    if "progress" in result:
+        observer.progress(artifact, Progress(**result["progress"]))
+    if "note" in result:
+        observer.noted(artifact, result["note"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One run's surroundings: where it works, who watches, and what it does when something goes wrong."""
@@ -98,6 +112,22 @@ class Run:
     checkpoint_seconds: float = 600.0
     """A trial writes a checkpoint between evaluations too once its last one is that old."""
     trouble: Trouble = field(default_factory=Trouble)
+
+
+def cache_directory(store: Store) -> Path:
+    """Where this host keeps its copies of a store's inputs and compiled programs.
+
+    Not in the store: compiled programs are executed, and a store may come from someone else. Raises `InputError` where
+    another user could write there.
+    """
+    user = f"raysynth-cache-{os.geteuid()}"
+    store_hash = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    return private_directory(Path(tempfile.gettempdir()) / user / store_hash)
+
+
+def compiled_directory(cache: Path, threads: int | None) -> Path:
+    """Where programs are that were compiled for a number of threads, which JAX does not look at; None for all."""
+    return cache / f"compiled-{threads or 'all'}"
 
 
 class Waits:

@@ -5,21 +5,36 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real, text
+from raysynth.command_line import (
+    Verbs,
+    add_data,
+    add_in_process,
+    add_verb,
+    check_in_process,
+    exit_status,
+    leave_though_stuck,
+    parse,
+    positive,
+    positive_real,
+    text,
+)
 from raysynth.data.locations import locations
 from raysynth.data.sources import check_same_files
+from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
-from raysynth.environment import check_environment, check_interpreter, cpus_per_trial
+from raysynth.environment import check_environment, cpus_per_trial
 from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.write import print_next, print_report
 from raysynth.run.measure import measure
+from raysynth.run.schedule import Ended
 from raysynth.run.surroundings import Run
 from raysynth.specs import tiny
 from raysynth.specs.datasets import Dataset, TextDataset
+from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
@@ -83,6 +98,7 @@ def _add_run(verbs: Verbs) -> None:
         metavar="M",
         help="write a checkpoint between evaluations once the last one is that old (default: 10)",
     )
+    add_in_process(parser)
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
 
 
@@ -183,7 +199,6 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
             raise InputError(f"{option} needs --measure: only that uses a cluster")
     if options.measure:
         check_environment(os.environ)
-        check_interpreter()
         num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
         from raysynth.run import address  # imports Ray, which only this needs
 
@@ -233,6 +248,7 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
 
     Artifacts that diverged in an earlier run are not tried again.
     """
+    check_in_process(options)
     data = locations(options.data)
     store = current.store
     for artifact, status in current.statuses.items():
@@ -277,18 +293,16 @@ def _missing(current: SweepInStore) -> list[Artifact]:
 def _make(
     missing: list[Artifact], current: SweepInStore, data: dict[str, str], options: argparse.Namespace
 ) -> dict[Artifact, str]:
-    """Make artifacts in a Ray session; returns those that failed or diverged, with the reason."""
+    """Make artifacts with Ray or in this process; returns those that failed or diverged, with the reason."""
     check_environment(os.environ)
-    check_interpreter()
     num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
-    # These import Ray, which only this verb needs.
-    from raysynth.run import address
-    from raysynth.run.execute import damaged_inputs, execute
+    # These take a second to load, and only this verb needs them.
+    from raysynth.run.make_data import damaged_inputs
     from raysynth.run.progress import Terminal
     from raysynth.run.sources import damaged_sources
 
     store, done = current.store, set(current.artifacts(State.DONE))
-    address.cluster(_ray_address(options))
+    execute = _in_process(missing) if options.in_process else _with_ray(options)
     store.check_writable()
     sources = damaged_sources(missing, done, store)
     for source, line in sources.items():
@@ -305,7 +319,7 @@ def _make(
             driver=driver,
             observer=terminal,
             locations=data,
-            address=_ray_address(options),
+            address=None if options.in_process else _ray_address(options),
             bad_rows=BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
             max_failed=1 if options.fail_fast else None,
             cpus_per_trial=num_cpus,
@@ -315,6 +329,28 @@ def _make(
     counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)
     print(f"{counts}, in {store.uri}", file=sys.stderr)
     return dict(ended.failed)
+
+
+Execute = Callable[[list[Artifact], set[Artifact], set[Dataset | TextDataset], Run], Ended]
+"""Makes artifacts, of which some are done and some data sets damaged."""
+
+
+def _with_ray(options: argparse.Namespace) -> Execute:
+    """Make artifacts with Ray, of which the address is checked first."""
+    from raysynth.run import address
+
+    address.cluster(_ray_address(options))
+    from raysynth.run.execute import execute
+
+    return execute
+
+
+def _in_process(artifacts: Iterable[Artifact]) -> Execute:
+    """Make artifacts in this process, whose libraries are checked first; a signal ends it soon, whatever it does."""
+    check_installed({metric for one in artifacts if isinstance(one, Finetune) for metric in one.task.metrics})
+    from raysynth.run.in_process import execute_in_process
+
+    return leave_though_stuck()(execute_in_process)
 
 
 def _ray_address(options: argparse.Namespace) -> str | None:

@@ -21,7 +21,7 @@ from raysynth.model.t5 import T5, init_params
 from raysynth.model.train import finetune
 from raysynth.observer import Silent
 from raysynth.report.write import evaluation_share
-from raysynth.run.trial import make
+from raysynth.run.make import make
 from raysynth.specs.catalog import downstream_tasks
 from raysynth.specs.datasets import TrainedVocabulary
 from raysynth.specs.identity import name

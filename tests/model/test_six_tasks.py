@@ -10,7 +10,7 @@ from raysynth.data import batches
 from raysynth.data.text_pairs import generate_text
 from raysynth.downstream import metrics
 from raysynth.downstream.rows import BadRows, Split
-from raysynth.run.trial import make
+from raysynth.run.make import make
 from raysynth.specs.catalog import downstream_tasks, paper_tasks
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep, Best

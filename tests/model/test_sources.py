@@ -18,8 +18,8 @@ from raysynth.model.step import TrainState
 from raysynth.model.t5 import init_params
 from raysynth.model.train import pretrain
 from raysynth.observer import Silent
+from raysynth.run.make import make
 from raysynth.run.sources import damaged_sources, source_params
-from raysynth.run.trial import make
 from raysynth.specs.identity import name
 from raysynth.specs.recipes import Best
 from raysynth.store.checkpoint_files import LIST, add_digest, write_list

@@ -114,7 +114,7 @@ def run(tmp_path, monkeypatch):
         (lambda patch, run: patch.setattr(run.store.__class__, "status", storage_fails), StoreError, "No space left"),
         (lambda patch, run: patch.setattr(run.driver.__class__, "release", storage_fails), StoreError, "No space left"),
         (lambda patch, run: patch.setattr(execute_module, "draw", exits), WorkerError, "3"),
-        (lambda patch, run: patch.setattr(execute_module, "draw", lambda *_: {}), InputError, "is not drawn"),
+        (lambda patch, run: patch.setattr(execute_module, "draw", lambda *_, **__: {}), InputError, "is not drawn"),
         (lambda patch, run: object.__setattr__(run, "observer", Breaks()), WorkerError, "[/bold]"),
     ],
 )

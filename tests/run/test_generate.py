@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from raysynth.data import batches, shard_files
 from raysynth.data.draws import draw_shard
 from raysynth.data.manifest import read_from_store
 from raysynth.errors import WorkerError
-from raysynth.run import generate, session
+from raysynth.run import session
+from raysynth.run.generate import generate
 from raysynth.run.generate_corpus import generate_corpus, write_documents
+from raysynth.run.spread import spread_here
 from raysynth.specs.datasets import TextCorpus, TrainedVocabulary
 from raysynth.specs.identity import name
 from raysynth.store.marks import provenance
@@ -31,6 +34,9 @@ from raysynth.store.store import Store
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.span_corruption import SpanCorruption
+
+generated = partial(generate, spread=session.spread)
+corpus_drawn = partial(generate_corpus, spread=session.spread)
 
 SMALL = dataclasses.replace(
     synthetic_tasks["set"], min_length=3, max_length=8, tokens=token_space(num_pieces=30, num_sentinels=8)
@@ -49,7 +55,7 @@ def one_node():
 @pytest.fixture(scope="module")
 def made(one_node, tmp_path_factory):
     store = Store(str(tmp_path_factory.mktemp("store")))
-    return store, generate.generate(DATA, store, tick=lambda done, of: None, warn=print)
+    return store, generated(DATA, store, tick=lambda done, of: None, warn=print)
 
 
 def rows(store, dataset, split):
@@ -78,7 +84,7 @@ def test_a_mixture_has_no_input_twice_and_may_have_two_answers_to_one(one_node, 
     )
     dataset = Dataset(task=Mixture(tasks=tuple(tasks), tokens=few), num_examples=180, num_validation=60, shard_size=200)
     store = Store(str(tmp_path))
-    manifest = generate.generate(dataset, store, tick=lambda done, of: None, warn=print)
+    manifest = generated(dataset, store, tick=lambda done, of: None, warn=print)
     assert manifest.prefix == ()
     examples = dict(rows(store, dataset, "train") + rows(store, dataset, "validation"))
     assert len(examples) == 240
@@ -113,10 +119,10 @@ def test_a_killed_call_keeps_what_it_drew_and_ends_with_the_same_data(made, tmp_
             raise Killed
 
     with pytest.raises(Killed):
-        generate.generate(DATA, store, tick=die, warn=print)
+        generated(DATA, store, tick=die, warn=print)
     kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / name(DATA) / "draws").iterdir()}
     assert len(kept) >= 2
-    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
+    assert generated(DATA, store, tick=lambda done, of: None, warn=print) == manifest
 
 
 def test_a_shard_is_drawn_once(one_node, tmp_path):
@@ -153,7 +159,7 @@ def times(directory):
 def test_a_whole_data_set_is_left_alone(made, tmp_path):
     store, directory = copy(made, tmp_path)
     before = times(directory)
-    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=pytest.fail) == made[1]
+    assert generated(DATA, store, tick=lambda done, of: None, warn=pytest.fail) == made[1]
     assert times(directory) == before
 
 
@@ -165,7 +171,7 @@ def test_damaged_and_missing_shards_alone_are_made_again_with_a_warning(made, tm
     assert (directory / "validation-00000.parquet").exists(), "shard 0 lies in two files"
     warned = []
     assert not shard_files.intact(DATA, store)
-    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert generated(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
     assert not store.exists(f"{name(DATA)}/record.json"), "it is written last"
     assert [line.split("/")[-1].split()[0] for line in sorted(warned)] == ["train-00000.parquet", "train-00002.parquet"]
     changed = {file for file, time in times(directory).items() if time != before[file]}
@@ -190,7 +196,7 @@ def test_a_manifest_without_a_record_must_be_that_of_the_data_set(made, tmp_path
     store.write_json(f"{name(DATA)}/manifest.json", value)
     store.delete(f"{name(DATA)}/record.json")
     warned = []
-    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert generated(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
     assert "made again" in warned[0]
     assert outside.read_text() == "kept"
     assert (directory / "manifest.json").read_bytes() == (
@@ -204,7 +210,7 @@ def test_a_damaged_draw_is_made_again_with_a_warning(made, tmp_path):
         draw_shard(DATA, store, number)
     spoil(tmp_path / name(DATA) / "draws" / "00001.parquet")
     warned = []
-    assert generate.generate(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
+    assert generated(DATA, store, tick=lambda done, of: None, warn=warned.append) == made[1]
     assert warned == [f"{tmp_path}/{name(DATA)}/draws/00001.parquet is damaged and is made again"]
 
 
@@ -215,7 +221,7 @@ SPARSE = Dataset(task=synthetic_tasks["identity"], num_examples=900, num_validat
 @pytest.mark.parametrize(("dataset", "step"), [(SPARSE, "move"), (DATA, "manifest"), (SPARSE, "manifest")])
 def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, monkeypatch, dataset, step):
     whole, broken = Store(str(tmp_path / "whole")), Store(str(tmp_path / "broken"))
-    manifest = generate.generate(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
+    manifest = generated(dataset, whole, tick=lambda done, of: None, warn=pytest.fail)
     calls = iter(range(5))
     method = "move" if step == "move" else "write_bytes"
     going = getattr(Store, method)
@@ -227,19 +233,19 @@ def test_a_call_killed_while_it_settles_keeps_its_shards(one_node, tmp_path, mon
 
     monkeypatch.setattr(Store, method, killed)
     with pytest.raises(KeyboardInterrupt):
-        generate.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
+        generated(dataset, broken, tick=lambda done, of: None, warn=pytest.fail)
     monkeypatch.undo()
     directory = broken.local_root / name(dataset)
     before = times(directory)
     assert len(before) >= 5
-    assert generate.generate(dataset, broken, tick=lambda done, of: None, warn=pytest.fail) == manifest
+    assert generated(dataset, broken, tick=lambda done, of: None, warn=pytest.fail) == manifest
     after = times(directory)
     assert {file: after[file] for file in before} == before
 
 
 def test_seeds_give_other_data(made, tmp_path):
     other = Store(str(tmp_path))
-    manifest = generate.generate(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
+    manifest = generated(dataclasses.replace(DATA, seed=6), other, tick=lambda done, of: None, warn=print)
     assert manifest.digest != made[1].digest
 
 
@@ -252,7 +258,7 @@ FEW_INPUTS = dataclasses.replace(
 def test_too_few_distinct_inputs_are_one_line(one_node, tmp_path):
     dataset = Dataset(task=FEW_INPUTS, num_examples=900, num_validation=10, shard_size=500)
     with pytest.raises(InputError) as caught:
-        generate.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
+        generated(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
     assert str(caught.value).startswith("first_token gave only 210 distinct inputs")
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -260,7 +266,7 @@ def test_too_few_distinct_inputs_are_one_line(one_node, tmp_path):
 def test_generation_goes_on_until_the_count_is_reached(one_node, tmp_path):
     dataset = Dataset(task=FEW_INPUTS, num_examples=190, num_validation=10, shard_size=100)
     store = Store(str(tmp_path))
-    manifest = generate.generate(dataset, store, tick=lambda done, of: None, warn=print)
+    manifest = generated(dataset, store, tick=lambda done, of: None, warn=print)
     assert manifest.num_rows["train"] == 190
     assert len({source for source, _ in rows(store, dataset, "train") + rows(store, dataset, "validation")}) == 200
 
@@ -290,7 +296,7 @@ def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(one_node, tmp_path):
     ]:
         dataset = Dataset(task=task_of(kind, drawn), num_examples=100, num_validation=10, shard_size=100)
         with pytest.raises(error, match=line) as caught:
-            generate.generate(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
+            generated(dataset, Store(str(tmp_path)), tick=lambda done, of: None, warn=print)
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -341,7 +347,7 @@ def corpus(one_node, tmp_path_factory):
         (texts / f"{n}.txt").write_text(f"article {n} tells of {'abcdefgh'[n % 8]} and {n * n} and then {n % 13} more.")
     store = Store(str(tmp_path_factory.mktemp("corpus")))
     write_documents(CORPUS, store, {"wiki_10k": str(texts)})
-    return texts, store, generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
+    return texts, store, corpus_drawn(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
 
 
 def test_a_corpus_becomes_a_data_set_of_the_counts_asked_for(corpus):
@@ -363,10 +369,10 @@ def test_a_corpus_killed_and_damaged_gives_the_same_data(corpus, tmp_path):
 
     write_documents(CORPUS, store, {"wiki_10k": str(texts)})
     with pytest.raises(KeyboardInterrupt):
-        generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
+        corpus_drawn(CORPUS, store, tick=die, warn=pytest.fail)
     spoil(tmp_path / name(CORPUS) / "train-00001.parquet")
     warned = []
-    assert generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=warned.append) == manifest
+    assert corpus_drawn(CORPUS, store, tick=lambda done, of: None, warn=warned.append) == manifest
     assert len(warned) == 1
     for file in ("spiece.model", "train-00001.parquet", "train-00004.parquet"):
         path = f"{name(CORPUS)}/{file}"
@@ -387,9 +393,9 @@ def test_shards_of_other_documents_are_not_kept(corpus, tmp_path):
 
     write_documents(CORPUS, store, {"wiki_10k": str(other)})
     with pytest.raises(KeyboardInterrupt):
-        generate_corpus(CORPUS, store, tick=die, warn=pytest.fail)
+        corpus_drawn(CORPUS, store, tick=die, warn=pytest.fail)
     write_documents(CORPUS, store, {"wiki_10k": str(texts)})
-    assert generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=lambda line: None) == manifest
+    assert corpus_drawn(CORPUS, store, tick=lambda done, of: None, warn=lambda line: None) == manifest
 
 
 @pytest.mark.parametrize("file", ["train.parquet", "validation.parquet", "spiece.model", "checksums.json"])
@@ -400,7 +406,7 @@ def test_a_torn_file_of_documents_is_one_line(corpus, tmp_path, file):
     torn = tmp_path / name(CORPUS) / "documents" / file
     torn.write_bytes(torn.read_bytes()[:-3])
     with pytest.raises(InputError, match=rf"documents/{file} is damaged") as caught:
-        generate_corpus(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
+        corpus_drawn(CORPUS, store, tick=lambda done, of: None, warn=pytest.fail)
     assert "\n" not in str(caught.value)
 
 
@@ -409,15 +415,27 @@ def test_a_corpus_without_a_place_is_one_line(tmp_path):
         write_documents(CORPUS, Store(str(tmp_path)), {})
 
 
+def test_one_process_without_ray_writes_the_same_bytes(made, corpus, tmp_path):
+    store = Store(str(tmp_path))
+    texts, corpus_store, corpus_manifest = corpus
+    write_documents(CORPUS, store, {"wiki_10k": str(texts)})
+    here = {"spread": spread_here, "tick": lambda done, of: None, "warn": pytest.fail}
+    assert generate(DATA, store, **here) == made[1]
+    assert generate_corpus(CORPUS, store, **here) == corpus_manifest
+    for whole, dataset in ((made[0], DATA), (corpus_store, CORPUS)):
+        for file in (whole.local_root / name(dataset)).iterdir():
+            assert (tmp_path / name(dataset) / file.name).read_bytes() == file.read_bytes()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("num_cpus", [1, 4])
 def test_any_number_of_workers_writes_the_same_bytes(made, tmp_path, num_cpus):
     store, manifest = made
     code = (
-        "import sys, ray; from raysynth.run import generate; from raysynth.store.store import Store;"
+        "import sys, ray; from raysynth.store.store import Store;"
         "import tests.run.test_generate as t;"
         f"ray.init(address='local', num_cpus={num_cpus}, include_dashboard=False, object_store_memory=100 * 2**20);"
-        "generate.generate(t.DATA, Store(sys.argv[1]), tick=lambda done, of: None, warn=print)"
+        "t.generated(t.DATA, Store(sys.argv[1]), tick=lambda done, of: None, warn=print)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
     for shard in manifest.shards:
@@ -463,7 +481,7 @@ def test_two_nodes_write_the_rows_of_one(made, tmp_path):
         cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
         ray.init(address=cluster.address, log_to_driver=False)
         store = Store(str(tmp_path))
-        assert generate.generate(DATA, store, tick=lambda done, of: None, warn=print) == manifest
+        assert generated(DATA, store, tick=lambda done, of: None, warn=print) == manifest
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -471,5 +489,5 @@ def test_two_nodes_write_the_rows_of_one(made, tmp_path):
 
 def test_shards_rewritten_by_ray_data_are_those_of_threads(made, tmp_path):
     store = Store(str(tmp_path))
-    manifest = generate.generate(DATA, store, tick=lambda done, of: None, warn=pytest.fail, most_rewritten_here=0)
+    manifest = generated(DATA, store, tick=lambda done, of: None, warn=pytest.fail, most_rewritten_here=0)
     assert manifest == made[1]

@@ -10,8 +10,8 @@ from raysynth.data.manifest import read_from_store, write_manifest
 from raysynth.data.shard_files import problems, table_bytes, write_shard
 from raysynth.downstream.rows import Split
 from raysynth.observer import Silent
-from raysynth.run.execute import damaged_inputs, execute
-from raysynth.run.make_data import make_data
+from raysynth.run.execute import execute
+from raysynth.run.make_data import damaged_inputs, make_data
 from raysynth.run.surroundings import Run
 from raysynth.specs.identity import name
 from raysynth.store import leases

@@ -7,9 +7,10 @@ from ray.tune.search import Searcher
 
 from raysynth import Dataset, Finetune, FullInit, Pretrain, RandomInit, T5Config, downstream_tasks, synthetic_tasks
 from raysynth.errors import InputError, StoreError, WorkerError
-from raysynth.run import searcher as searcher_module
+from raysynth.run import schedule as schedule_module
 from raysynth.run import surroundings
-from raysynth.run.searcher import MAX_DEATHS, MAX_RETRIES, Dependencies
+from raysynth.run.schedule import MAX_RETRIES
+from raysynth.run.searcher import MAX_DEATHS, Dependencies
 from raysynth.run.surroundings import Run
 from raysynth.specs.identity import in_order, name
 from raysynth.store import leases
@@ -177,7 +178,7 @@ def test_what_needs_an_input_that_cannot_be_made_never_starts(bench):
 
 @pytest.fixture
 def looks(monkeypatch):
-    monkeypatch.setattr(searcher_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(schedule_module, "LOOK_SECONDS", 0.0)
 
 
 def test_what_another_run_makes_is_awaited_and_not_made(bench, looks, monkeypatch):

@@ -24,7 +24,7 @@ from raysynth.model.checkpoints import read_params
 from raysynth.model.decode import generate
 from raysynth.model.initialize import mean_and_sd
 from raysynth.model.t5 import T5
-from raysynth.run.trial import make
+from raysynth.run.make import make
 from raysynth.specs import identity, tiny
 from raysynth.specs.identity import name
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, Dtype

@@ -5,7 +5,7 @@ import pytest
 from raysynth import Finetune, RandomInit
 from raysynth.data.text_pairs import generate_text
 from raysynth.downstream.rows import BadRows
-from raysynth.run.trial import LeaseLost, make
+from raysynth.run.make import LeaseLost, make
 from raysynth.specs.identity import name
 from raysynth.store.records import DataResult
 from raysynth.store.store import State, Store

@@ -1,0 +1,162 @@
+"""An observer that takes a training's progress to TensorBoard, the store and the driver of its run."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from raysynth.downstream.metrics import METRICS
+from raysynth.errors import StoreError
+from raysynth.observer import Progress, Silent
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.identity import Artifact
+from raysynth.specs.pretraining import Pretrain
+from raysynth.store.records import Metrics
+from raysynth.store.store import Store, Workspace
+
+REPORT_SECONDS = 1.0
+"""Least time between two reports to the driver."""
+MARK_SECONDS = 10.0
+"""Least time between two signs of life in the store."""
+
+Report = Callable[[dict[str, Any]], None]
+"""Sends a dict to the driver."""
+
+
+class Board(Silent):
+    """An observer that takes a run's progress to TensorBoard, the store and the driver."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        workspace: Workspace,
+        store: Store,
+        report: Report,
+        check_lease: Callable[[], None],
+    ):
+        self._artifact = artifact
+        self._workspace = workspace
+        self._store = store
+        self._report = report
+        self._check_lease = check_lease
+        self._events: _NoEvents | None = None
+        self._last_report = self._last_mark = float("-inf")
+        self._seconds_per_step: float | None = None
+
+    def progress(self, artifact: str, progress: Progress) -> None:
+        """Plot the scalars; now and then, mark the store and report to the driver."""
+        self._plot(progress)
+        if time.monotonic() - self._last_mark > MARK_SECONDS:
+            self._mark(progress)
+        if time.monotonic() - self._last_report > REPORT_SECONDS:
+            self._send(progress)
+
+    def evaluated(self, artifact: str, progress: Progress) -> None:
+        """Plot the scores, and let everyone see them at once."""
+        self._plot(progress).flush()
+        self._mark(progress)
+        self._send(progress)
+
+    def noted(self, artifact: str, note: str) -> None:
+        """Let the driver show a line."""
+        self._report({"note": note})
+
+    def write_test(self, scores: Metrics, step: int) -> None:
+        """Write the test scores at the selected step, so that the HParams page has a column for each."""
+        assert self._events is not None, "training reports its first step before it can end"
+        for metric, value in scores.items():
+            self._events.scalar(f"test/{metric}", value, step)
+
+    def close(self) -> None:
+        """End the event file."""
+        if self._events is not None:
+            self._events.close()
+
+    def _plot(self, progress: Progress) -> "_NoEvents":
+        if self._events is None:
+            kind = _EventFile if writes_events() else _NoEvents
+            self._events = kind(self._workspace.path, self._artifact, first_step=progress.step)
+        for tag, value in progress.scalars.items():
+            self._events.scalar(tag, value, progress.step)
+        self._seconds_per_step = progress.scalars.get("speed/seconds_per_step", self._seconds_per_step)
+        return self._events
+
+    def _mark(self, progress: Progress) -> None:
+        with contextlib.suppress(StoreError):  # the mark only informs, and the next one may succeed
+            self._check_lease()
+            self._store.progress(
+                self._artifact,
+                step=progress.step,
+                num_steps=progress.num_steps,
+                seconds_per_step=self._seconds_per_step,
+            )
+        self._last_mark = time.monotonic()
+
+    def _send(self, progress: Progress) -> None:
+        self._report({"progress": {**vars(progress), "scalars": dict(progress.scalars)}})
+        self._last_report = time.monotonic()
+
+
+def writes_events() -> bool:
+    """Whether event files are written: tensorboardX, which does that, may be absent where Ray is."""
+    try:
+        import tensorboardX  # noqa: F401  # loads Protocol Buffers, which only trainings need
+    except ImportError:
+        return False
+    return True
+
+
+class _NoEvents:
+    """Stands in for an event file without tensorboardX."""
+
+    def __init__(self, directory: Path, artifact: Artifact, *, first_step: int):
+        pass
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Plot a value."""
+
+    def flush(self) -> None:
+        """Let everyone see what is plotted."""
+
+    def close(self) -> None:
+        """End the file."""
+
+
+class _EventFile(_NoEvents):
+    """A TensorBoard event file; what an earlier attempt wrote after `first_step` is no longer shown."""
+
+    def __init__(self, directory: Path, artifact: Artifact, *, first_step: int):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory), purge_step=first_step + 1 if first_step else None)
+        for summary in _hparams(artifact):
+            self._writer.file_writer.add_summary(summary)
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        self._writer.add_scalar(tag, value, step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _hparams(artifact: Artifact) -> Iterable[Any]:
+    """TensorBoard's HParams declaration. Every run has the same columns, or the page would show those of one run."""
+    from tensorboardX.summary import hparams
+
+    assert isinstance(artifact, Pretrain | Finetune), "only these are trained"
+    sources = (artifact,) if isinstance(artifact, Pretrain) else artifact.init.sources
+    values = {
+        "kind": artifact.kind,
+        "task": artifact.task.name if isinstance(artifact, Finetune) else artifact.data.task.name,
+        "init": artifact.init.name if isinstance(artifact, Finetune) else "random",
+        "source": " ".join(source.source_name for source in sources) or "-",
+        "learning_rate": artifact.task.learning_rate if isinstance(artifact, Finetune) else 0.0,
+        "seed": artifact.seed,
+    }
+    metrics = {"validation/token_accuracy": None, **{f"test/{metric}": None for metric in METRICS}}
+    experiment, start, _ = hparams(values, metrics)
+    return experiment, start
