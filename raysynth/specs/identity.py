@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Container, Iterable
 from enum import Enum
+from types import NoneType
 from typing import Any
 
 from raysynth.errors import InputError, brief
@@ -30,6 +31,8 @@ def describe(value: Any) -> Any:
     `revision` must be raised. If `__post_init__` computes a field's default from other fields, the field's metadata
     names the value to omit ("left_out"). Raises `InputError` for values that JSON cannot hold.
     """
+    if type(value) in (str, int, bool, NoneType):  # most values; looked at first, because sweeps have many thousands
+        return value
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

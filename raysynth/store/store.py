@@ -175,7 +175,7 @@ class Store:
 
     def _check_is_file(self, full: str, path: str) -> None:
         """Raise `InputError` for a named pipe, a socket or a device, which would be read for ever."""
-        if self.local_root is not None and is_special(Path(full)):
+        if self.local_root is not None and is_special(full):
             raise InputError(f"{self.uri}: {path} is damaged: it is no file")
 
     def write_bytes(self, path: str, content: bytes) -> None:
