@@ -3,6 +3,7 @@
 Reads only the store, so it works from any machine.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -54,15 +55,15 @@ def cost(
     seconds_per_step: Mapping[Artifact, float | None],
 ) -> Cost:
     """The cost of the artifacts that are neither done nor diverged, at the speeds that `speeds` returns."""
-    left = {
-        artifact: steps_left(artifact, statuses[artifact])
+    left = [
+        (steps_left(artifact, status), seconds_per_step[artifact])
         for artifact in artifacts
-        if statuses[artifact].state not in (State.DONE, State.DIVERGED)
-    }
+        if (status := statuses[artifact]).state not in (State.DONE, State.DIVERGED)
+    ]
     return Cost(
-        steps=sum(left.values()),
-        hours=sum(steps * (seconds_per_step[artifact] or 0.0) for artifact, steps in left.items()) / 3600,
-        unknown=sum(bool(steps) and seconds_per_step[artifact] is None for artifact, steps in left.items()),
+        steps=sum(steps for steps, _ in left),
+        hours=sum(steps * (seconds or 0.0) for steps, seconds in left) / 3600,
+        unknown=sum(bool(steps) and seconds is None for steps, seconds in left),
     )
 
 
@@ -132,8 +133,13 @@ def speed_file(artifact: Artifact) -> str | None:
     recipe = recipe_of(artifact)
     if recipe is None or isinstance(artifact, Dataset | TextDataset):
         return None
-    shape = [describe(artifact.model), recipe.batch_size, recipe.input_length, recipe.target_length]
-    return f"speeds/{hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]}.json"
+    return _speed_file(artifact.model, recipe.batch_size, recipe.input_length, recipe.target_length)
+
+
+@functools.cache
+def _speed_file(model: T5Config, *numbers: int) -> str:
+    text = json.dumps([describe(model), *numbers], sort_keys=True)
+    return f"speeds/{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
 
 _Shape = tuple[T5Config, int, int, int, SyntheticTask | TextCorpus | TextDataset]

@@ -1,6 +1,7 @@
 """The class that every synthetic task extends."""
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import numpy as np
@@ -73,6 +74,7 @@ def _no_sample(task: type[SyntheticTask]) -> str:
     return f"{task.__name__} must define sample, which draws inputs, or draw, which draws inputs and their targets"
 
 
+@functools.cache  # as often as there are data sets
 def check_class(task: type[SyntheticTask]) -> None:
     """Raise `InputError` unless a class can serve as the task of a data set.
 
