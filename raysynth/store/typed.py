@@ -29,7 +29,7 @@ def read_object(kind: type[Kept], value: Any, place: str, **read: Any) -> Kept:
     """
     if not isinstance(value, dict):
         raise InputError(f"{place} is damaged: it must be an object, got {_shown(value)}")
-    types = _types(kind)
+    types = _types(kind)  # type: ignore[arg-type]  # mypy does not see that classes have a hash
     for name in value:
         if name not in types:
             raise InputError(f"{place} is damaged: it has the unknown field {name!r}; known: {', '.join(types)}")
@@ -38,7 +38,7 @@ def read_object(kind: type[Kept], value: Any, place: str, **read: Any) -> Kept:
         for name, item in value.items()
         if item is not None
     }
-    for name in _required(kind):
+    for name in _required(kind):  # type: ignore[arg-type]  # as above
         if name not in fields:
             raise InputError(f"{place} is damaged: it lacks the field {name!r}")
     return kind(**fields)
