@@ -13,13 +13,12 @@ training step counts as training, and that of evaluation as evaluation, as in th
   TensorBoard, the record;
 - after the last trial: the end of Ray and the report.
 
-`--tiny` takes a minute; its share means nothing, but its seconds per trial do. CPU seconds are those of all processes,
-and tell on a busy machine more than wall seconds.
+`--tiny` takes a minute; its share means nothing, but its seconds per trial do. All are wall seconds, so run it on a
+machine that does nothing else: the load that is printed should not be above the number of cores.
 """
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def main() -> None:
             store = Store(f"{place}/store")
             if run:
                 (Path(place) / "store").rename(Path(place) / "first")
-            began, cpu = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            began = time.time()
             command = [sys.executable, str(options.sweep), "run", "--store", store.uri]
             environment = {**os.environ, "TMPDIR": place}
             subprocess.run(
@@ -56,12 +55,11 @@ def main() -> None:
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
-            ended, then = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu_seconds = then.ru_utime + then.ru_stime - cpu.ru_utime - cpu.ru_stime
-        print_shares(store, began=began, ended=ended, cpu_seconds=cpu_seconds)
+            ended = time.time()
+        print_shares(store, began=began, ended=ended)
 
 
-def print_shares(store: Store, *, began: float, ended: float, cpu_seconds: float) -> None:
+def print_shares(store: Store, *, began: float, ended: float) -> None:
     """Print where the time of a run went, which began and ended at these seconds of the epoch."""
     records = [record for where in store.names(KINDS) if (record := store.record_of(where)) is not None]
     trials = [record.provenance for record in records if record.provenance.train_seconds is not None]
@@ -72,9 +70,7 @@ def print_shares(store: Store, *, began: float, ended: float, cpu_seconds: float
     first, last = min(trial.started for trial in trials), max(trial.started + trial.seconds for trial in trials)
     idle = num_cores * (last - first) - sum(trial.seconds for trial in trials)
     whole = num_cores * wall
-    print(
-        f"wall {wall:.1f} s on {num_cores} cores, {cpu_seconds:.1f} s of CPU; {len(trials)} trials; load {os.getloadavg()[0]:.1f}"
-    )
+    print(f"wall {wall:.1f} s on {num_cores} cores, load {os.getloadavg()[0]:.1f}, {len(trials)} trials")
     print(f"data sets: {', '.join(f'{seconds:.1f} s' for seconds in data)}")
     for what, seconds in {
         "training": sum(trial.train_seconds or 0.0 for trial in trials),
