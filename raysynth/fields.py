@@ -29,25 +29,30 @@ def spec(cls: Class) -> Class:
 
     @functools.wraps(initialize)
     def checked(self: object, *args: object, **values: object) -> None:
-        known = [field.name for field in fields(cls) if field.init]
-        for name in values:
-            if name not in known:
-                raise unknown(f"field of {cls.__name__}", name, known)
-        try:
-            signature.bind(self, *args, **values)
-        except TypeError as error:
-            raise InputError(f"{cls.__name__}: {error}") from None
         try:
             initialize(self, *args, **values)
         except InputError:
             raise
         except Exception:
+            _check_call(cls, signature, self, *args, **values)
             _check_types(self)  # a value of a wrong type is the cause of most of these
             raise
         _check_types(self)
 
     cls.__init__ = checked  # type: ignore[misc]  # unsound on instances; `cls` is a class
     return cls
+
+
+def _check_call(cls: type, signature: inspect.Signature, /, *args: object, **values: object) -> None:
+    """Raise `InputError` for arguments that `cls` does not take, and for missing ones."""
+    known = [field.name for field in fields(cls) if field.init]
+    for name in values:
+        if name not in known:
+            raise unknown(f"field of {cls.__name__}", name, known)
+    try:
+        signature.bind(*args, **values)
+    except TypeError as error:
+        raise InputError(f"{cls.__name__}: {error}") from None
 
 
 MAX_SEED = 2**32 - 1
@@ -59,40 +64,50 @@ MAX_SEED = 2**32 - 1
 
 def _check_types(owner: Any) -> None:
     """Raise `InputError` unless each field has a value of its annotated type."""
-    hints = _hints(type(owner))  # type: ignore[arg-type]  # mypy does not see that classes have a hash
-    for name in (each.name for each in fields(owner)):
-        if name in hints and not _fits(getattr(owner, name), hints[name]):
-            raise _wrong(owner, name, _in_words(hints[name]))
+    for name, fits in _checks(type(owner)):  # type: ignore[arg-type]  # mypy does not see that classes have a hash
+        if not fits(getattr(owner, name)):
+            raise _wrong(owner, name, _in_words(get_type_hints(type(owner))[name]))
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _checks(cls: type) -> list[tuple[str, Callable[[Any], bool]]]:
+    """The annotated fields of a class, each with a function that says whether a value has the field's type."""
     try:
-        return get_type_hints(cls)
+        hints = get_type_hints(cls)
     except NameError:  # an annotation that is only there for type checkers
-        return {}
+        return []
+    return [(each.name, _check_of(hints[each.name])) for each in fields(cls) if each.name in hints]
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value has an annotated type. A number must be finite, and an integer fit into 64 bits."""
+def _check_of(hint: Any) -> Callable[[Any], bool]:
+    """A function that says whether a value has a type. A number must be finite, and an integer fit into 64 bits."""
     arguments = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, each) for each in arguments)
+        kinds = [_check_of(each) for each in arguments]
+        return lambda value: any(fits(value) for fits in kinds)
     if get_origin(hint) is tuple:
-        if not isinstance(value, tuple):
-            return False
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+        if arguments[-1] is Ellipsis:
+            fits_one = _check_of(arguments[0])
+            return lambda value: isinstance(value, tuple) and all(map(fits_one, value))
+        kinds = [_check_of(each) for each in arguments]
+        return lambda value: (
+            isinstance(value, tuple)
+            and len(value) == len(kinds)
+            and all(fits(item) for fits, item in zip(kinds, value, strict=True))
+        )
     if hint is float:
-        return _is_finite(value)
+        return _is_finite
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if not isinstance(hint, type):
-        return True
+        return lambda value: True
     if getattr(hint, "_is_protocol", False):
         methods = [name for name in vars(hint) if not name.startswith("_")]
-        return is_dataclass(value) and not isinstance(value, type) and all(hasattr(value, name) for name in methods)
-    return isinstance(value, (hint, str) if issubclass(hint, StrEnum) else hint)
+        return lambda value: (
+            is_dataclass(value) and not isinstance(value, type) and all(hasattr(value, name) for name in methods)
+        )
+    allowed = (hint, str) if issubclass(hint, StrEnum) else (hint,)
+    return lambda value: isinstance(value, allowed)
 
 
 _NAMES = {int: "an integer", float: "a finite number", str: "text", bool: "True or False", NoneType: "None"}

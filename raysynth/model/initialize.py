@@ -79,7 +79,7 @@ def _standard_normal(path: str, like: jax.Array, key: jax.Array) -> jax.Array:
     return jax.random.normal(jax.random.fold_in(key, np.uint32(zlib.crc32(path.encode()))), like.shape, like.dtype)
 
 
-def _source_value(path: str, shapes: dict[str, tuple[int, ...]], source: dict[str, Any]) -> npt.NDArray[Any]:
+def _source_value(path: str, shapes: Mapping[str, tuple[int, ...]], source: dict[str, Any]) -> npt.NDArray[Any]:
     if path not in source:
         raise InputError(f"the source's parameters have no {path!r}")
     if source[path].shape != shapes[path]:

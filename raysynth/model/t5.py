@@ -5,6 +5,7 @@ init schemes address the same leaves. Letters in `einsum` subscripts: h heads, q
 d head_dim.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
@@ -17,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.nn.initializers import normal, ones, variance_scaling
+from jax.tree_util import PyTreeDef
 
 from raysynth.model.devices import DeviceBlock
 from raysynth.specs.models import Dtype, T5Config
@@ -564,10 +567,23 @@ def init_params(config: T5Config, key: jax.Array) -> Params:
     """Random parameters as a nested dict of float32 arrays, drawn from T5X's initial distributions.
 
     Each leaf depends only on the key and its own path. Not compiled as a whole, because 131 draws of few shapes take
-    longer to compile than to compute.
+    longer to compile than to compute. But the network is traced once only, which takes longer than the draws too.
     """
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)  # type: ignore[no-untyped-call]  # JAX does not annotate it
-    return cast(Params, T5(config).lazy_init(key, tokens, tokens)["params"])
+    draws, structure = _draws(config, key.shape, key.dtype)
+    return cast(Params, jax.tree.unflatten(structure, jaxpr_as_fun(draws)(key)))
+
+
+@functools.cache
+def _draws(config: T5Config, key_shape: tuple[int, ...], key_dtype: Any) -> tuple[ClosedJaxpr, PyTreeDef]:
+    """The operations that draw the parameters from a key, and the structure of the parameters."""
+
+    def params(key: jax.Array) -> Any:
+        tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)  # type: ignore[no-untyped-call]  # JAX does not annotate it
+        return T5(config).lazy_init(key, tokens, tokens)["params"]
+
+    like = jax.ShapeDtypeStruct(key_shape, key_dtype)  # type: ignore[no-untyped-call]  # JAX does not annotate it
+    draws, shapes = jax.make_jaxpr(params, return_shape=True)(like)
+    return draws, jax.tree.structure(shapes)
 
 
 def teacher_forced_logits(

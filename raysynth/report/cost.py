@@ -3,6 +3,7 @@
 Reads only the store, so it works from any machine.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -54,15 +55,15 @@ def cost(
     seconds_per_step: Mapping[Artifact, float | None],
 ) -> Cost:
     """The cost of the artifacts that are neither done nor diverged, at the speeds that `speeds` returns."""
-    left = {
-        artifact: steps_left(artifact, statuses[artifact])
+    left = [
+        (steps_left(artifact, status), seconds_per_step[artifact])
         for artifact in artifacts
-        if statuses[artifact].state not in (State.DONE, State.DIVERGED)
-    }
+        if (status := statuses[artifact]).state not in (State.DONE, State.DIVERGED)
+    ]
     return Cost(
-        steps=sum(left.values()),
-        hours=sum(steps * (seconds_per_step[artifact] or 0.0) for artifact, steps in left.items()) / 3600,
-        unknown=sum(bool(steps) and seconds_per_step[artifact] is None for artifact, steps in left.items()),
+        steps=sum(steps for steps, _ in left),
+        hours=sum(steps * (seconds or 0.0) for steps, seconds in left) / 3600,
+        unknown=sum(bool(steps) and seconds is None for steps, seconds in left),
     )
 
 
@@ -132,9 +133,14 @@ def speed_file(artifact: Artifact) -> str | None:
     shape = _shape(artifact)
     if shape is None:
         return None
-    model, *numbers, data = shape
-    described = [describe(model), *numbers, describe(data)]
-    return f"speeds/{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]}.json"
+    return _speed_file(*shape)
+
+
+@functools.cache
+def _speed_file(model: T5Config, *others: Any) -> str:
+    *numbers, data = others
+    text = json.dumps([describe(model), *numbers, describe(data)], sort_keys=True)
+    return f"speeds/{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
 
 _Shape = tuple[T5Config, int, int, int, SyntheticTask | TextCorpus | TextDataset]

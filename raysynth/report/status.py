@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from raysynth.errors import printable
-from raysynth.report.cost import remaining, speeds, steps_left
+from raysynth.report.cost import cost, remaining, speeds, steps_left
 from raysynth.specs import parameters
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, blockers, name
@@ -28,16 +28,19 @@ def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers
     kinds = Counter(artifact.kind for artifact in statuses)
     print(f"{printable(store.uri)}: " + ", ".join(f"{count} {_PLURALS[kind]}" for kind, count in kinds.items()))
     seconds_per_step = speeds(statuses, store)
-    for artifact, status in statuses.items():
-        print(f"{status.state:11} {name(artifact)}{_plan_details(artifact, status, seconds_per_step[artifact], store)}")
+    # An input is another object in each artifact that needs it, and so would be named again for each.
+    names = {artifact: name(artifact) for artifact in statuses}
+    for (artifact, status), seconds in zip(statuses.items(), seconds_per_step.values(), strict=True):
+        print(f"{status.state:11} {name(artifact)}{_plan_details(artifact, status, seconds, store)}")
         if status.record is not None:
             continue
         for needed in artifact.inputs():
             if statuses[needed].state is not State.DONE:
-                print(f"            waits for {name(needed)}")
+                print(f"            waits for {names[needed]}")
         if status.failure is not None:
             print(printable(f"            {status.state} on {status.failure.host}: {status.failure.error}"))
-    print(f"to do: {remaining(statuses, store).text(num_workers=num_workers, price=price)}")
+    to_do = cost(statuses, statuses, seconds_per_step)
+    print(f"to do: {to_do.text(num_workers=num_workers, price=price)}")
 
 
 _PLURALS = {
@@ -129,7 +132,7 @@ def print_failures(failures: Mapping[Artifact, str], artifacts: Iterable[Artifac
     for error, group in groups.items():
         print(printable(f"failed: {_names(group)}: {error}"), file=sys.stderr)
     blocked: dict[Artifact, list[Artifact]] = {}
-    for artifact in artifacts:
+    for artifact in artifacts if failures else ():
         causes = blockers(artifact, failures)
         if causes and artifact not in failures:
             blocked.setdefault(causes[0], []).append(artifact)

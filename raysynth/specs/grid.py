@@ -4,7 +4,7 @@ An axis is a mapping from labels to values, or a list of values that label thems
 trial, makes the fine-tuning of each cell from its values; tables name the cell by its labels.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,7 @@ def labelled_points(axis: Axis) -> list[tuple[Any, Any]]:
     return [(getattr(value, "name", value), value) for value in axis]
 
 
-def select_points(axis: Axis, labels: Container[Any]) -> dict[Any, Any]:
+def select_points(axis: Axis, labels: Iterable[Any]) -> dict[Any, Any]:
     """The values of the points with the given labels, by label, in the order of the axis."""
-    return {label: value for label, value in labelled_points(axis) if label in labels}
+    selected = set(map(hashable, labels))
+    return {label: value for label, value in labelled_points(axis) if hashable(label) in selected}

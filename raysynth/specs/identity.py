@@ -5,11 +5,13 @@ one fingerprint, one directory and one result, whichever sweep needs it.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 from collections.abc import Container, Iterable
 from enum import Enum
+from types import NoneType
 from typing import Any
 
 from raysynth.errors import InputError, brief
@@ -29,6 +31,8 @@ def describe(value: Any) -> Any:
     `revision` must be raised. If `__post_init__` computes a field's default from other fields, the field's metadata
     names the value to omit ("left_out"). Raises `InputError` for values that JSON cannot hold.
     """
+    if type(value) in (str, int, bool, NoneType):  # most values; looked at first, because sweeps have many thousands
+        return value
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -36,11 +40,10 @@ def describe(value: Any) -> Any:
         revision = getattr(value, "revision", 1)
         if revision != 1:
             description["revision"] = revision
-        for field in dataclasses.fields(value):
-            current = getattr(value, field.name)
-            default = field.metadata.get("left_out", field.default)
-            if default is dataclasses.MISSING or current != default:
-                description[field.name] = describe(current)
+        for field, left_out in _fields(type(value)):
+            current = getattr(value, field)
+            if left_out is dataclasses.MISSING or current != left_out:
+                description[field] = describe(current)
         return description
     if isinstance(value, tuple | list):
         return [describe(item) for item in value]
@@ -51,6 +54,12 @@ def describe(value: Any) -> Any:
     raise InputError(f"a description may hold finite numbers, text, tuples and descriptions, got {brief(value)}")
 
 
+@functools.cache
+def _fields(cls: type) -> list[tuple[str, Any]]:
+    """The fields of a dataclass, each with the value at which its description leaves it out, or `MISSING`."""
+    return [(field.name, field.metadata.get("left_out", field.default)) for field in dataclasses.fields(cls)]
+
+
 def fingerprint(artifact: Artifact) -> str:
     """The first eight hex digits of the SHA-256 of the description."""
     return fingerprint_of(describe(artifact))
@@ -58,8 +67,10 @@ def fingerprint(artifact: Artifact) -> str:
 
 def fingerprint_of(description: Any) -> str:
     """The fingerprint of the artifact with that description, as `describe` returns it or a record holds it."""
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(_to_json(description).encode()).hexdigest()[:8]
+
+
+_to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def name(artifact: Artifact) -> str:
@@ -67,6 +78,19 @@ def name(artifact: Artifact) -> str:
 
     Raises `InputError` if that is too long for the name of a file.
     """
+    # An artifact never changes, and a sweep asks for the names of thousands again and again. The name is kept with the
+    # artifact, because a cache by value would take True for 1.
+    kept: dict[str, str] = vars(artifact)
+    if _NAME not in kept:
+        kept[_NAME] = _name(artifact)
+    return kept[_NAME]
+
+
+_NAME = "_name"
+"""The attribute of an artifact that keeps its name."""
+
+
+def _name(artifact: Artifact) -> str:
     if len(artifact.label) > _MAX_LABEL_CHARACTERS:
         raise InputError(
             f"{type(artifact).__name__}: its name in a store must have at most {_MAX_LABEL_CHARACTERS} characters; "
@@ -84,9 +108,10 @@ def in_order(artifacts: Iterable[Artifact]) -> list[Artifact]:
     ordered: dict[Artifact, None] = {}
 
     def visit(artifact: Artifact) -> None:
-        for needed in artifact.inputs():
-            visit(needed)
-        ordered.setdefault(artifact)
+        if artifact not in ordered:
+            for needed in artifact.inputs():
+                visit(needed)
+            ordered[artifact] = None
 
     for artifact in artifacts:
         visit(artifact)

@@ -4,8 +4,11 @@ Paths are those of T5X's network: for T5 Small, the 130 paths of Appendix K and 
 derived from the parsed paths, so they exist for every size and for the gated T5 1.1 too.
 """
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from raysynth.errors import unknown
 from raysynth.specs.init_schemes import (
@@ -117,7 +120,8 @@ def parse(path: str) -> Parameter:
 _OUTSIDE_LAYERS = ("token_embedder", "relpos_bias", "encoder_norm", "decoder_norm", "logits_dense")
 
 
-def paths(config: T5Config) -> dict[str, tuple[int, ...]]:
+@functools.cache
+def paths(config: T5Config) -> Mapping[str, tuple[int, ...]]:
     """The shape of every parameter by its path, sorted by path; kernels are [in, out]."""
     emb, inner, mlp = config.emb_dim, config.num_heads * config.head_dim, config.mlp_dim
     num_factors = len(config.mlp_activations)
@@ -144,10 +148,11 @@ def paths(config: T5Config) -> dict[str, tuple[int, ...]]:
             shapes |= {f"{layer}/{norm}/scale": (emb,) for norm in (*norms, "pre_mlp_layer_norm")}
     if not config.logits_via_embedding:
         shapes["decoder/logits_dense/kernel"] = (emb, config.vocab_size)
-    return dict(sorted(shapes.items()))
+    return MappingProxyType(dict(sorted(shapes.items())))
 
 
-def groups(config: T5Config, group_by: GroupBy, where: Family) -> dict[str, tuple[str, ...]]:
+@functools.cache
+def groups(config: T5Config, group_by: GroupBy, where: Family) -> Mapping[str, tuple[str, ...]]:
     """The paths of the parameters of `where` in groups, by the group's name; names and paths are sorted.
 
     The token embedding and, for T5 1.1, the output layer are in no group: they stay random, as in the paper's code.
@@ -158,7 +163,7 @@ def groups(config: T5Config, group_by: GroupBy, where: Family) -> dict[str, tupl
         if parameter.kind is not Kind.VOCABULARY and where in (Family.ALL, parameter.family):
             name = parameter.group(group_by)
             grouped[name] = (*grouped.get(name, ()), path)
-    return dict(sorted(grouped.items()))
+    return MappingProxyType(dict(sorted(grouped.items())))
 
 
 def counterpart(name: str, *, model: T5Config, source: T5Config) -> str:

@@ -37,10 +37,10 @@ def write_whole(path: Path, content: bytes) -> None:
         aside.write_bytes(content)
 
 
-def is_special(path: Path) -> bool:
+def is_special(path: str | Path) -> bool:
     """Whether there is something at a path that is neither a file nor a directory, such as a named pipe."""
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode
     except OSError:  # nothing there, or an error that reading it tells of
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

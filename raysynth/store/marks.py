@@ -172,6 +172,7 @@ def provenance(started: float) -> Provenance:
     )
 
 
+@functools.cache  # each look-up reads a file
 def _versions() -> dict[str, str]:
     versions = {}
     for package in _PACKAGES:

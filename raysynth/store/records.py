@@ -130,9 +130,11 @@ class Record:
     def read(value: Any, place: str) -> "Record":
         """The record in a JSON value; errors name `place`."""
         result = value.get("result") if isinstance(value, dict) else None
-        if isinstance(result, dict):  # named first, because an error should name the fields of the right kind
-            read_object(DataResult if "rows" in result else WeightsResult, result, f"{place}, result")
-        return read_object(Record, value, place)
+        if not isinstance(result, dict):
+            return read_object(Record, value, place)
+        # An error should name the fields of the right kind.
+        read = read_object(DataResult if "rows" in result else WeightsResult, result, f"{place}, result")
+        return read_object(Record, value, place, result=read)
 
 
 @dataclass(frozen=True, kw_only=True)

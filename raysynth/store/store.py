@@ -11,6 +11,7 @@ import re
 import shlex
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +41,10 @@ SET_ASIDE = "set-aside"
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 _CHUNK_BYTES = 2**23
+_NUM_THREADS = 16
+"""As many files are read side by side."""
+_WORTH_A_LISTING = 100
+"""Artifacts of one kind for which a listing of all of that kind is sooner there than three files of each."""
 
 
 class State(StrEnum):
@@ -170,7 +175,7 @@ class Store:
 
     def _check_is_file(self, full: str, path: str) -> None:
         """Raise `InputError` for a named pipe, a socket or a device, which would be read for ever."""
-        if self.local_root is not None and is_special(Path(full)):
+        if self.local_root is not None and is_special(full):
             raise InputError(f"{self.uri}: {path} is damaged: it is no file")
 
     def write_bytes(self, path: str, content: bytes) -> None:
@@ -307,7 +312,7 @@ class Store:
     def status(self, artifact: Artifact) -> Status:
         """What the store knows of an artifact; raises `InputError` where its record is damaged or of another one."""
         where = directory_of(artifact)
-        if (record := self._record(where, description=describe(artifact))) is not None:
+        if (record := self._record(where, artifact)) is not None:
             return Status(state=State.DONE, record=record)
         if (failure := self.read_if_whole(f"{where}/failure.json", Failure.read)) is not None:
             return Status(state=State(failure.outcome.value), failure=failure)
@@ -322,9 +327,10 @@ class Store:
 
         Raises `InputError` for a damaged record, and for one of another artifact.
         """
-        return self._record(where, description=None)
+        return self._record(where, None)
 
-    def _record(self, where: str, *, description: Any) -> Record | None:
+    def _record(self, where: str, artifact: Artifact | None) -> Record | None:
+        """The record in an artifact's directory, which must be that of `artifact` unless that is None."""
         file = f"{where}/record.json"
         place = f"{self.uri}: {file}"
         content = self.read_bytes(file)
@@ -332,7 +338,7 @@ class Store:
             return None
         try:
             record = Record.read(unseal(content, place), place)
-            if description is not None and record.description != description:
+            if artifact is not None and record.description != (description := describe(artifact)):
                 fields = ", ".join(differences(record.description, description))
                 raise InputError(f"{place} disagrees with its description in {fields}")
             if record.artifact != where:
@@ -351,8 +357,25 @@ class Store:
     def statuses(self, artifacts: Iterable[Artifact]) -> dict[Artifact, Status]:
         """The status of each artifact, read side by side."""
         artifacts = list(artifacts)
-        with ThreadPoolExecutor(16) as pool:
-            return dict(zip(artifacts, pool.map(self.status, artifacts), strict=True))
+        statuses = dict.fromkeys(artifacts, Status(state=State.NEW))
+        there = self._perhaps_there(artifacts)
+
+        def read(some: list[Artifact]) -> None:
+            for artifact in some:
+                statuses[artifact] = self.status(artifact)
+
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            for done in [pool.submit(read, there[first::_NUM_THREADS]) for first in range(_NUM_THREADS)]:
+                done.result()
+        return statuses
+
+    def _perhaps_there(self, artifacts: Iterable[Artifact]) -> list[Artifact]:
+        """The artifacts without those that, as a listing of the store shows, have no directory there."""
+        wheres = {artifact: directory_of(artifact) for artifact in artifacts}
+        counts = Counter(artifact.kind for artifact in wheres)
+        listed = [kind for kind, count in counts.items() if count >= _WORTH_A_LISTING]
+        names = set(self.names(listed))
+        return [artifact for artifact, where in wheres.items() if artifact.kind not in listed or where in names]
 
     def names(self, kinds: Iterable[str] = ("pretrain", "pretrained", "finetune")) -> list[str]:
         """The names of all artifacts of these kinds in the store, done or not; by default those with weights."""

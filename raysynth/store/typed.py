@@ -1,6 +1,7 @@
 """JSON values to dataclasses: each field is checked against its type, so that nothing of another type gets further."""
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Mapping
@@ -18,52 +19,76 @@ _MAX_DIGITS = 18
 """Of a key that stands for a whole number."""
 
 
-def read_object(kind: type[Kept], value: Any, place: str) -> Kept:
+def read_object(kind: type[Kept], value: Any, place: str, **read: Any) -> Kept:
     """The instance of a dataclass whose fields a JSON object holds; null stands for a missing field.
 
-    Raises `InputError`, which names `place` and the field, for unknown and missing fields, for values of another type,
-    for negative whole numbers, for numbers that are not finite and for unknown members of enumerations. Types are
-    those of JSON values, dataclasses, enumerations, `Mapping[...]`, `tuple[..., ...]` and unions of them with None.
+    Fields in `read` have been read before. Raises `InputError`, which names `place` and the field, for unknown and
+    missing fields, for values of another type, for negative whole numbers, for numbers that are not finite and for
+    unknown members of enumerations. Types are those of JSON values, dataclasses, enumerations, `Mapping[...]`,
+    `tuple[..., ...]` and unions of them with None.
     """
     if not isinstance(value, dict):
         raise InputError(f"{place} is damaged: it must be an object, got {_shown(value)}")
-    types = typing.get_type_hints(kind)
+    types = _types(kind)  # type: ignore[arg-type]  # mypy does not see that classes have a hash
     for name in value:
         if name not in types:
             raise InputError(f"{place} is damaged: it has the unknown field {name!r}; known: {', '.join(types)}")
-    fields = {name: _read(types[name], item, f"{place}, {name}") for name, item in value.items() if item is not None}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # `kind` is a dataclass
-        if field.name not in fields and field.default is dataclasses.MISSING:
-            raise InputError(f"{place} is damaged: it lacks the field {field.name!r}")
+    fields = {
+        name: read[name] if name in read else _read(types[name], item, f"{place}, {name}")
+        for name, item in value.items()
+        if item is not None
+    }
+    for name in _required(kind):  # type: ignore[arg-type]  # as above
+        if name not in fields:
+            raise InputError(f"{place} is damaged: it lacks the field {name!r}")
     return kind(**fields)
+
+
+@functools.cache
+def _types(kind: type) -> dict[str, Any]:
+    """The type of each field of a dataclass."""
+    return typing.get_type_hints(kind)
+
+
+@functools.cache
+def _required(kind: type[Any]) -> list[str]:
+    """The fields of a dataclass that have no default."""
+    return [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
     """The value as that type; raises `InputError`, which names `place`."""
-    origin = typing.get_origin(kind)
-    if kind is Any:
-        return value
-    if origin in (typing.Union, UnionType):
-        return _read_either([each for each in typing.get_args(kind) if each is not NoneType], value, place)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_read(typing.get_args(kind)[0], item, place) for item in value)
-    if origin is Mapping and isinstance(value, dict):
-        key_kind, value_kind = typing.get_args(kind)
-        return {_key(key_kind, key, place): _read(value_kind, item, f"{place}, {key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        return read_object(typing.cast("type[Any]", kind), value, place)
-    if isinstance(kind, type) and issubclass(kind, Enum) and value in [member.value for member in kind]:
-        return kind(value)
     if kind is float and type(value) in (int, float) and _is_finite(value):
         return float(value)
     if kind is int and type(value) is int and 0 <= value < _TOO_LARGE:
         return value
     if kind in (str, bool) and type(value) is kind:
         return value
+    if kind is Any:
+        return value
+    origin, arguments = _parts(kind)
+    if origin in (typing.Union, UnionType):
+        return _read_either(arguments, value, place)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_read(arguments[0], item, place) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {
+            _key(arguments[0], key, place): _read(arguments[1], item, f"{place}, {key}") for key, item in value.items()
+        }
+    if dataclasses.is_dataclass(kind):
+        return read_object(typing.cast("type[Any]", kind), value, place)
+    if isinstance(kind, type) and issubclass(kind, Enum) and value in [member.value for member in kind]:
+        return kind(value)
     raise InputError(f"{place} is damaged: it must be {_NAMES.get(kind, 'an object')}, got {_shown(value)}")
 
 
 _NAMES = {int: "a whole number of at least 0", float: "a finite number", str: "text", bool: "true or false"}
+
+
+@functools.cache
+def _parts(kind: Any) -> tuple[Any, list[Any]]:
+    """What a generic type is made from, and its arguments but for None; None and no arguments for another type."""
+    return typing.get_origin(kind), [each for each in typing.get_args(kind) if each is not NoneType]
 
 
 def _read_either(kinds: list[Any], value: Any, place: str) -> Any:

@@ -74,9 +74,9 @@ class Sweep:
         if not extended and not where:
             raise unknown("axis", ", ".join(axes), {axis for _, own in self.grids for axis in own})
         for axis, names in where.items():
-            labels = [label for _, own in extended for label, _ in labelled_points(own[axis])]
+            labels = {hashable(label) for _, own in extended for label, _ in labelled_points(own[axis])}
             for name in names:
-                if name not in labels:
+                if hashable(name) not in labels:
                     raise InputError(
                         f"sweep {self.name!r} has no point to extend with {axis} {brief(name)} and {brief(dict(where))}"
                     )

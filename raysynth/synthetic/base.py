@@ -1,6 +1,7 @@
 """The class that every synthetic task extends."""
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import numpy as np
@@ -73,6 +74,7 @@ def _no_sample(task: type[SyntheticTask]) -> str:
     return f"{task.__name__} must define sample, which draws inputs, or draw, which draws inputs and their targets"
 
 
+@functools.cache  # as often as there are data sets
 def check_class(task: type[SyntheticTask]) -> None:
     """Raise `InputError` unless a class can serve as the task of a data set.
 
@@ -109,7 +111,7 @@ def check_class(task: type[SyntheticTask]) -> None:
 def check_task(task: SyntheticTask) -> None:
     """Raise `InputError` unless a task can make a data set: its class, its fields and its prefix are checked."""
     kind = type(task)
-    check_class(kind)
+    check_class(kind)  # type: ignore[arg-type]  # mypy does not see that classes have a hash
     check_name(f"{kind.__name__}.name", task.name)
     if not isinstance(task.tokens, TokenSpace):
         raise InputError(f"{kind.__name__}.tokens must be a TokenSpace, got {task.tokens!r:.80}")

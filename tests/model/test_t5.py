@@ -360,3 +360,15 @@ def test_correct_is_the_first_of_equal_maxima():
         counts = loss_and_counts(logits, jnp.asarray([targets]), z_loss=0.0, label_smoothing=0.0)
         assert counts["correct"] == correct
         assert int(counts["weight"]) == np.count_nonzero(targets)
+
+
+def test_random_parameters_are_flax_s_own_and_the_network_is_traced_once_for_all_keys(monkeypatch):
+    config = dataclasses.replace(TINY, emb_dim=24)  # a shape of its own, of which nothing is kept yet
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    keys = [jax.random.key(seed) for seed in range(3)]
+    expected = [T5(config).lazy_init(key, tokens, tokens)["params"] for key in keys]
+    traced = []
+    lazy_init = T5.lazy_init
+    monkeypatch.setattr(T5, "lazy_init", lambda *arguments: traced.append(None) or lazy_init(*arguments))
+    jax.tree.map(np.testing.assert_array_equal, [init_params(config, key) for key in keys], expected)
+    assert len(traced) == 1
