@@ -199,9 +199,7 @@ def beam_search(
     )
 
 
-def _likeliest(
-    logits: jax.Array, log_probs: jax.Array, num_candidates: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _likeliest(logits: jax.Array, log_probs: jax.Array, num_candidates: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The likeliest continuations of a row's hypotheses: log-probabilities, beams and tokens [batch, candidates].
 
     Takes logits [batch, beams, vocab] and the log-probabilities [batch, beams] of the hypotheses. The best candidates

@@ -154,9 +154,7 @@ def decode_step(
         projected = _project(layer.self_query_key_value, _norm(x, layer.self_norm))
         query, key, value = projected.reshape(3, config.num_heads, config.head_dim, *rows)
         # XLA writes into the cache in place only if the result has the very shape that attention multiplies.
-        keys = jax.lax.dynamic_update_slice_in_dim(
-            keys, jnp.einsum("hdbk->bhdk", key), position * num_beams, axis=3
-        )
+        keys = jax.lax.dynamic_update_slice_in_dim(keys, jnp.einsum("hdbk->bhdk", key), position * num_beams, axis=3)
         values = jax.lax.dynamic_update_slice_in_dim(
             values, jnp.einsum("hdbk->bhkd", value), position * num_beams, axis=2
         )
@@ -208,15 +206,13 @@ def _norm(x: jax.Array, scale: jax.Array) -> jax.Array:
 def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
     """Attend from the beams' queries [heads, head_dim, batch, beams]; returns [heads * head_dim, batch * beams].
 
-    Keys are [batch, heads, head_dim, keys], values [batch, heads, keys, head_dim], the bias [batch, heads, beams, keys].
-    All beams of an example attend to the same keys and values, so nothing is repeated.
+    Keys are [batch, heads, head_dim, keys], values [batch, heads, keys, head_dim], and the bias is
+    [batch, heads, beams, keys]. All beams of an example attend to the same keys and values, so nothing is repeated.
     """
     query = jnp.einsum("hdbq->bhqd", query)
     logits = jnp.einsum("bhqd,bhdk->bhqk", query, keys, preferred_element_type=jnp.float32) + bias
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    mixed = jnp.einsum(
-        "bhqk,bhkd->bhqd", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
-    )
+    mixed = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
     columns = jnp.einsum("bhqd->hdbq", (mixed / total).astype(values.dtype))
     return columns.reshape(-1, columns.shape[-2] * columns.shape[-1])

@@ -78,6 +78,18 @@ def test_beams_of_logit_tables_are_t5x(golden_folder, name):
     assert (np.asarray(beam_scores)[~filled] == -np.inf).all()
 
 
+def test_a_vocabulary_in_chunks_gives_the_beams_of_a_full_search_with_ties():
+    """384 tokens are searched in chunks of 128, 383 have no chunks. Logits are whole numbers, so many are equal."""
+    rng = np.random.default_rng(2)
+    table = rng.integers(0, 4, (5, 6, 384, 384)).astype(np.float32)
+    table[..., 383] = -1e9
+    search = {"batch_size": 5, "num_beams": 4, "decode_length": 6, "length_penalty": 0.6}
+    beams, scores = beam_search(table_step(jnp.asarray(table)), (), **search)
+    expected, expected_scores = beam_search(table_step(jnp.asarray(table[..., :383])), (), **search)
+    np.testing.assert_array_equal(beams, expected)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def searched(golden_folder, reference):
     """What T5X decoded with the parameters: sequences and scores by number of beams and length."""
