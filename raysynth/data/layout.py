@@ -77,8 +77,9 @@ def evaluation_batches(
 ) -> Iterator[tuple[npt.NDArray[np.int64], Block]]:
     """Batches of examples of similar length, each with its rows; padding rows fill up the last batch.
 
-    Padding rows have no targets and repeat the last input, so that decoding them takes no longer. Sorted by target, then by source, because decoding a batch takes as many steps as its longest prediction. Sorting is
-    safe: the order is fixed, and sums over all rows depend on it only by rounding.
+    Sorted by target, then by source, because decoding a batch takes as many steps as its longest prediction. Sorting is
+    safe: the order is fixed, and sums over all rows depend on it only by rounding. Padding rows have no targets and
+    repeat the last input, so that decoding them takes no longer.
     """
     rows = rows[np.lexsort((examples.sources.lengths[rows], examples.targets.lengths[rows]))]
     for start in range(0, len(rows), batch_size):
