@@ -78,16 +78,17 @@ def evaluation_batches(
 ) -> Iterator[tuple[npt.NDArray[np.int64], Block]]:
     """Batches of examples of similar length, each with its rows; padding rows fill up the last batch.
 
-    Sorting by length is safe: the order is fixed, and sums over all rows depend on it only by rounding.
+    Sorted by target, then by source, because decoding a batch takes as many steps as its longest prediction. Sorting is
+    safe: the order is fixed, and sums over all rows depend on it only by rounding. Padding rows have no targets and
+    repeat the last input, so that decoding them takes no longer.
     """
-    lengths = examples.targets.lengths[rows] + examples.sources.lengths[rows]
-    rows = rows[np.argsort(lengths, kind="stable")]
+    rows = rows[np.lexsort((examples.sources.lengths[rows], examples.targets.lengths[rows]))]
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         (block,) = layout.to_blocks(examples.take(part))
         missing = batch_size - len(part)
-        tokens = (block.encoder_input_tokens, block.decoder_target_tokens)
-        yield part, Block(*(np.pad(array, ((0, missing), (0, 0))) for array in tokens))
+        inputs = np.pad(block.encoder_input_tokens, ((0, missing), (0, 0)), mode="edge")
+        yield part, Block(inputs, np.pad(block.decoder_target_tokens, ((0, missing), (0, 0))))
 
 
 # -------------------------------------------------------------------------------- several examples a row

@@ -1,18 +1,23 @@
 """Greedy and beam search with cached keys and values."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from raysynth.model.decode_step import decode_step, start_decoding
 from raysynth.model.t5 import T5, Params
 from raysynth.tokens.token_space import EOS, PAD
 
-Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
-"""Maps tokens [batch, beams], their position (a scalar) and a cache to the logits [batch, beams, vocab] float32 of the
-next tokens and the updated cache. The leaves of the cache start with the axes [batch, beams]. The first token is 0."""
+Step = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+"""Maps tokens [batch, beams], the beams [batch, beams] whose hypotheses they continue, their position (a scalar) and a
+cache to the logits [batch, beams, vocab] float32 of the next tokens and the updated cache. The first token is 0."""
+
+_CHUNK = 128
+"""Neighbouring tokens of the vocabulary of which beam search first looks at the best only."""
 
 
 def generate(
@@ -40,16 +45,9 @@ def generate(
 def _generate(
     model: T5, decode_length: int, num_beams: int, params: Params, tokens: jax.Array, length_penalty: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    variables = {"params": params}
-    memory, cache = model.apply(
-        variables, tokens, decode_length=decode_length, num_beams=num_beams, method="start_decoding"
-    )
+    memory, cache = start_decoding(model, params, tokens, decode_length=decode_length, num_beams=num_beams)
 
-    def step(tokens: jax.Array, position: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-        return cast(
-            tuple[jax.Array, Any], model.apply(variables, tokens, position, memory, cache, method="decode_step")
-        )
-
+    step = partial(decode_step, model.config, memory)
     if num_beams == 1:
         return greedy_search(
             step, cache, batch_size=len(tokens), decode_length=decode_length, length_penalty=length_penalty
@@ -93,10 +91,9 @@ def greedy_search(
         return (state.position < decode_length) & ~jnp.all(state.ended)
 
     def advance(state: _Greedy) -> _Greedy:
-        logits, cache = step(state.last[:, None], state.position, state.cache)
-        logits = logits[:, 0]
-        chosen = jnp.where(state.ended, PAD, jnp.argmax(logits, axis=-1).astype(jnp.int32))
-        log_prob = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+        logits, cache = step(state.last[:, None], only_beam, state.position, state.cache)
+        log_prob, _, token = (found[:, 0] for found in _likeliest(logits, no_log_probs, 1))
+        chosen = jnp.where(state.ended, PAD, token)
         return _Greedy(
             position=state.position + 1,
             sequences=jax.lax.dynamic_update_slice_in_dim(state.sequences, chosen[:, None], state.position, axis=1),
@@ -107,6 +104,8 @@ def greedy_search(
             cache=cache,
         )
 
+    only_beam = jnp.zeros((batch_size, 1), jnp.int32)
+    no_log_probs = jnp.zeros((batch_size, 1), jnp.float32)
     start = _Greedy(
         position=jnp.int32(0),
         sequences=jnp.full((batch_size, decode_length), PAD, jnp.int32),
@@ -131,6 +130,8 @@ class _Beams(NamedTuple):
     """[batch, beams, decode_length] int32: hypotheses that ended, best first."""
     scores: jax.Array
     """[batch, beams] float32: scores of the finished hypotheses, -inf for empty beams."""
+    parents: jax.Array
+    """[batch, beams] int32: the beam whose hypothesis each live one continued at the step before."""
     cache: Any
 
 
@@ -158,13 +159,9 @@ def beam_search(
     def advance(state: _Beams) -> _Beams:
         previous = jnp.maximum(state.position - 1, 0)
         last = jax.lax.dynamic_index_in_dim(state.live, previous, axis=2, keepdims=False)  # 0 at the first step
-        logits, cache = step(last, state.position, state.cache)
-        log_probs = state.log_probs[..., None] + jax.nn.log_softmax(logits)
-
+        logits, cache = step(last, state.parents, state.position, state.cache)
         # Each beam can end in one way only, so among twice as many candidates as beams enough continue.
-        vocab_size = logits.shape[-1]
-        log_probs, chosen = jax.lax.top_k(log_probs.reshape(batch_size, -1), 2 * num_beams)
-        parents, tokens = chosen // vocab_size, chosen % vocab_size
+        log_probs, parents, tokens = _likeliest(logits, state.log_probs, 2 * num_beams)
         candidates = jax.lax.dynamic_update_slice_in_dim(
             _take(state.live, parents), tokens[..., None], state.position, axis=2
         )
@@ -179,7 +176,8 @@ def beam_search(
             log_probs=live_log_probs,
             finished=_take(jnp.concatenate([state.finished, candidates], axis=1), best),
             scores=scores,
-            cache=jax.tree.map(lambda leaf: _take(leaf, _take(parents, kept)), cache),
+            parents=_take(parents, kept),
+            cache=cache,
         )
 
     no_tokens = jnp.full((batch_size, num_beams, decode_length), PAD, jnp.int32)
@@ -190,6 +188,7 @@ def beam_search(
         log_probs=no_scores.at[:, 0].set(0.0),
         finished=no_tokens,
         scores=no_scores,
+        parents=jnp.zeros((batch_size, num_beams), jnp.int32),
         cache=cache,
     )
     end = jax.lax.while_loop(running, advance, start)
@@ -198,6 +197,31 @@ def beam_search(
         jnp.where(any_finished[..., None], end.finished, end.live),
         jnp.where(any_finished, end.scores, end.log_probs),
     )
+
+
+def _likeliest(logits: jax.Array, log_probs: jax.Array, num_candidates: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The likeliest continuations of a row's hypotheses: log-probabilities, beams and tokens [batch, candidates].
+
+    Takes logits [batch, beams, vocab] and the log-probabilities [batch, beams] of the hypotheses. The best candidates
+    are among the chunks of the vocabulary with the best maxima, so that little is sorted.
+    """
+    batch_size, num_beams, vocab_size = logits.shape
+    size = math.gcd(vocab_size, _CHUNK)
+    num_chunks = vocab_size // size
+    chunks = logits.reshape(batch_size, num_beams, num_chunks, size)
+    maxima = jnp.max(chunks, axis=-1)
+    peak = jnp.max(maxima, axis=-1)
+    log_z = peak + jnp.log(jnp.sum(jnp.exp(chunks - peak[..., None, None]), axis=(-2, -1)))
+    maxima = log_probs[..., None] + (maxima - log_z[..., None])
+    num_best = min(num_candidates, num_beams * num_chunks)
+    _, best = jax.lax.top_k(maxima.reshape(batch_size, -1), num_best)
+    best = jnp.sort(best, axis=-1)  # of equal candidates the first wins, as in a search of all
+    beams = best // num_chunks
+    members = _take(chunks.reshape(batch_size, -1, size), best)
+    members = _take(log_probs, beams)[..., None] + (members - _take(log_z, beams)[..., None])
+    found, chosen = jax.lax.top_k(members.reshape(batch_size, -1), num_candidates)
+    place = _take(best, chosen // size)
+    return found, place // num_chunks, place % num_chunks * size + chosen % size
 
 
 def _take(leaf: jax.Array, beams: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from operator import mul
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -385,51 +385,9 @@ class DecoderLayer(nn.Module):
     def __call__(self, x: jax.Array, encoded: jax.Array, bias: jax.Array, cross_bias: jax.Array) -> jax.Array:
         normed = self.pre_self_attention_layer_norm(x)
         x = x + self.dropout(self.self_attention(normed, normed, bias))
-        return self._rest(x, *self.encoder_decoder_attention.keys_values(encoded), cross_bias)
-
-    def cross_keys_values(self, encoded: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The keys and values of cross-attention at every step, [batch, heads, input_length, head_dim] each."""
-        return self.encoder_decoder_attention.keys_values(encoded)
-
-    def step(
-        self,
-        x: jax.Array,
-        position: jax.Array,
-        cached: tuple[jax.Array, jax.Array],
-        cross: tuple[jax.Array, jax.Array],
-        bias: jax.Array,
-        cross_bias: jax.Array,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Decode one position, x [batch, beams, emb_dim]; also returns `cached` with its keys and values written in."""
-        normed = self.pre_self_attention_layer_norm(x)[:, :, None, :]
-        new = self.self_attention.keys_values(normed)
-        keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(old, added, position, axis=-2)
-            for old, added in zip(cached, new, strict=True)
-        )
-        x = x + self.self_attention.attend(normed, keys, values, bias)[:, :, 0, :]
-        # All beams of a row read the same encodings, so beams serve as queries and nothing is repeated.
-        return self._rest(x, *cross, cross_bias), (keys, values)
-
-    def _rest(self, x: jax.Array, keys: jax.Array, values: jax.Array, cross_bias: jax.Array) -> jax.Array:
         normed = self.pre_cross_attention_layer_norm(x)
-        x = x + self.dropout(self.encoder_decoder_attention.attend(normed, keys, values, cross_bias))
+        x = x + self.dropout(self.encoder_decoder_attention(normed, encoded, cross_bias))
         return x + self.dropout(self.mlp(self.pre_mlp_layer_norm(x)))
-
-
-class Memory(NamedTuple):
-    """What every decoding step reads and none writes."""
-
-    cross: tuple[tuple[jax.Array, jax.Array], ...]
-    """Keys and values of the encodings in each layer, [batch, heads, input_length, head_dim] each."""
-    cross_bias: jax.Array
-    """[batch, 1, 1, input_length] float32."""
-    relative_bias: jax.Array
-    """[heads, 2 * decode_length - 1] float32, for relative positions 1 - decode_length to decode_length - 1."""
-
-
-Cache = tuple[tuple[jax.Array, jax.Array], ...]
-"""Keys and values of the decoded positions in each layer, [batch, beams, heads, decode_length, head_dim] each."""
 
 
 class Decoder(nn.Module):
@@ -457,29 +415,6 @@ class Decoder(nn.Module):
         for layer in self.layers:
             x = layer(x, encoded, bias, cross_bias)
         return self._logits(x, embedding)
-
-    def memory(self, encoded: jax.Array, cross_bias: jax.Array, decode_length: int) -> Memory:
-        """Compute what all decoding steps share."""
-        return Memory(
-            cross=tuple(layer.cross_keys_values(encoded) for layer in self.layers),
-            cross_bias=cross_bias,
-            relative_bias=self.relpos_bias.by_distance(np.arange(1 - decode_length, decode_length)),
-        )
-
-    def step(
-        self, x: jax.Array, position: jax.Array, memory: Memory, cache: Cache, embedding: jax.Array
-    ) -> tuple[jax.Array, Cache]:
-        """Logits [batch, beams, vocab] that follow the embedded tokens [batch, beams, emb_dim] at `position`."""
-        length = cache[0][0].shape[-2]
-        bias = jax.lax.dynamic_slice_in_dim(memory.relative_bias, length - 1 - position, length, axis=1)
-        bias = bias[None, None, :, None, :] + jnp.where(jnp.arange(length) <= position, 0.0, MASKED).astype(
-            jnp.float32
-        ).reshape(1, 1, 1, 1, length)
-        updated = []
-        for layer, cached, cross in zip(self.layers, cache, memory.cross, strict=True):
-            x, cached = layer.step(x, position, cached, cross, bias, memory.cross_bias)
-            updated.append(cached)
-        return self._logits(x, embedding), tuple(updated)
 
     def _logits(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
         x = self.output_dropout(self.decoder_norm(x)).astype(jnp.float32)
@@ -540,27 +475,6 @@ class T5(nn.Module):
         """Encodings [batch, input_length, emb_dim] of tokens [batch, input_length]."""
         bias = attention_bias(encoder_input_tokens, encoder_segment_ids, encoder_segment_ids)
         return self.encoder(self.token_embedder(encoder_input_tokens), bias)
-
-    def start_decoding(
-        self, encoder_input_tokens: jax.Array, *, decode_length: int, num_beams: int
-    ) -> tuple[Memory, Cache]:
-        """Encode tokens [batch, input_length] and allocate a cache of `decode_length` positions for each beam."""
-        config = self.config
-        memory = self.decoder.memory(
-            self.encode(encoder_input_tokens), padding_bias(encoder_input_tokens), decode_length
-        )
-        shape = (len(encoder_input_tokens), num_beams, config.num_heads, decode_length, config.head_dim)
-        empty = jnp.zeros(shape, activation_dtype(config.dtype))
-        return memory, ((empty, empty),) * config.num_decoder_layers
-
-    def decode_step(
-        self, tokens: jax.Array, position: jax.Array, memory: Memory, cache: Cache
-    ) -> tuple[jax.Array, Cache]:
-        """Logits [batch, beams, vocab] float32 of the tokens that follow `tokens` [batch, beams] at `position`.
-
-        The first step has position 0 and token 0; positions must be visited in order.
-        """
-        return self.decoder.step(self.token_embedder(tokens), position, memory, cache, self.token_embedder.embedding)
 
 
 def init_params(config: T5Config, key: jax.Array) -> Params:

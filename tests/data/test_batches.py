@@ -207,9 +207,13 @@ def test_evaluation_visits_every_row_once_in_full_batches():
     data = examples(50)
     batches = list(evaluation_batches(data, data.head(45), 16, PadToLongest(input_length=32, target_length=32)))
     assert sorted(np.concatenate([rows for rows, _ in batches])) == list(range(45))
+    longest = [data.targets.lengths[rows].max() for rows, _ in batches]
+    shortest = [data.targets.lengths[rows].min() for rows, _ in batches]
+    assert all(before <= after for before, after in zip(longest, shortest[1:], strict=False))
     for rows, block in batches:
         assert block.encoder_input_tokens.shape[0] == block.decoder_target_tokens.shape[0] == 16
         assert not block.decoder_target_tokens[len(rows) :].any()
+        assert (block.encoder_input_tokens[len(rows) :] == block.encoder_input_tokens[len(rows) - 1]).all()
         for row, line in zip(rows, block.encoder_input_tokens, strict=False):
             assert line[: len(data.sources[row])].tolist() == data.sources[row].tolist()
 

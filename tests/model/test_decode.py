@@ -1,6 +1,7 @@
 """Greedy and beam search, against T5X's results and an uncached loop."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from raysynth.model.decode import beam_search, brevity, generate, greedy_search
+from raysynth.model.decode_step import decode_step, start_decoding
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5Config
 from raysynth.tokens.token_space import EOS, PAD
@@ -51,7 +53,7 @@ def teacher_forced(params, sources, targets):
 def table_step(table):
     """A search step that reads its logits from `table` [batch, position, previous, vocab]."""
 
-    def step(tokens, position, cache):
+    def step(tokens, parents, position, cache):
         return jax.vmap(lambda rows, tokens: rows[position][tokens])(table, tokens), cache
 
     return step
@@ -74,6 +76,18 @@ def test_beams_of_logit_tables_are_t5x(golden_folder, name):
     np.testing.assert_array_equal(np.asarray(beams)[filled], sequences[:, ::-1][filled])
     np.testing.assert_allclose(np.asarray(beam_scores)[filled], scores[:, ::-1][filled], atol=1e-5)
     assert (np.asarray(beam_scores)[~filled] == -np.inf).all()
+
+
+def test_a_vocabulary_in_chunks_gives_the_beams_of_a_full_search_with_ties():
+    """384 tokens are searched in chunks of 128, 383 have no chunks. Logits are whole numbers, so many are equal."""
+    rng = np.random.default_rng(2)
+    table = rng.integers(0, 4, (5, 6, 384, 384)).astype(np.float32)
+    table[..., 383] = -1e9
+    search = {"batch_size": 5, "num_beams": 4, "decode_length": 6, "length_penalty": 0.6}
+    beams, scores = beam_search(table_step(jnp.asarray(table)), (), **search)
+    expected, expected_scores = beam_search(table_step(jnp.asarray(table[..., :383])), (), **search)
+    np.testing.assert_array_equal(beams, expected)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +129,9 @@ def test_all_beams_of_a_model_are_t5x(reference, searched, num_beams, length):
 
     @jax.jit
     def search(params):
-        variables = {"params": params}
-        memory, cache = model.apply(
-            variables, sources, decode_length=length, num_beams=num_beams, method="start_decoding"
-        )
+        memory, cache = start_decoding(model, params, sources, decode_length=length, num_beams=num_beams)
         return beam_search(
-            lambda tokens, place, cache: model.apply(variables, tokens, place, memory, cache, method="decode_step"),
+            partial(decode_step, model.config, memory),
             cache,
             batch_size=len(sources),
             num_beams=num_beams,
@@ -224,7 +235,7 @@ def test_both_searches_stop_once_no_better_hypothesis_is_possible():
     logits[0, 3] = logits[1, EOS] = 20.0
     visited = []
 
-    def step(tokens, position, cache):
+    def step(tokens, parents, position, cache):
         jax.debug.callback(lambda position: visited.append(int(position)), position)
         return jnp.broadcast_to(jnp.asarray(logits)[jnp.minimum(position, 1)], (*tokens.shape, 5)), cache
 

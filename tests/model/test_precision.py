@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth.data.layout import Block
 from raysynth.model.decode import generate
+from raysynth.model.decode_step import start_decoding
 from raysynth.model.devices import place
 from raysynth.model.step import TrainState, train_step
 from raysynth.model.t5 import T5, activation_dtype, init_params, loss_and_counts
@@ -211,9 +212,9 @@ def test_training_in_bfloat16_keeps_parameters_and_optimizer_in_float32_and_foll
 def test_decoding_in_bfloat16_keeps_a_bfloat16_cache_and_float32_scores(num_beams):
     config = dataclasses.replace(TINY, num_encoder_layers=1, num_decoder_layers=1)
     params, sources = init_params(config, jax.random.key(0)), tokens(4, 4, 6, 40)
-    start = partial(T5(half(config)).apply, decode_length=5, num_beams=num_beams, method="start_decoding")
-    _, cache = jax.eval_shape(start, {"params": params}, sources)
-    assert {leaf.dtype for leaf in jax.tree.leaves(cache)} == {jnp.dtype("bfloat16")}
+    start = partial(start_decoding, T5(half(config)), decode_length=5, num_beams=num_beams)
+    _, cache = jax.eval_shape(start, params, sources)
+    assert {leaf.dtype for leaf in (*cache.keys, *cache.values)} == {jnp.dtype("bfloat16")}
     _, low = generate(T5(half(config)), params, sources, decode_length=5, num_beams=num_beams)
     _, full = generate(T5(config), params, sources, decode_length=5, num_beams=num_beams)
     assert low.dtype == jnp.float32
