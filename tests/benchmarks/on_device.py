@@ -194,13 +194,14 @@ class Run:
             before = len(self._rows)
             cases = [(case, self._steps()) for case in pending] if part.name == "finetuning" else pending
             process = self._start(part.name, cases, deadline, deterministic=part.deterministic)
-            ok = self._wait(process, label, deadline)
+            status = self._wait(process, label, deadline)
             pending = pending[sum("case" in row for row in self._rows[before:]) :]
-            if ok or not has_cases:
+            if status == 0 or not has_cases:
                 return
-            if pending:
-                self._note(f"{label}: not finished: {pending[0]}")
-            pending = pending[1:]
+            if status is None:
+                self._note(f"{label}: no time left for {shown(pending)}")
+                return
+            pending = pending[1:]  # the one in which the process died
 
     def _steps(self) -> int | None:
         """The number of steps that the first fine-tuning chose, None before it."""
@@ -231,8 +232,8 @@ class Run:
         with open(f"{self._work}/{name}.log", "ab") as log:
             return subprocess.Popen(command, env=os.environ | variables, stderr=log, start_new_session=True)
 
-    def _wait(self, process: subprocess.Popen[bytes], name: str, deadline: float) -> bool:
-        """Wait for a process until its time is over, and take its rows; true if it ended well."""
+    def _wait(self, process: subprocess.Popen[bytes], name: str, deadline: float) -> int | None:
+        """Wait for a process until its time is over, and take its rows; returns its status, None if it had to end."""
         try:
             status = process.wait(max(1.0, deadline - time.time()))
         except subprocess.TimeoutExpired:
@@ -251,7 +252,7 @@ class Run:
             log = (Path(self._work) / f"{name.split()[0]}.log").read_text(errors="replace").strip()
             print(log[-2000:], file=sys.stderr, flush=True)
             self._note(f"{name}: failed with status {status}: {(log.splitlines() or [''])[-1][:300]}")
-        return status == 0
+        return status
 
     def _note(self, note: str) -> None:
         print(note, flush=True)
@@ -378,23 +379,21 @@ def golden(settings: Settings) -> None:
     import jax
 
     emit_device(settings)
-    rows: list[tuple[str, float, float]] = []
     with jax.default_matmul_precision("highest"):
         for model in ("t5_1_0", "t5_1_1"):
-            rows += ((f"{model} {what}", difference, limit) for what, difference, limit in golden_model(GOLDEN, model))
-        rows += golden_adafactor(GOLDEN)
-    for what, difference, limit in rows:
-        verdict = "ok" if difference <= limit else "TOO FAR"
-        emit(
-            settings,
-            "golden numbers",
-            **{"float32": what, "largest difference": difference, "limit": limit},
-            verdict=verdict,
-        )
+            for what, difference, limit in golden_model(GOLDEN, model):
+                emit_difference(settings, f"{model} {what}", difference, limit)
+        for what, difference, limit in golden_adafactor(GOLDEN):
+            emit_difference(settings, what, difference, limit)
     precision(settings)
 
 
-def golden_model(folder: Path, model: str) -> list[tuple[str, float, float]]:
+def emit_difference(settings: Settings, what: str, difference: float, limit: float) -> None:
+    verdict = "ok" if difference <= limit else "TOO FAR"
+    emit(settings, "golden numbers", what=what, **{"largest difference": difference}, limit=limit, verdict=verdict)
+
+
+def golden_model(folder: Path, model: str) -> Iterator[tuple[str, float, float]]:
     """For each comparison: what was compared, the difference and its limit."""
     import jax
     import numpy as np
@@ -424,20 +423,12 @@ def golden_model(folder: Path, model: str) -> list[tuple[str, float, float]]:
 
     (loss, logits), gradients = run(params, 0.0)
     gradients = flat_params(gradients)
-    rows = [
-        ("logits against T5X", to_scale(logits[real], arrays["logits"][real]), 1e-5),
-        ("logits against Hugging Face", to_scale(logits[real], arrays["hf_logits"][real]), 1e-5),
-        ("loss", to_scale(loss, arrays["loss_sum_z0"]), 1e-6),
-        (
-            "gradients, each to its own scale",
-            max(
-                to_scale(leaf, arrays[f"grads_z0/{path}"])
-                for path, leaf in gradients.items()
-                if f"grads_z0/{path}" in arrays
-            ),
-            1e-4,
-        ),
-    ]
+    yield "logits against T5X", to_scale(logits[real], arrays["logits"][real]), 1e-5
+    yield "logits against Hugging Face", to_scale(logits[real], arrays["hf_logits"][real]), 1e-5
+    yield "loss", to_scale(loss, arrays["loss_sum_z0"]), 1e-6
+    stored = {path: arrays[f"grads_z0/{path}"] for path in gradients if f"grads_z0/{path}" in arrays}
+    furthest = max(to_scale(gradients[path], expected) for path, expected in stored.items())
+    yield "gradients, each to its own scale", furthest, 1e-4
 
     described = json.loads((folder / "train/train_5_steps.json").read_text())[model]
     expected, losses = described["loss_sum_before_each_step_and_at_the_end"], []
@@ -447,7 +438,7 @@ def golden_model(folder: Path, model: str) -> list[tuple[str, float, float]]:
         losses.append(float(loss))
         moved, state = jax.jit(optimizer.update)(gradients, state, moved, np.float32(rate))
     losses.append(float(run(moved, described["z_loss"])[0][0]))
-    rows.append(("losses of 5 training steps", to_scale(np.array(losses), np.array(expected)), 1e-5))
+    yield "losses of 5 training steps", to_scale(np.array(losses), np.array(expected)), 1e-5
 
     if model == "t5_1_0":  # as in the reference, so that its hypotheses end
         flat["decoder/decoder_norm/scale"] = flat["decoder/decoder_norm/scale"] * np.float32(1.5)
@@ -457,12 +448,11 @@ def golden_model(folder: Path, model: str) -> list[tuple[str, float, float]]:
         name = f"{model}/beam{num_beams}_len{length}"
         what = f"{num_beams} beams, {length} tokens"
         differing = np.mean(np.asarray(sequences) != searches[f"{name}/sequences"][:, -1])
-        rows.append((f"{what}: share of differing tokens", float(differing), 0.0))
-        rows.append((f"{what}: scores", to_scale(scores, searches[f"{name}/scores"][:, -1]), 1e-5))
-    return rows
+        yield f"{what}: share of differing tokens", float(differing), 0.0
+        yield f"{what}: scores", to_scale(scores, searches[f"{name}/scores"][:, -1]), 1e-5
 
 
-def golden_adafactor(folder: Path) -> list[tuple[str, float, float]]:
+def golden_adafactor(folder: Path) -> Iterator[tuple[str, float, float]]:
     """Like `golden_model`, for ten steps of the optimizer."""
     import jax
     import numpy as np
@@ -470,7 +460,7 @@ def golden_adafactor(folder: Path) -> list[tuple[str, float, float]]:
     from raysynth.model import optimizer
 
     described = json.loads((folder / "optimizer/adafactor.json").read_text())
-    arrays, names, rows = read(folder / "optimizer/adafactor.npz"), list(described["params"]), []
+    arrays, names = read(folder / "optimizer/adafactor.npz"), list(described["params"])
     for schedule, rates in described["learning_rates"].items():
         params, furthest = {name: arrays[f"params0/{name}"] for name in names}, 0.0
         state = optimizer.init(params)
@@ -480,8 +470,7 @@ def golden_adafactor(folder: Path) -> list[tuple[str, float, float]]:
             for name in names:
                 probed = np.ravel(params[name])[arrays[f"{schedule}/probe_index/{name}"]]
                 furthest = max(furthest, to_scale(probed, arrays[f"{schedule}/probe/{name}"][index]))
-        rows.append((f"Adafactor, {schedule}", furthest, 1e-6))
-    return rows
+        yield f"Adafactor, {schedule}", furthest, 1e-6
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -520,7 +509,7 @@ def precision(settings: Settings) -> None:
             "precision against float32 with the highest products",
             activations=str(dtype),
             products="default",
-            **{"loss": value / reference - 1, "lowest cosine of a gradient": lowest, "of": path},
+            **{"loss, relative": value / reference - 1, "lowest cosine of a gradient": lowest, "of": path},
         )
 
 
@@ -549,7 +538,7 @@ def lowest_cosine(gradients: dict[str, Any], expected: dict[str, Any]) -> tuple[
 
     def cosine(left: Any, right: Any) -> float:
         left, right = left.astype(np.float64), right.astype(np.float64)
-        return float(left @ right / np.sqrt((left @ left) * (right @ right)))
+        return float(left @ right / max(np.sqrt((left @ left) * (right @ right)), 1e-30))
 
     return min((cosine(gradients[path], expected[path]), path) for path in expected)
 
@@ -572,9 +561,7 @@ def steps(settings: Settings) -> None:
             emit(settings, "training steps", case=case, **about, remark="no time left")
             continue
         try:
-            agreement = (
-                {} if attention == "raysynth" else {"gradient cosine": agreement_of_gradients(settings, attention)}
-            )
+            agreement = {} if attention == "raysynth" else agreement_of_gradients(settings, attention)
             with attention_of(attention):
                 measured = step_that_fits(settings, model, layout, peak)
         except Exception as error:  # what one case refuses does not end the others
@@ -722,7 +709,7 @@ def attend_by(implementation: str) -> Callable[..., Any]:
     return attend
 
 
-def agreement_of_gradients(settings: Settings, attention: str) -> float:
+def agreement_of_gradients(settings: Settings, attention: str) -> Row:
     """The lowest cosine of a parameter's bfloat16 gradients with those of raysynth's attention, in a small model."""
     import jax
 
@@ -743,7 +730,8 @@ def agreement_of_gradients(settings: Settings, attention: str) -> float:
     _, expected = loss_and_gradients(config, block, params, "default")
     with attention_of(attention):
         _, gradients = loss_and_gradients(config, block, params, "default")
-    return lowest_cosine(gradients, expected)[0]
+    lowest, path = lowest_cosine(gradients, expected)
+    return {"lowest cosine of a gradient": lowest, "of": path}
 
 
 # -------------------------------------------------------------------------------- decoding
