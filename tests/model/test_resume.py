@@ -162,7 +162,7 @@ def test_a_checkpoint_that_is_damaged_while_training_goes_on_is_trained_again(sy
 
     with pytest.raises(OSError, match="has another content than was written; the next attempt trains it again"):
         pretrain(PRETRAIN, data=synthetic, directory=copy, observer=Silent(), saved=damage)
-    assert_same_bits(synthetic, copy, whole, note="; training goes on from step ")
+    assert_same_bits(synthetic, copy, whole, note="has another content than was written")
 
 
 # -------------------------------------------------------------------------------- evaluations
