@@ -101,15 +101,15 @@ _LAYOUTS = ("packed", "padded")
 _OTHER_ATTENTION = ("dot_product_attention, cudnn", "dot_product_attention, xla")
 
 PARTS = (
-    Part(name="golden", share=0.09),
+    Part(name="golden", share=0.08),
     Part(
         name="steps",
-        share=0.25,
+        share=0.21,
         cases=tuple((model, layout, "raysynth") for model in ("T5 Small", "T5 Base") for layout in _LAYOUTS),
     ),
     Part(
         name="steps",
-        share=0.43,
+        share=0.35,
         deterministic=False,
         cases=(
             *(("T5 Small", layout, "raysynth") for layout in _LAYOUTS),
@@ -117,8 +117,8 @@ PARTS = (
             *(("T5 Base", layout, "raysynth") for layout in _LAYOUTS),
         ),
     ),
-    Part(name="decoding", share=0.48, cases=(1, 4)),
-    Part(name="pretraining", share=0.73),
+    Part(name="decoding", share=0.40, cases=(1, 4)),
+    Part(name="pretraining", share=0.68),
     Part(name="finetuning", share=0.85, cases=("Random Init",)),
     Part(name="finetuning", share=0.98, cases=("Set",)),
 )
@@ -785,7 +785,7 @@ def cell(settings: Settings) -> Any:
     task = TASKS["MTOP"]
     if settings.tiny:  # a vocabulary of its own, since T5's may not be at hand
         task = dataclasses.replace(
-            task, data=dataclasses.replace(task.data, vocabulary=TrainedVocabulary(num_pieces=192))
+            task, data=dataclasses.replace(task.data, vocabulary=TrainedVocabulary(num_pieces=96))
         )
     finetune = Finetune(task=task, init=initialization("Set", task, 0))
     return tiny(finetune) if settings.tiny else finetune
