@@ -160,10 +160,9 @@ def test_a_checkpoint_that_is_damaged_while_training_goes_on_is_trained_again(sy
     def damage():
         flip(next((copy / f"checkpoints/{whole.selected_step}/params/d").iterdir()), 5)
 
-    assert whole.selected_step >= 9
     with pytest.raises(OSError, match="has another content than was written; the next attempt trains it again"):
         pretrain(PRETRAIN, data=synthetic, directory=copy, observer=Silent(), saved=damage)
-    assert_same_bits(synthetic, copy, whole, note="; training ")
+    assert_same_bits(synthetic, copy, whole, note="has another content than was written")
 
 
 # -------------------------------------------------------------------------------- between evaluations
