@@ -8,8 +8,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysynth.command_line import Verbs, add_data, add_verb, exit_status, parse, positive, positive_real, text
-from raysynth.data.locations import locations
+from raysynth.command_line import (
+    Verbs,
+    add_data,
+    add_locations,
+    add_verb,
+    exit_status,
+    parse,
+    positive,
+    positive_real,
+    text,
+)
+from raysynth.data.locations import locations, missing_files, own_names
 from raysynth.data.sources import check_same_files
 from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, check_interpreter
@@ -55,6 +65,7 @@ def _parser(sweep: Sweep) -> argparse.ArgumentParser:
 def _add_plan(verbs: Verbs) -> None:
     parser = add_verb(verbs, "plan", plan, "show every artifact with its state, its steps and what is left to do")
     _add_store(parser)
+    add_locations(parser)
     parser.add_argument("--measure", action="store_true", help="first time a few steps of each unknown shape")
     parser.add_argument(
         "--address", type=text, help="with --measure: a running Ray cluster to time on (default: as for run)"
@@ -161,6 +172,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
     """Print every artifact with its state, steps and hours."""
     if options.address and not options.measure:
         raise InputError("--address needs --measure: only that uses a cluster")
+    data = locations(options.data, own_names(current.statuses))
     if options.measure:
         check_environment(os.environ)
         check_interpreter()
@@ -170,7 +182,21 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options))
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
+    for line in _missing_files(current, data):
+        print(printable(f"missing: {line}"))
     return 0
+
+
+def _missing_files(current: SweepInStore, data: dict[str, str]) -> list[str]:
+    """What the data sets that are not done lack on this machine, each line once."""
+    to_make = [artifact for artifact, status in current.statuses.items() if status.record is None]
+    lines = (
+        line
+        for dataset in to_make
+        if isinstance(dataset, Dataset | TextDataset)
+        for line in missing_files(dataset, data)
+    )
+    return list(dict.fromkeys(lines))
 
 
 def status(current: SweepInStore, options: argparse.Namespace) -> int:
@@ -212,7 +238,7 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
 
     Artifacts that diverged in an earlier run are not tried again.
     """
-    data = locations(options.data)
+    data = locations(options.data, own_names(current.statuses))
     store = current.store
     for artifact, status in current.statuses.items():
         if isinstance(artifact, Dataset | TextDataset) and status.record is not None:
@@ -222,7 +248,7 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
         for artifact, status in current.statuses.items()
         if status.state is State.DIVERGED and status.failure is not None
     }
-    missing = _missing(current)
+    missing = _missing(current, data)
     failed: dict[Artifact, str] = {}
     if missing:
         failed = _make(missing, current, data, options)
@@ -236,10 +262,10 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
     return 1 if diverged or failed else 0
 
 
-def _missing(current: SweepInStore) -> list[Artifact]:
+def _missing(current: SweepInStore, data: dict[str, str]) -> list[Artifact]:
     """The artifacts to make, inputs first.
 
-    Raises `InputError` if one of them needs weights that have not been imported.
+    Raises `InputError` if one of them needs weights that have not been imported, or files that are not there.
     """
     missing = [
         artifact for artifact, status in current.statuses.items() if status.state not in (State.DONE, State.DIVERGED)
@@ -250,6 +276,8 @@ def _missing(current: SweepInStore) -> list[Artifact]:
         names = ", ".join(map(name, to_import))
         commands = "; ".join(import_command(artifact, current.store) for artifact in to_import)
         raise InputError(f"{names} is not in {current.store.uri}; import it: {commands}")
+    if lines := _missing_files(current, data):
+        raise InputError("; ".join(lines))
     return [artifact for artifact in missing if not isinstance(artifact, Pretrained)]
 
 
