@@ -133,7 +133,7 @@ def _predictions(options: argparse.Namespace) -> int:
 def _add_predict(verbs: Verbs) -> None:
     parser = add_verb(verbs, "predict", _predict, "print the output of a trained model for each text, one a line")
     parser.add_argument(
-        "run", metavar="RUN", help=f"its name in the store, {_EXAMPLE}, or a unique beginning, or its fingerprint"
+        "artifact", metavar="RUN", help=f"its name in the store, {_EXAMPLE}, or a unique beginning, or its fingerprint"
     )
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="an input; - reads lines from standard input")
     parser.add_argument("--file", metavar="FILE", type=path, help="read further inputs from its lines")
@@ -157,7 +157,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise InputError("predict needs a TEXT, - for standard input, or --file")
     from raysynth.weights.loading import load
 
-    model = load(options.run, store=options.store)
+    model = load(options.artifact, store=options.store)
     for output in model.generate(texts, num_beams=options.beams, length_penalty=options.length_penalty):
         print(printable(output))
     return 0

@@ -12,8 +12,8 @@ _NUM_NAMES = 4
 def full_name(text: str, store: Store) -> str:
     """The name of the one artifact with weights that a text means.
 
-    The text is its name, such as `pretrain/set.seed0-1c575405`, or the beginning of it, with or without the kind before the slash, or at least four digits of
-    its fingerprint. Raises `InputError` if no artifact or more than one fits.
+    The text is its name, such as `pretrain/set.seed0-1c575405`, or a beginning of it, with or without the kind before
+    the slash, or at least four digits of its fingerprint. Raises `InputError` if no artifact or more than one fits.
     """
     text = text.strip("/")
     names = store.names()

@@ -76,18 +76,11 @@ class LoadedModel:
         length. A model of a synthetic task has no vocabulary: its inputs and outputs are token ids as text, such as
         "5 17 3". Raises `InputError` for texts that cannot be encoded and for numbers that are out of range.
         """
-        if (
-            isinstance(texts, str)
-            or not isinstance(texts, Sequence)
-            or not all(isinstance(text, str) for text in texts)
-        ):
+        is_list = isinstance(texts, Sequence) and not isinstance(texts, str)
+        if not is_list or not all(isinstance(text, str) for text in texts):
             raise InputError(f"generate takes a list of texts, got {brief(texts)}")
         vocabulary = self.usage.vocabulary
-        rows = (
-            [self._parsed(text) for text in texts]
-            if vocabulary is None
-            else [vocabulary.encode(text) for text in texts]
-        )
+        rows = [self._parsed(text) if vocabulary is None else vocabulary.encode(text) for text in texts]
         outputs = self.generate_ids(
             rows, num_beams=num_beams, length_penalty=length_penalty, decode_length=decode_length
         )

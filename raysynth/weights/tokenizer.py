@@ -30,14 +30,16 @@ def usage_files(usage: Usage, config: T5Config, *, artifact: str, step: int) -> 
         files["tokenizer_config.json"] = _json({"tokenizer_class": "TokenizersBackend", **common})
     else:  # without a vocabulary the file with the model is missing, and AutoTokenizer says so
         if usage.vocabulary is not None:
-            files["tokenizer.model"] = usage.vocabulary.model_bytes
+            files["spm_char.model"] = usage.vocabulary.model_bytes
         files["tokenizer_config.json"] = _json(
             {
-                # The class that runs SentencePiece itself; Hugging Face's T5Tokenizer splits some texts otherwise.
-                "tokenizer_class": "SentencePieceBackend",
+                # Hugging Face's T5Tokenizer splits some texts otherwise. This class runs SentencePiece itself, appends
+                # the end of sequence, and does so still when it is saved again.
+                "tokenizer_class": "SpeechT5Tokenizer",
                 **common,
+                "bos_token": None,
+                "normalize": False,
                 "legacy": True,
-                "special_tokens_pattern": "eos",
                 "added_tokens_decoder": {} if usage.vocabulary is None else _added_tokens(usage.vocabulary),
             }
         )
@@ -113,9 +115,10 @@ def _readme(usage: Usage, artifact: str, step: int) -> str:
     """What the directory holds, for people."""
     if usage.vocabulary is not None:
         tokenizer = (
-            "`AutoTokenizer` (transformers 5 or newer, with sentencepiece) gives the ids that raysynth gives, except "
-            "for texts that spell `<pad>`, `</s>` or `<unk>`. Cutting inputs with `truncation=True` keeps the end of "
-            "sequence; raysynth cuts it off."
+            "`AutoTokenizer` (with sentencepiece installed) gives the ids that raysynth gives, except for texts that "
+            "spell `<pad>`, `</s>` or `<unk>`. Cutting inputs with `truncation=True` keeps the end of "
+            "sequence; raysynth cuts it off. The tokenizer's class is that of SpeechT5, which runs SentencePiece "
+            "itself; `T5Tokenizer` splits some texts otherwise."
         )
     elif usage.prefix is not None:
         tokenizer = (
