@@ -166,7 +166,7 @@ def _predict(options: argparse.Namespace) -> int:
 def _lines(stream: BinaryIO) -> list[str]:
     """The lines of UTF-8 text, blank ones too, so that line n of the output belongs to line n of the input."""
     try:
-        return stream.read().decode("utf-8-sig").removesuffix("\n").replace("\r\n", "\n").split("\n")
+        return stream.read().decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"the inputs must be UTF-8, got another byte at {error.start + 1}") from None
 
