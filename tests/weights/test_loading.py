@@ -147,8 +147,6 @@ def test_outputs_are_those_of_the_evaluation_in_training(store):
     assert model.config == RUN.model
     assert params_digest(model.params) == params_digest(arrays(RUN.model))
     assert model.generate(sources) == evaluator.predictions(arrays(RUN.model))
-    greedy = dataclasses.replace(evaluator, recipe=dataclasses.replace(RUN.task, num_beams=1))
-    assert model.generate(sources, num_beams=1) == greedy.predictions(arrays(RUN.model))
     assert model.generate(sources, num_beams=1) != model.generate(sources)
     assert model.generate([]) == []
     assert len(model.generate_ids([[5]], num_beams=1, decode_length=3)[0]) <= 3
@@ -357,7 +355,7 @@ def test_an_export_without_a_known_vocabulary_has_no_silent_tokenizer(copy, tran
     for number, artifact in enumerate((RUN, SOURCE)):
         out = exported(copy, artifact, tmp_path / str(number))
         assert "There is no tokenizer" in (out / "README.md").read_text()
-        with pytest.raises(Exception, match=r"vocab|spm|not a string|None"):
+        with pytest.raises(Exception, match="must be specified"):
             transformers.AutoTokenizer.from_pretrained(out)
     out = exported(copy, own, tmp_path / "own")
     assert "the vocabulary of imported weights is not known" in (out / "README.md").read_text()
