@@ -477,7 +477,9 @@ def test_plan_and_run_name_all_files_that_are_missing(tmp_path, monkeypatch, cap
     assert still == [f"missing: {line}" for line in missing[:2]]
     monkeypatch.setenv("RAYSYNTH_DATA_OWN_DATA", str(tmp_path / "nowhere"))
     assert f"missing: own-data needs its files: {tmp_path}/nowhere does not exist" in lines("plan")
-    assert lines("run", "--data", "own=x")[0].startswith("error: unknown task of --data 'own' (did you mean 'own_")
+    assert lines("run", "--data", "own=x")[0].startswith(
+        "error: unknown task of --data 'own' (did you mean 'own-data'?)"
+    )
     both = ("--data", f"own-data={tmp_path}", "--data", f"own_task={tmp_path}")
     assert lines("plan", *both) == [f"error: --data own-data is there twice: {tmp_path} and {tmp_path}"]
     assert not (tmp_path / "store").exists()
