@@ -79,6 +79,7 @@ class LoadedModel:
         is_list = isinstance(texts, Sequence) and not isinstance(texts, str)
         if not is_list or not all(isinstance(text, str) for text in texts):
             raise InputError(f"generate takes a list of texts, got {brief(texts)}")
+        self._check_usage()
         vocabulary = self.usage.vocabulary
         rows = [self._parsed(text) if vocabulary is None else vocabulary.encode(text) for text in texts]
         outputs = self.generate_ids(
@@ -101,8 +102,7 @@ class LoadedModel:
             length_penalty=usage.length_penalty if length_penalty is None else length_penalty,
             decode_length=usage.decode_length if decode_length is None else decode_length,
         )
-        if usage.prefix is None:
-            raise InputError(f"{self.name}: its inputs are {usage.inputs}")
+        prefix = self._check_usage()
         for ids in inputs:
             for token in ids:
                 if isinstance(token, bool) or not isinstance(token, int | np.integer) or not self._is_id(int(token)):
@@ -110,7 +110,7 @@ class LoadedModel:
         outputs: list[list[int]] = [[] for _ in inputs]
         if not outputs:
             return outputs
-        examples = Examples(sources=Ragged.of(inputs), targets=Ragged.of([[] for _ in inputs]), prefix=usage.prefix)
+        examples = Examples(sources=Ragged.of(inputs), targets=Ragged.of([[] for _ in inputs]), prefix=prefix)
         layout = PadToLongest(input_length=usage.input_length, target_length=search.decode_length)
         batch_size = min(usage.batch_size, 1 << (len(inputs) - 1).bit_length())
         with settings():
@@ -121,6 +121,12 @@ class LoadedModel:
                 for row, ids in zip(rows, np.asarray(sequences).tolist(), strict=False):  # the rest is padding
                     outputs[row] = ids[: ids.index(EOS)] if EOS in ids else ids
         return outputs
+
+    def _check_usage(self) -> tuple[int, ...]:
+        """The ids before every input; raises `InputError` if nothing says what inputs are."""
+        if self.usage.prefix is None:
+            raise InputError(f"{self.name}: its inputs are {self.usage.inputs}")
+        return self.usage.prefix
 
     def _parsed(self, text: str) -> list[int]:
         words = text.split()
