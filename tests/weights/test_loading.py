@@ -140,16 +140,24 @@ def test_outputs_are_those_of_the_evaluation_in_training(store):
     assert max(examples.sources.lengths) > RUN.task.input_length
     layout = Packed.fitting(examples, batch_size=16, input_length=12, target_length=10)
     vocabulary = dataset.vocabulary()
+    greedy = dataclasses.replace(RUN.task, num_beams=1)
     evaluator = TextEvaluator(
-        network=T5(RUN.model), recipe=RUN.task, layout=layout, examples=examples, vocabulary=vocabulary
+        network=T5(RUN.model), recipe=greedy, layout=layout, examples=examples, vocabulary=vocabulary
     )
     model = raysynth.load(RUN, store=store.uri)
     assert model.config == RUN.model
     assert params_digest(model.params) == params_digest(arrays(RUN.model))
-    assert model.generate(sources) == evaluator.predictions(arrays(RUN.model))
+    assert model.generate(sources, num_beams=1) == evaluator.predictions(arrays(RUN.model))
     assert model.generate(sources, num_beams=1) != model.generate(sources)
     assert model.generate([]) == []
-    assert len(model.generate_ids([[5]], num_beams=1, decode_length=3)[0]) <= 3
+
+
+def test_the_search_is_that_of_the_recipe_unless_another_is_asked_for(store):
+    model, sources = raysynth.load(RUN, store=store.uri), [pair["source"] for pair in pairs()[:16]]
+    beams = model.generate(sources)
+    assert beams == model.generate(sources, num_beams=2, length_penalty=0.6, decode_length=10)
+    assert beams != model.generate(sources, num_beams=1)
+    assert beams != model.generate(sources, length_penalty=-20.0)
 
 
 def test_a_synthetic_model_takes_and_gives_ids_after_its_prefix(store):
@@ -240,7 +248,9 @@ def test_predict_prints_one_line_for_each_text(store, tmp_path, monkeypatch, cap
 
 
 def test_models_of_a_remote_store(store, bucket, tmp_path):
-    remote = fill(Store(bucket("loading")), tmp_path)
+    remote = Store(bucket("loading"))
+    add_texts(remote, TEXTS, tmp_path)
+    add_weights(remote, RUN)
     assert raysynth.load(RUN, store=remote.uri).generate(["abc"]) == raysynth.load(RUN, store=store.uri).generate(
         ["abc"]
     )
