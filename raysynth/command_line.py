@@ -72,15 +72,20 @@ def _refuse_repeated(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add `--data` and `--skip-bad-rows`, for verbs that read the files of text tasks."""
+    add_locations(parser)
+    parser.add_argument(
+        "--skip-bad-rows", action="store_true", help="skip and count rows of these files that cannot be read"
+    )
+
+
+def add_locations(parser: argparse.ArgumentParser) -> None:
+    """Add `--data`, which says where files are."""
     parser.add_argument(
         "--data",
         metavar="TASK=PATH",
         action="append",
         default=[],
         help="where the files of a downstream task or text corpus are; may be repeated",
-    )
-    parser.add_argument(
-        "--skip-bad-rows", action="store_true", help="skip and count rows of these files that cannot be read"
     )
 
 

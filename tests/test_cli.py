@@ -233,6 +233,7 @@ VERBS = {
     },
     "fetch": {"--into"},
     "predictions": {"--store", "--num-examples", "--only"},
+    "predict": {"--store", "--file", "--beams", "--length-penalty"},
     "verify": {"--store", "--deep", "--repair"},
     "why": {"--store"},
     "import": {"--name", "--store", "--model", "--dtype"},

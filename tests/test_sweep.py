@@ -17,7 +17,21 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from raysynth import Finetune, InputError, RandomInit, Sweep, T5Config, downstream_tasks
+from raysynth import (
+    Dataset,
+    Finetune,
+    FullInit,
+    InputError,
+    Pretrain,
+    RandomInit,
+    Split,
+    Sweep,
+    T5Config,
+    TextCorpus,
+    TextDataset,
+    TextPairs,
+    downstream_tasks,
+)
 from raysynth.model.checkpoints import params_digest, read_params
 from raysynth.specs.identity import name
 from raysynth.store.store import Store
@@ -468,8 +482,13 @@ def test_bad_options_are_one_line_and_leave_nothing_behind(arguments, line, tmp_
 
 
 VERBS = {
-    "plan": {"--store", "--tiny", "--measure", "--address", "--workers", "--price"},
-    "run": {"--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--in-process", "--fail-fast"},
+    "plan": {
+        *("--store", "--tiny", "--data", "--measure", "--address", "--cpus-per-trial", "--workers", "--price"),
+    },
+    "run": {
+        *("--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--cpus-per-trial", "--checkpoint-minutes"),
+        *("--in-process", "--fail-fast"),
+    },
     "status": {"--store", "--tiny", "--follow"},
     "report": {"--store", "--tiny", "--next"},
 }
@@ -490,7 +509,7 @@ def test_help_of_a_verb_has_its_options_only(verb, capsys):
         ([], "error: the following arguments are required: VERB"),
         (["pln"], "error: argument VERB: invalid choice: 'pln' (choose from "),
         (["plan", "--fail-fast"], "plan: error: unrecognized arguments: --fail-fast"),
-        (["plan", "--data", "mtop=x"], "plan: error: unrecognized arguments: --data mtop=x"),
+        (["plan", "--skip-bad-rows"], "plan: error: unrecognized arguments: --skip-bad-rows"),
         (["run", "--price", "8"], "run: error: unrecognized arguments: --price 8"),
         (["status", "--measure"], "status: error: unrecognized arguments: --measure"),
         (["report", "--follow", "1"], "report: error: unrecognized arguments: --follow 1"),
@@ -514,6 +533,56 @@ def test_an_address_without_a_measurement_is_one_line(tmp_path, capsys):
         sweep.main(["plan", "--store", str(tmp_path), "--address", "a:1"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: --address needs --measure: only that uses a cluster\n"
+
+
+OWN = TextDataset(name="own-data", texts=TextPairs(format="tsv", validation_share=0.5), scored=Split.VALIDATION)
+
+
+def own_sweep():
+    """A sweep on files of one's own, on MTOP's files and on a text corpus."""
+    task = downstream_tasks["mtop"]
+    corpus = Pretrain(data=Dataset(task=TextCorpus(name="own_corpus")), model=T5Config())
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(
+        lambda task, init: Finetune(task=task, init=init),
+        task={"mtop": task, "own": dataclasses.replace(task, name="own_task", data=OWN)},
+        init={"random": RandomInit(T5Config()), "full": FullInit(corpus)},
+    )
+    return sweep
+
+
+def test_plan_and_run_name_all_files_that_are_missing(tmp_path, monkeypatch, capsys):
+    for variable in ("T5_VOCABULARY", "DATA_MTOP", "DATA_OWN_DATA", "DATA_OWN_CORPUS"):
+        monkeypatch.delenv(f"RAYSYNTH_{variable}", raising=False)
+    (tmp_path / "own.tsv").write_text("source\ttarget\na\tb\nc\td\n")
+    store = ["--store", str(tmp_path / "store")]
+
+    def lines(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            own_sweep().main([*arguments, *store])
+        output = capsys.readouterr()
+        assert bool(ended.value.code) == bool(output.err)
+        return (output.out + output.err).splitlines()
+
+    missing = [line.removeprefix("missing: ") for line in lines("plan") if line.startswith("missing: ")]
+    assert len(missing) == 4
+    assert missing[0].startswith("mtop needs its files: pass --data mtop=DIR")
+    assert missing[1].startswith("T5's vocabulary is needed: set RAYSYNTH_T5_VOCABULARY")
+    assert missing[2] == "own_corpus needs its files: pass --data own_corpus=PATH or set RAYSYNTH_DATA_OWN_CORPUS"
+    assert missing[3] == "own-data needs its files: pass --data own-data=PATH or set RAYSYNTH_DATA_OWN_DATA"
+    assert lines("run") == [f"error: {'; '.join(missing)}"]
+
+    own = ("--data", f"own_task={tmp_path}/own.tsv", "--data", f"own_corpus={tmp_path}/own.tsv")
+    still = [line for line in lines("plan", *own) if line.startswith("missing: ")]
+    assert still == [f"missing: {line}" for line in missing[:2]]
+    monkeypatch.setenv("RAYSYNTH_DATA_OWN_DATA", str(tmp_path / "nowhere"))
+    assert f"missing: own-data needs its files: {tmp_path}/nowhere does not exist" in lines("plan")
+    assert lines("run", "--data", "own=x")[0].startswith(
+        "error: unknown task of --data 'own' (did you mean 'own-data'?)"
+    )
+    both = ("--data", f"own-data={tmp_path}", "--data", f"own_task={tmp_path}")
+    assert lines("plan", *both) == [f"error: --data own-data is there twice: {tmp_path} and {tmp_path}"]
+    assert not (tmp_path / "store").exists()
 
 
 def test_missing_data_files_are_one_line_before_ray_starts(tmp_path):

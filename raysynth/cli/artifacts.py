@@ -1,10 +1,11 @@
-"""Verbs on the artifacts of a store: verify, predictions, why, import, export, stats, figure6.
+"""Verbs on the artifacts of a store: verify, predictions, predict, why, import, export, stats, figure6.
 
 JAX is imported by the verbs that need it.
 """
 
 import argparse
 import sys
+from typing import BinaryIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raysynth import verify
-from raysynth.command_line import Verbs, add_verb, integer, path, text
+from raysynth.command_line import Verbs, add_verb, integer, path, positive, text
+from raysynth.downstream.files import opened
 from raysynth.errors import InputError, printable, unknown
 from raysynth.report.predictions import print_predictions
 from raysynth.report.tables import as_csv
@@ -29,7 +31,16 @@ _EXAMPLE = "such as pretrain/set.seed0-1c575405"
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of this module."""
-    for add in (_add_verify, _add_predictions, _add_why, _add_import, _add_export, _add_stats, _add_figure6):
+    for add in (
+        _add_verify,
+        _add_predictions,
+        _add_predict,
+        _add_why,
+        _add_import,
+        _add_export,
+        _add_stats,
+        _add_figure6,
+    ):
         add(verbs)
 
 
@@ -117,6 +128,47 @@ def _predictions(options: argparse.Namespace) -> int:
     right = None if options.only is None else options.only == "right"
     print_predictions(options.artifact, Store(options.store), num_examples=options.num_examples, right=right)
     return 0
+
+
+def _add_predict(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "predict", _predict, "print the output of a trained model for each text, one a line")
+    parser.add_argument(
+        "artifact", metavar="RUN", help=f"its name in the store, {_EXAMPLE}, or a unique beginning, or its fingerprint"
+    )
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="an input; - reads lines from standard input")
+    parser.add_argument("--file", metavar="FILE", type=path, help="read further inputs from its lines")
+    parser.add_argument(
+        "--beams", type=positive, metavar="N", help="number of beams; 1 is greedy (default: the recipe's)"
+    )
+    parser.add_argument("--length-penalty", type=float, metavar="ALPHA", help="of beams (default: as the recipe)")
+    parser.add_argument(
+        "--store", metavar="URI", type=text, help="the store (default: RAYSYNTH_STORE, or else ./results/full)"
+    )
+
+
+def _predict(options: argparse.Namespace) -> int:
+    texts = [
+        line for argument in options.texts for line in (_lines(sys.stdin.buffer) if argument == "-" else [argument])
+    ]
+    if options.file is not None:
+        with opened(options.file) as stream:
+            texts += _lines(stream)
+    if not texts:
+        raise InputError("predict needs a TEXT, - for standard input, or --file")
+    from raysynth.weights.loading import load
+
+    model = load(options.artifact, store=options.store)
+    for output in model.generate(texts, num_beams=options.beams, length_penalty=options.length_penalty):
+        print(printable(output))
+    return 0
+
+
+def _lines(stream: BinaryIO) -> list[str]:
+    """The lines of UTF-8 text, blank ones too, so that line n of the output belongs to line n of the input."""
+    try:
+        return stream.read().decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the inputs must be UTF-8, got another byte at {error.start + 1}") from None
 
 
 def _add_why(verbs: Verbs) -> None:

@@ -64,7 +64,7 @@ def read_splits(
         candidates = ((form, files) for form in formats for name in names if (files := form.files(root, name)))
         form, files = next(candidates, (None, []))
         if form is not None:
-            splits[split] = [pair for file in files for pair in _pairs(form.rows(file), form.pair, bad_row)]
+            splits[split] = [pair for file in files for pair in pairs_of(form.rows(file), form.pair, bad_row)]
             if not splits[split]:
                 raise InputError(f"{shown(files[0])} has no row that can be read")
     if not splits:
@@ -81,7 +81,10 @@ def no_location(task: str) -> InputError:
     )
 
 
-def _pairs(rows: Iterable[Row | InputError], pair_of: Callable[[Row], Pair | None], bad_row: BadRow) -> Iterator[Pair]:
+def pairs_of(
+    rows: Iterable[Row | InputError], pair_of: Callable[[Row], Pair | None], bad_row: BadRow
+) -> Iterator[Pair]:
+    """The pair of each row that can be read; the errors of the others go to `bad_row`."""
     for row in rows:
         try:
             if isinstance(row, InputError):

@@ -12,6 +12,7 @@ from raysynth.command_line import (
     Verbs,
     add_data,
     add_in_process,
+    add_locations,
     add_verb,
     check_in_process,
     exit_status,
@@ -21,7 +22,7 @@ from raysynth.command_line import (
     positive_real,
     text,
 )
-from raysynth.data.locations import locations
+from raysynth.data.locations import locations, missing_files, own_names
 from raysynth.data.sources import check_same_files
 from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
@@ -70,6 +71,7 @@ def _parser(sweep: Sweep) -> argparse.ArgumentParser:
 def _add_plan(verbs: Verbs) -> None:
     parser = add_verb(verbs, "plan", plan, "show every artifact with its state, its steps and what is left to do")
     _add_store(parser)
+    add_locations(parser)
     parser.add_argument("--measure", action="store_true", help="first time a few steps of each unknown shape")
     parser.add_argument(
         "--address", type=text, help="with --measure: a running Ray cluster to time on (default: as for run)"
@@ -197,6 +199,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
     for option, value in {"--address": options.address, "--cpus-per-trial": options.cpus_per_trial}.items():
         if value and not options.measure:
             raise InputError(f"{option} needs --measure: only that uses a cluster")
+    data = locations(options.data, own_names(current.statuses))
     if options.measure:
         check_environment(os.environ)
         num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
@@ -206,7 +209,21 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options), num_cpus)
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
+    for line in _missing_files(current, data):
+        print(printable(f"missing: {line}"))
     return 0
+
+
+def _missing_files(current: SweepInStore, data: dict[str, str]) -> list[str]:
+    """What the data sets that are not done lack on this machine, each line once."""
+    to_make = [artifact for artifact, status in current.statuses.items() if status.record is None]
+    lines = (
+        line
+        for dataset in to_make
+        if isinstance(dataset, Dataset | TextDataset)
+        for line in missing_files(dataset, data)
+    )
+    return list(dict.fromkeys(lines))
 
 
 def status(current: SweepInStore, options: argparse.Namespace) -> int:
@@ -249,7 +266,7 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
     Artifacts that diverged in an earlier run are not tried again.
     """
     check_in_process(options)
-    data = locations(options.data)
+    data = locations(options.data, own_names(current.statuses))
     store = current.store
     for artifact, status in current.statuses.items():
         if isinstance(artifact, Dataset | TextDataset) and status.record is not None:
@@ -259,7 +276,7 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
         for artifact, status in current.statuses.items()
         if status.state is State.DIVERGED and status.failure is not None
     }
-    missing = _missing(current)
+    missing = _missing(current, data)
     failed: dict[Artifact, str] = {}
     if missing:
         failed = _make(missing, current, data, options)
@@ -273,10 +290,10 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
     return 1 if diverged or failed else 0
 
 
-def _missing(current: SweepInStore) -> list[Artifact]:
+def _missing(current: SweepInStore, data: dict[str, str]) -> list[Artifact]:
     """The artifacts to make, inputs first.
 
-    Raises `InputError` if one of them needs weights that have not been imported.
+    Raises `InputError` if one of them needs weights that have not been imported, or files that are not there.
     """
     missing = [
         artifact for artifact, status in current.statuses.items() if status.state not in (State.DONE, State.DIVERGED)
@@ -287,6 +304,8 @@ def _missing(current: SweepInStore) -> list[Artifact]:
         names = ", ".join(map(name, to_import))
         commands = "; ".join(import_command(artifact, current.store) for artifact in to_import)
         raise InputError(f"{names} is not in {current.store.uri}; import it: {commands}")
+    if lines := _missing_files(current, data):
+        raise InputError("; ".join(lines))
     return [artifact for artifact in missing if not isinstance(artifact, Pretrained)]
 
 

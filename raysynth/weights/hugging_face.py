@@ -6,6 +6,7 @@ transposed with respect to this package; the embedding is not.
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ _LATER_SIZES = {
 }
 """The same for fields that old files lack: the defaults are the number of encoder layers, 32 and 128."""
 
-_ACTIVATIONS = {"relu": ("relu",), "gated-gelu": ("gelu", "linear")}
-"""Activations by `feed_forward_proj`; "gelu" is the tanh approximation here and in Hugging Face's T5."""
+_ACTIVATIONS = {"relu": "relu", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "linear": "linear"}
+"""Activations by Hugging Face's name. Ours named "gelu" is the tanh approximation, theirs is the exact function, except
+that the projection "gated-gelu" of T5 1.1 means "gated-gelu_new"."""
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (True,),
@@ -91,24 +93,20 @@ def read_hugging_face(directory: Path) -> tuple[T5Config, Params]:
     )
 
 
-def write_hugging_face(directory: Path, config: T5Config, params: Params) -> None:
-    """Write a new directory that `T5ForConditionalGeneration.from_pretrained` reads.
+def write_hugging_face(
+    directory: Path, config: T5Config, params: Params, more_files: Mapping[str, bytes] | None = None
+) -> None:
+    """Write a new directory that `T5ForConditionalGeneration.from_pretrained` reads, with further files by name.
 
     Raises `InputError` if the directory exists, the parameters do not fit `config`, or Hugging Face's T5 does not have
     the activations.
     """
-    projections = {activations: name for name, activations in _ACTIVATIONS.items()}
-    if config.mlp_activations not in projections:
-        raise InputError(
-            f"Hugging Face's T5 has no mlp_activations {config.mlp_activations}; "
-            f"it has {' and '.join(map(str, projections))}"
-        )
     options = {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
         **{theirs: getattr(config, ours) for theirs, ours in (_SIZES | _LATER_SIZES).items()},
         **{option: values[0] for option, values in _FIXED.items() if values[0] is not None},
-        "feed_forward_proj": projections[config.mlp_activations],
+        **_activation_options(config.mlp_activations),
         "tie_word_embeddings": config.logits_via_embedding,
         "torch_dtype": "float32",
     }
@@ -118,6 +116,8 @@ def write_hugging_face(directory: Path, config: T5Config, params: Params) -> Non
     with new_directory(directory) as aside:
         save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
         (aside / "config.json").write_text(json.dumps(options, indent=2) + "\n")
+        for name, content in (more_files or {}).items():
+            (aside / name).write_bytes(content)
 
 
 def _config_from_options(options: dict[str, Any], file: Path) -> T5Config:
@@ -126,9 +126,7 @@ def _config_from_options(options: dict[str, Any], file: Path) -> T5Config:
     for option, allowed in _FIXED.items():
         if options.get(option, allowed[0]) not in allowed:
             raise InputError(f"{file}: {option} must be {allowed[0]!r}, found {options[option]!r}")
-    projection = options.get("feed_forward_proj", "relu")
-    if projection not in tuple(_ACTIVATIONS):
-        raise InputError(f"{file}: feed_forward_proj must be {' or '.join(_ACTIVATIONS)}, found {projection!r}")
+    activations = _activations(options, file)
     for option in _SIZES:
         if option not in options:
             raise InputError(f"{file} has no {option}")
@@ -137,10 +135,52 @@ def _config_from_options(options: dict[str, Any], file: Path) -> T5Config:
         file,
         **{"num_decoder_layers": options["num_layers"], **later},
         **{ours: options[theirs] for theirs, ours in _SIZES.items()},
-        mlp_activations=_ACTIVATIONS[projection],
+        mlp_activations=activations,
         # Up to transformers 4, untied logits are the unscaled ones. Version 5 ties all and has a field for the scaling.
         logits_via_embedding=bool(options.get("scale_decoder_outputs", options.get("tie_word_embeddings", True))),
     )
+
+
+def _activations(options: dict[str, Any], file: Path) -> tuple[str, ...]:
+    """The activations that `config.json` asks for.
+
+    `dense_act_fn` and `is_gated_act` say it, as transformers reads them; if they are missing, `feed_forward_proj` does.
+    Raises `InputError` if the two disagree, and for activations that this package does not have.
+    """
+    projection = options.get("feed_forward_proj", "relu")
+    projections = (*_ACTIVATIONS, *(f"gated-{name}" for name in ("gelu", *_ACTIVATIONS)))
+    if not isinstance(projection, str) or projection not in projections:
+        raise InputError(f"{file}: feed_forward_proj must be {' or '.join(projections)}, found {projection!r}")
+    implied = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    is_implied_gated = projection.startswith("gated-")
+    activation, is_gated = options.get("dense_act_fn"), options.get("is_gated_act")
+    activation = implied if activation is None else activation
+    is_gated = is_implied_gated if is_gated is None else is_gated
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        raise InputError(f"{file}: dense_act_fn must be {' or '.join(_ACTIVATIONS)}, found {activation!r}")
+    if not isinstance(is_gated, bool):
+        raise InputError(f"{file}: is_gated_act must be true or false, found {is_gated!r}")
+    is_same = is_gated is is_implied_gated and _ACTIVATIONS[activation] == _ACTIVATIONS[implied]
+    if "feed_forward_proj" in options and not is_same:
+        raise InputError(
+            f"{file}: feed_forward_proj {projection!r} contradicts dense_act_fn {activation!r} and is_gated_act "
+            f"{is_gated}; remove the wrong one"
+        )
+    return (_ACTIVATIONS[activation], "linear") if is_gated else (_ACTIVATIONS[activation],)
+
+
+def _activation_options(activations: tuple[str, ...]) -> dict[str, Any]:
+    """The options of `config.json` for activations; raises `InputError` for those that Hugging Face's T5 lacks."""
+    names = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+    is_gated = activations[1:] == ("linear",)
+    if activations[0] not in names or (len(activations) > 1 and not is_gated):
+        raise InputError(
+            f"Hugging Face's T5 has no mlp_activations {activations}; it has one of {', '.join(names)}, alone or "
+            "followed by linear"
+        )
+    name = names[activations[0]]
+    projection = f"gated-{'gelu' if name == 'gelu_new' else name}" if is_gated else name
+    return {"feed_forward_proj": projection, "dense_act_fn": name, "is_gated_act": is_gated}
 
 
 def _tensors(directory: Path) -> tuple[Path, dict[str, Array]]:

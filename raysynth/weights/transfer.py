@@ -19,6 +19,8 @@ from raysynth.weights.formats import Format, detect, read
 from raysynth.weights.hugging_face import write_hugging_face
 from raysynth.weights.selected import selected
 from raysynth.weights.t5x import write_t5x
+from raysynth.weights.tokenizer import usage_files
+from raysynth.weights.usage import usage_of
 
 # -------------------------------------------------------------------------------- import
 
@@ -89,6 +91,7 @@ def _python(artifact: Pretrained) -> str:
 def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None:
     """Write the selected checkpoint of the artifact with that name to the new directory `out`.
 
+    A Hugging Face directory also gets the tokenizer and the settings of `generate`, and a README that describes them.
     Raises `InputError` for an artifact without weights and if `out` exists.
     """
     weights = selected(artifact, store)
@@ -97,7 +100,9 @@ def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None
         case Format.T5X:
             write_t5x(out, config, weights.params, step=weights.step)
         case Format.HUGGING_FACE:
-            write_hugging_face(out, config, weights.params)
+            usage = usage_of(weights.description, store)
+            more = usage_files(usage, config, artifact=artifact.strip("/"), step=weights.step)
+            write_hugging_face(out, config, weights.params, more)
 
 
 def described_model(description: Mapping[str, Any]) -> T5Config:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raysynth.data.locations import location
+from raysynth.data.locations import location, locations
 from raysynth.data.text_pairs import encode
 from raysynth.downstream.python_ast import PythonAST
 from raysynth.downstream.retrosynthesis import USPTO50K
@@ -160,7 +160,7 @@ def test_a_misspelt_option_is_one_line():
         InputError,
         match=r"^unknown task of --data 'code_trans' \(did you mean 'code_translation'\?\); allowed: cnndm, ",
     ):
-        location("python_ast", {"code_trans": "/x"})
+        locations(["code_trans=/x"])
 
 
 # ------------------------------------------------------------------------------------------------------------- encoding

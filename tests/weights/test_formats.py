@@ -59,7 +59,17 @@ GATED = dataclasses.replace(
 )
 GATED_TIED = dataclasses.replace(GATED, logits_via_embedding=True)
 ORIGINAL_UNTIED = dataclasses.replace(ORIGINAL, logits_via_embedding=False)
-SHAPES = {"1.0": ORIGINAL, "1.1": GATED, "gated, tied": GATED_TIED, "relu, untied": ORIGINAL_UNTIED}
+SHAPES = {
+    "1.0": ORIGINAL,
+    "1.1": GATED,
+    "gated, tied": GATED_TIED,
+    "relu, untied": ORIGINAL_UNTIED,
+}
+OTHER_ACTIVATIONS = {
+    "gelu": dataclasses.replace(ORIGINAL, mlp_activations=("gelu",)),
+    "gated relu": dataclasses.replace(ORIGINAL, mlp_activations=("relu", "linear")),
+}
+"""Shapes that T5 has not been published in."""
 WRITE = {Format.T5X: write_t5x, Format.HUGGING_FACE: write_hugging_face}
 
 
@@ -94,7 +104,7 @@ def tokens(model, seed=0):
 
 
 @pytest.mark.parametrize("form", Format)
-@pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("model", (SHAPES | OTHER_ACTIVATIONS).values(), ids=SHAPES | OTHER_ACTIVATIONS)
 def test_a_round_trip_keeps_every_bit(form, model, tmp_path):
     params = arrays(model)
     WRITE[form](tmp_path / "out", model, params)
@@ -115,9 +125,9 @@ def test_an_existing_directory_is_not_overwritten(form, tmp_path):
 def test_parameters_must_be_those_of_the_model(tmp_path):
     with pytest.raises(InputError, match="the model to write lacks parameter decoder/layers_2"):
         write_t5x(tmp_path / "out", ORIGINAL, arrays(dataclasses.replace(ORIGINAL, num_decoder_layers=2)))
-    single = dataclasses.replace(ORIGINAL, mlp_activations=("gelu",))
-    with pytest.raises(InputError, match=r"no mlp_activations \('gelu',\)"):
-        write_hugging_face(tmp_path / "out", single, arrays(single))
+    double = dataclasses.replace(ORIGINAL, mlp_activations=("gelu", "relu"))
+    with pytest.raises(InputError, match=r"no mlp_activations \('gelu', 'relu'\); it has one of linear, gelu, relu"):
+        write_hugging_face(tmp_path / "out", double, arrays(double))
     assert not list(tmp_path.iterdir())
 
 
@@ -214,6 +224,37 @@ def test_an_imported_model_gives_transformers_logits(model, output, save, transf
     float32 = dataclasses.replace(config, dtype=Dtype.FLOAT32)
     logits = np.asarray(T5(float32).apply({"params": params}, jnp.asarray(source), jnp.asarray(target)))
     assert np.ptp(expected[target > 0]) > 1
+    np.testing.assert_allclose(logits[target > 0], expected[target > 0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("is_gated", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu_new", "gelu_pytorch_tanh", "linear", "gelu"])
+def test_activations_are_those_of_transformers_or_refused(activation, is_gated, transformers, torch, tmp_path):
+    """With the field that transformers reads, `dense_act_fn`, and no `feed_forward_proj` beside it."""
+    theirs = their_model(transformers, torch, ORIGINAL, output="shared").config
+    options = theirs.to_dict() | {"dense_act_fn": activation, "is_gated_act": is_gated}
+    del options["feed_forward_proj"]
+    torch.manual_seed(4)
+    theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**options)).eval()
+    theirs.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert (saved["dense_act_fn"], saved["is_gated_act"]) == (activation, is_gated)
+    if saved.pop("feed_forward_proj", "relu") != activation or is_gated:
+        (tmp_path / "config.json").write_text(json.dumps(saved))
+    if activation == "gelu":
+        with pytest.raises(InputError, match="dense_act_fn must be relu or gelu_new or gelu_pytorch_tanh or linear, "):
+            read(tmp_path)
+        return
+    config, params = read(tmp_path)
+    source, target = tokens(ORIGINAL)
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=torch.tensor(source).long(),
+            attention_mask=torch.tensor(source > 0),
+            decoder_input_ids=torch.tensor(np.pad(target[:, :-1], ((0, 0), (1, 0)))).long(),
+        ).logits.numpy()
+    float32 = dataclasses.replace(config, dtype=Dtype.FLOAT32)
+    logits = np.asarray(T5(float32).apply({"params": params}, jnp.asarray(source), jnp.asarray(target)))
     np.testing.assert_allclose(logits[target > 0], expected[target > 0], rtol=0, atol=1e-4)
 
 
@@ -414,8 +455,21 @@ def dense(data):
 HUGGING_FACE_DAMAGE = [
     (options(model_type="bert"), r"config\.json: model_type must be 't5', found 'bert'"),
     (options(model_type=None), r"config\.json: model_type must be 't5', found None"),
-    (options(feed_forward_proj="gated-silu"), r"feed_forward_proj must be relu or gated-gelu, found 'gated-silu'"),
-    (options(feed_forward_proj=["relu"]), r"feed_forward_proj must be relu or gated-gelu"),
+    (
+        options(feed_forward_proj="gated-silu"),
+        r"feed_forward_proj must be relu or .*, found 'gated-silu'",
+    ),
+    (options(feed_forward_proj="gelu"), r"feed_forward_proj must be relu or .*, found 'gelu'"),
+    (options(feed_forward_proj=["relu"]), r"feed_forward_proj must be relu or .*, found \['relu'\]"),
+    (options(dense_act_fn="silu"), r"dense_act_fn must be relu or gelu_new or .*, found 'silu'"),
+    (options(dense_act_fn=["relu"]), r"dense_act_fn must be relu or gelu_new or .*, found \['relu'\]"),
+    (
+        options(dense_act_fn="gelu_new"),
+        r"feed_forward_proj 'relu' contradicts dense_act_fn 'gelu_new' and",
+    ),
+    (options(is_gated_act=True), r"feed_forward_proj 'relu' contradicts dense_act_fn 'relu' and is_gated_act True"),
+    (options(is_gated_act="no"), r"is_gated_act must be true or false, found 'no'"),
+    (options(feed_forward_proj="gated-gelu"), r"feed_forward_proj 'gated-gelu' contradicts dense_act_fn 'relu'"),
     (options(layer_norm_epsilon=1e-5), r"layer_norm_epsilon must be 1e-06, found 1e-05"),
     (options(is_encoder_decoder=False), r"is_encoder_decoder must be True, found False"),
     (options(pad_token_id=3), r"pad_token_id must be 0, found 3"),
@@ -426,7 +480,10 @@ HUGGING_FACE_DAMAGE = [
     (options(d_kv=6), r"Attention\.\w\.weight must have shape \(18, 12\), found \(15, 12\)"),
     (options(num_layers=10**9), r"model\.safetensors has 2 encoder layers, but config\.json has 1000000000"),
     (options(num_decoder_layers=2), r"model\.safetensors has 3 decoder layers, but config\.json has 2"),
-    (options(feed_forward_proj="gated-gelu"), r"lacks parameter .*DenseReluDense\.wi_0\.weight and 9 more"),
+    (
+        options(feed_forward_proj="gated-gelu", dense_act_fn=None, is_gated_act=None),
+        r"lacks parameter .*DenseReluDense\.wi_0\.weight and 9 more",
+    ),
     (options(tie_word_embeddings=False), r"lacks parameter lm_head\.weight$"),
     (content("config.json", b'{"model_type": "t5", '), r"config\.json is not JSON"),
     (content("config.json", b"\xff\xfe"), r"config\.json is not JSON"),
