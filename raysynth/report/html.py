@@ -22,7 +22,7 @@ from raysynth.report.next_seeds import (
     summary,
 )
 from raysynth.report.published import PrintedTable, printed_entry, read_printed
-from raysynth.report.tables import PAPER, Entry, Table, column_headings, heading, mean, spread
+from raysynth.report.tables import PAPER, Entry, Layout, Table, column_headings, heading, mean, spread
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell, label_text
 from raysynth.specs.identity import Artifact, blockers, name
@@ -35,9 +35,7 @@ class Section:
     """A table with everything that the page shows about it."""
 
     table: Table
-    header: list[str]
-    rows: list[list[str]]
-    """Header and rows as `tables.render` returns them."""
+    layout: Layout
     curves_svg: bytes | None
     """Learning curves; None if nothing is done."""
     next_seeds: NextSeeds | str
@@ -103,7 +101,8 @@ def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact
     parts = [
         f"<h2>{_text(table.title)}</h2>",
         f"<p class=quiet>{_text(_legend(table))}</p>",
-        _results(table, section.header, section.rows),
+        _results(section.layout),
+        *(f"<p class=warning>{_text(note)}</p>" for note in section.layout.notes),
     ]
     rows, panels = _dots(table, cells, statuses)
     if any(panels.values()):
@@ -130,14 +129,13 @@ def _legend(table: Table) -> str:
     return " ".join(sentences)
 
 
-def _results(table: Table, header: list[str], rows: list[list[str]]) -> str:
-    num_names = len(table.rows)
+def _results(layout: Layout) -> str:
     lines = []
-    for row in rows:
-        names = "".join(f"<th scope=row>{_text(text.strip())}</th>" for text in row[:num_names])
-        entries = "".join(f"<td>{_entry(text)}</td>" for text in row[num_names:])
+    for row in layout.marked_rows:
+        names = "".join(f"<th scope=row>{_text(text.strip())}</th>" for text in row[: layout.num_names])
+        entries = "".join(f"<td>{_entry(text)}</td>" for text in row[layout.num_names :])
         lines.append(f"<tr{' class=paper' if row[0] == PAPER else ''}>{names}{entries}</tr>")
-    return _table([column.replace("_", " ") for column in header], lines, num_names)
+    return _table([column.replace("_", " ") for column in layout.header], lines, layout.num_names)
 
 
 def _entry(text: str) -> str:
@@ -347,7 +345,7 @@ progress { width: min(30rem, 100%); height: .6rem; accent-color: var(--mark); }
 .kind { text-transform: uppercase; letter-spacing: .08em; font-size: .75rem; color: var(--quiet); margin: 0; }
 .claim { font-size: 1.15rem; margin: .2rem 0 1rem; }
 .quiet { color: var(--quiet); font-size: .88em; }
-.failed, .diverged { color: var(--bad); }
+.failed, .diverged, .warning { color: var(--bad); }
 .box { overflow-x: auto; margin: .8rem 0; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .65rem; text-align: right; vertical-align: top; white-space: nowrap; }

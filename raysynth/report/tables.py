@@ -1,10 +1,11 @@
 """Result tables: means and SDs over seeds, the best value of a swept field and the share of a gap closed.
 
-A `Table` describes a layout and groups the cells of a grid into entries, `render` turns those into text, and the
+A `Table` describes a layout and groups the cells of a grid into entries, `lay_out` turns those into text, and the
 `as_` functions format that text for a terminal, Markdown or CSV.
 """
 
 import csv
+import dataclasses
 import io
 import math
 import re
@@ -151,7 +152,36 @@ class Table:
                     metrics=_shown_metrics(group[0].artifact.task.metrics),
                 )
             )
-        return max(candidates, key=lambda entry: entry.validation_accuracy)
+        best = max(candidates, key=lambda entry: entry.validation_accuracy)
+        return dataclasses.replace(best, edge_of=_edge_of(best, candidates)) if self.best_of else best
+
+
+def _edge_of(best: "Entry", candidates: Sequence["Entry"]) -> tuple[float, ...]:
+    """The values of `best_of` in order if the best one is the lowest or highest; empty if not or if nothing tells.
+
+    Nothing tells where a value is no number, where all scores so far are equal, and where a value inside has the same
+    score.
+    """
+    values = [_number(candidate.best_value) for candidate in candidates]
+    numbers = sorted(value for value in values if value is not None)
+    scores = [candidate.validation_accuracy for candidate in candidates if candidate.validation_accuracy > -math.inf]
+    as_good = [
+        value
+        for value, candidate in zip(values, candidates, strict=True)
+        if candidate.validation_accuracy == best.validation_accuracy
+    ]
+    if len(numbers) < len(values) or len(set(scores)) < 2 or not set(as_good) <= {numbers[0], numbers[-1]}:
+        return ()
+    return tuple(numbers)
+
+
+def _number(label: Any) -> float | None:
+    """A label as a number, or None."""
+    try:
+        number = float(label)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and not isinstance(label, bool) else None
 
 
 def _shown_metrics(metrics: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,6 +213,8 @@ class Entry:
     """The `result` of each record, of the cells that are done."""
     waiting_for: str = ""
     """What the first unfinished cell waits for; empty if all are done."""
+    edge_of: tuple[float, ...] = ()
+    """All values of the table's `best_of` field in order if the best is the first or last of them; empty if not."""
     metrics: tuple[str, ...] = ()
     """The metrics that a table with columns shows."""
 
@@ -281,20 +313,55 @@ PAPER = "  paper"
 """First text of a row of printed values, below the row of ours."""
 
 
+EDGE = "*"
+"""Marks an entry whose best value of the `best_of` field is the lowest or highest of its grid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A table as text; a text may have several lines."""
+
+    header: list[str]
+    rows: list[list[str]]
+    num_names: int
+    """The first columns name the row."""
+    edges: frozenset[tuple[int, int]]
+    """Row and column of each text that shows the edge of a grid."""
+    notes: list[str]
+    """Lines below the table."""
+
+    @property
+    def marked_rows(self) -> list[list[str]]:
+        """The rows with `EDGE` behind the first line of each text in `edges`."""
+        return [
+            [_marked(text) if (i, j) in self.edges else text for j, text in enumerate(row)]
+            for i, row in enumerate(self.rows)
+        ]
+
+
+def _marked(text: str) -> str:
+    first, *others = text.split("\n")
+    return "\n".join([f"{first}{EDGE}", *others])
+
+
 def render(
     table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table as text; a text may have several lines."""
+    """Header and rows of a table as text, without marks; a text may have several lines."""
+    layout = lay_out(table, cells, statuses)
+    return layout.header, layout.rows
+
+
+def lay_out(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> Layout:
+    """A table as text."""
     entries = table.entries(cells, statuses)
     if table.columns:
-        return _render_by_column(table, entries)
+        return _lay_out_by_column(table, entries)
     metrics = list(dict.fromkeys(metric for cell in cells for metric in cell.artifact.task.metrics))
-    return _render_by_metric(table, {row: entry for (row, _), entry in entries.items()}, metrics)
+    return _lay_out_by_metric(table, entries, metrics)
 
 
-def _render_by_metric(
-    table: Table, entries: Mapping[Key, Entry], metrics: list[str]
-) -> tuple[list[str], list[list[str]]]:
+def _lay_out_by_metric(table: Table, entries: Mapping[Place, Entry], metrics: list[str]) -> Layout:
     """One column per metric, then the best value, how much of the gap a row closes and its number of seeds."""
     header = [*table.rows, *metrics]
     if table.best_of:
@@ -302,24 +369,24 @@ def _render_by_metric(
     if table.gap:
         header.append("gap closed")
     header.append(f"{table.fold}s")
-    means = {row: entry.mean(metrics[0]) for row, entry in entries.items()}
-    rows = []
-    for row, entry in entries.items():
+    means = {row: entry.mean(metrics[0]) for (row, _), entry in entries.items()}
+    rows, edges = [], set()
+    for (row, _), entry in entries.items():
         texts = [*_words(row), *(mean_and_spread(entry.values(metric)) for metric in metrics)]
         if table.best_of:
-            texts.append(
-                f"{entry.best_value:g}" if isinstance(entry.best_value, float) else label_text(entry.best_value)
-            )
+            if entry.edge_of:
+                edges.add((len(rows), len(texts)))
+            texts.append(_value_text(entry.best_value))
         if table.gap:
             baseline, ceiling = table.gap
             texts.append(_share(gap_closed(means[row], baseline=means[baseline], ceiling=means[ceiling])))
         num_done, num_cells = len(entry.results), len(entry.cells)
         texts.append(str(num_done) if num_done == num_cells else f"{num_done} of {num_cells}")
         rows.append(texts)
-    return header, rows
+    return _layout(table, entries, header, rows, edges)
 
 
-def _render_by_column(table: Table, entries: Mapping[Place, Entry]) -> tuple[list[str], list[list[str]]]:
+def _lay_out_by_column(table: Table, entries: Mapping[Place, Entry]) -> Layout:
     """Rows by columns, with printed values below ours, then the average and how much of the gap a row closes."""
     printed: PrintedTable = {} if table.published is None else read_printed(table.published)
     rows = list(dict.fromkeys(row for row, _ in entries))
@@ -329,11 +396,14 @@ def _render_by_column(table: Table, entries: Mapping[Place, Entry]) -> tuple[lis
         for row in rows
         if all((row, column) in entries for column in columns)
     }
-    lines = []
+    lines: list[list[str]] = []
+    edges = set()
     for row in rows:
         ours, theirs = [], []
         for column in columns:
             entry, printed_here = entries.get((row, column)), printed_entry(printed, row, column)
+            if entry is not None and entry.edge_of:
+                edges.add((len(lines), len(row) + len(ours)))
             ours.append("" if entry is None else entry.text(printed_here))
             theirs.append(_printed_text(printed_here))
         if table.gap:
@@ -347,7 +417,41 @@ def _render_by_column(table: Table, entries: Mapping[Place, Entry]) -> tuple[lis
     header = [
         " ".join([*_words(column), *(headings[column] if len(headings[column]) == 1 else [])]) for column in columns
     ]
-    return [*table.rows, *header, *(["average", "gap closed"] if table.gap else [])], lines
+    header = [*table.rows, *header, *(["average", "gap closed"] if table.gap else [])]
+    return _layout(table, entries, header, lines, edges)
+
+
+def _layout(
+    table: Table, entries: Mapping[Place, Entry], header: list[str], rows: list[list[str]], edges: set[tuple[int, int]]
+) -> Layout:
+    return Layout(
+        header=header,
+        rows=rows,
+        num_names=len(table.rows),
+        edges=frozenset(edges),
+        notes=_edge_notes(table, entries),
+    )
+
+
+def _edge_notes(table: Table, entries: Mapping[Place, Entry]) -> list[str]:
+    """One line for all entries that show the same edge of the same grid."""
+    places: dict[tuple[str, tuple[float, ...]], list[str]] = {}
+    for (row, column), entry in entries.items():
+        if entry.edge_of:
+            names = " ".join(_words((*row, *column)))
+            places.setdefault((_value_text(entry.best_value), entry.edge_of), []).append(names or table.title)
+    lines = []
+    for (value, grid), names in places.items():
+        side = "lower" if _number(value) == grid[0] else "higher"
+        lines.append(
+            f"{EDGE} {'; '.join(names)}: best at {table.best_of} {value}, an edge of its grid "
+            f"({', '.join(f'{each:g}' for each in grid)}); a {side} one may be better"
+        )
+    return lines
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else label_text(value)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -401,6 +505,11 @@ def as_markdown(header: list[str], rows: list[list[str]]) -> str:
     """The table in Markdown; what would be markup in a text is escaped."""
     lines = [list(map(_markdown, header)), ["---"] * len(header), *(list(map(_markdown, row)) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def note_as_markdown(note: str) -> str:
+    """A line of text in Markdown."""
+    return _markdown(note)
 
 
 def as_csv(header: list[str], rows: list[list[str]]) -> str:

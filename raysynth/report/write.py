@@ -18,7 +18,7 @@ from raysynth.report.next_seeds import (
     propose_seeds,
     summary,
 )
-from raysynth.report.tables import Table, as_csv, as_markdown, as_terminal_table, render
+from raysynth.report.tables import Layout, Table, as_csv, as_markdown, as_terminal_table, lay_out, note_as_markdown
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact
@@ -40,13 +40,17 @@ def print_report(
 
     If the store cannot be written, one line on standard error says so.
     """
-    rendered = [render(table, cells, statuses) for table in tables]
-    for table, (header, rows) in zip(tables, rendered, strict=True):
-        _print_table(as_terminal_table(table.title, header, rows, num_text_columns=len(table.rows)))
+    layouts = [lay_out(table, cells, statuses) for table in tables]
+    for table, layout in zip(tables, layouts, strict=True):
+        _print_table(
+            as_terminal_table(table.title, layout.header, layout.marked_rows, num_text_columns=layout.num_names)
+        )
+        for note in layout.notes:
+            print(printable(note))
     if share := evaluation_share(statuses):
         print(share)
     folder, place = f"reports/{sweep}", printable(store.place)
-    for path, content in _files(sweep, claim, tables, rendered, cells, statuses, store):
+    for path, content in _files(sweep, claim, tables, layouts, cells, statuses, store):
         try:
             store.write_bytes(f"{folder}/{path}", content)
         except (OSError, InputError) as error:
@@ -61,16 +65,17 @@ def _files(
     sweep: str,
     claim: str,
     tables: Sequence[Table],
-    rendered: Sequence[tuple[list[str], list[list[str]]]],
+    layouts: Sequence[Layout],
     cells: Sequence[Cell],
     statuses: Mapping[Artifact, Status],
     store: Store,
 ) -> Iterator[tuple[str, bytes]]:
-    """The files of a report: their names and contents; `rendered` holds the header and the rows of each table."""
+    """The files of a report: their names and contents; `layouts` holds each table as text."""
     sections = []
-    for number, (table, (header, rows)) in enumerate(zip(tables, rendered, strict=True), start=1):
-        yield f"table{number}.md", as_markdown(header, rows).encode()
-        yield f"table{number}.csv", as_csv(header, rows).encode()
+    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True), start=1):
+        notes = "".join(f"\n{note_as_markdown(note)}\n" for note in layout.notes)
+        yield f"table{number}.md", f"{as_markdown(layout.header, layout.marked_rows)}{notes}".encode()
+        yield f"table{number}.csv", as_csv(layout.header, layout.rows).encode()
         curves_svg = None
         if panels := table.curves(cells, statuses):
             curves_png, curves_svg = (
@@ -79,9 +84,7 @@ def _files(
             )
             yield f"learning_curves{number}.png", curves_png
         next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
-        sections.append(
-            html.Section(table=table, header=header, rows=rows, curves_svg=curves_svg, next_seeds=next_seeds)
-        )
+        sections.append(html.Section(table=table, layout=layout, curves_svg=curves_svg, next_seeds=next_seeds))
     page = html.page(sweep, claim, sections, cells, statuses, store, now=datetime.now(UTC))
     yield "report.html", page.encode()
 

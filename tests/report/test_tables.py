@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raysynth import InputError
-from raysynth.report.tables import Table, as_csv, as_markdown, gap_closed, heading, mean_and_spread, render
+from raysynth.report.tables import Table, as_csv, as_markdown, gap_closed, heading, lay_out, mean_and_spread, render
 from raysynth.store.store import State, Status
 from tests.report.grids import done
 
@@ -114,3 +114,64 @@ def test_headings_are_the_papers_or_words():
         "ROUGE-1",
         "token accuracy",
     ]
+
+
+def edges(scores, values=(0.01, 0.02, 0.04), **axes):
+    """The best value that a table shows of a row with these validation accuracies, and the notes below the table."""
+    cells, statuses = grid(
+        {("a", value, 0): None if score is None else (score, 0.5) for value, score in zip(values, scores, strict=True)}
+    )
+    layout = lay_out(Table(title="t", rows=("init",), best_of="learning_rate", **axes), cells, statuses)
+    return layout.marked_rows[0][2], layout.notes
+
+
+def test_the_edge_of_a_grid_is_marked_and_one_line_names_row_value_and_grid():
+    assert edges((0.1, 0.2, 0.3)) == (
+        "0.04*",
+        ["* a: best at learning_rate 0.04, an edge of its grid (0.01, 0.02, 0.04); a higher one may be better"],
+    )
+    marked, (note,) = edges((0.3, 0.2, 0.1))
+    assert marked == "0.01*"
+    assert note.endswith("a lower one may be better")
+
+
+@pytest.mark.parametrize(
+    ("scores", "values"),
+    [
+        ((0.1, 0.3, 0.2), (0.01, 0.02, 0.04)),  # inside
+        ((0.3, 0.1, 0.2), (0.02, 0.01, 0.04)),  # inside, whatever the order in the sweep file
+        ((0.3,), (0.01,)),  # nothing was chosen
+        ((0.3, 0.3, 0.3), (0.01, 0.02, 0.04)),  # nothing tells them apart
+        ((0.3, 0.3, 0.1), (0.01, 0.02, 0.04)),  # a value inside is as good
+        ((0.3, None, None), (0.01, 0.02, 0.04)),  # nothing to compare with yet
+        ((0.3, 0.1, 0.2), ("small", "medium", "large")),  # names have no order
+        ((0.3, 0.1), (True, False)),
+        ((None, None), (0.01, 0.02)),
+    ],
+)
+def test_what_is_no_edge_is_not_marked(scores, values):
+    marked, notes = edges(scores, values)
+    assert not marked.endswith("*")
+    assert notes == []
+
+
+def test_two_values_have_no_inside_and_names_may_be_numbers():
+    assert edges((0.1, 0.2), ("1e-2", "2e-2"))[0] == "2e-2*"
+    assert edges((0.1, 0.2), (1, 2))[0] == "2*"
+    assert edges((0.3, 0.2, 0.3))[0] == "0.01*"  # both edges are better than the inside
+
+
+def test_rows_with_the_same_edge_share_a_line_and_a_column_marks_its_entry():
+    cells, statuses = grid(RESULTS)
+    layout = lay_out(TABLE, cells, statuses)
+    assert [note.partition(",")[0] for note in layout.notes] == [
+        "* random; half: best at learning_rate 0.01",
+        "* full: best at learning_rate 0.1",
+    ]
+    for cell in cells:
+        cell.fields["task"] = "x"
+    by_column = Table(title="t", rows=("init",), columns=("task",), best_of="learning_rate")
+    layout = lay_out(by_column, cells, statuses)
+    assert layout.marked_rows[0] == ["random", "15.0*\n(7.1)"]
+    assert layout.rows[0] == ["random", "15.0\n(7.1)"]
+    assert layout.notes[0].startswith("* random x; half x: best at learning_rate 0.01")
