@@ -162,7 +162,7 @@ def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Statu
     headings = column_headings(entries)
     panels: Panels = {}
     for (row, column), entry in entries.items():
-        metrics = entry.metrics[:1] if table.columns else entry.cells[0].artifact.task.metrics
+        metrics = entry.metrics[:1] if table.columns else entry.metrics
         printed = printed_entry(printed_table, row, column) if table.columns else None
         theirs = None if printed is None else (printed.values[0], printed.spreads[0] if printed.spreads else 0.0)
         for metric in metrics:

@@ -21,7 +21,7 @@ from rich.text import Text
 from raysynth.downstream.metrics import metrics as decoded_metrics
 from raysynth.errors import InputError, brief, printable, unknown
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
-from raysynth.specs.finetuning import Finetune
+from raysynth.specs.finetuning import DownstreamTask, Finetune
 from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact, in_order
 from raysynth.store.records import WeightsResult
@@ -59,6 +59,8 @@ class Table:
     """The row at 0 % of the gap."""
     ceiling: Key | None = None
     """The row at 100 % of the gap."""
+    metric: str | None = None
+    """The only metric to show and to compare; by default those of the tasks."""
 
     def __post_init__(self) -> None:
         for name in ("baseline", "ceiling"):
@@ -91,12 +93,23 @@ class Table:
                 )
         if self.published is not None:
             read_printed(self.published)
+        metrics = dict.fromkeys(metric for cell in self._kept(cells) for metric in cell.artifact.task.metrics)
+        if self.metric is not None and self.metric not in metrics:
+            raise unknown("table metric", self.metric, metrics)
+        if self.metric is not None and self.published is not None:
+            raise InputError("a table has either metric or published: the paper's tables have metrics of their own")
+
+    def metrics_of(self, task: DownstreamTask) -> tuple[str, ...]:
+        """The metrics that the table shows of a task, the one to compare by first."""
+        if self.metric is not None:
+            return (self.metric,)
+        return _shown_metrics(task.metrics) if self.columns else task.metrics
 
     def _check_types(self) -> None:
         """Raise `InputError` for an argument of a wrong type, such as a text where a tuple of texts must be."""
-        for name in ("title", "fold", "best_of", "published"):
+        for name in ("title", "fold", "best_of", "published", "metric"):
             value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name in ("best_of", "published")):
+            if not isinstance(value, str) and not (value is None and name not in ("title", "fold")):
                 raise InputError(f"table {name} must be text, got {brief(value)}")
         for name in ("rows", "columns"):
             value = getattr(self, name)
@@ -149,7 +162,7 @@ class Table:
                     cells=tuple(group),
                     results=tuple(record.weights for record in records if record is not None),
                     waiting_for=_waiting_for(unfinished[0], statuses) if unfinished else "",
-                    metrics=_shown_metrics(group[0].artifact.task.metrics),
+                    metrics=self.metrics_of(group[0].artifact.task),
                 )
             )
         best = max(candidates, key=lambda entry: entry.validation_accuracy)
@@ -216,7 +229,12 @@ class Entry:
     edge_of: tuple[float, ...] = ()
     """All values of the table's `best_of` field in order if the best is the first or last of them; empty if not."""
     metrics: tuple[str, ...] = ()
-    """The metrics that a table with columns shows."""
+    """The metrics that the table shows, the one to compare by first."""
+
+    @property
+    def measured(self) -> tuple[Any, ...]:
+        """Data and first metric: only entries that agree in both can be compared."""
+        return self.cells[0].artifact.task.data, self.metrics[0]
 
     @property
     def validation_accuracy(self) -> float:
@@ -327,6 +345,8 @@ class Layout:
     """The first columns name the row."""
     edges: frozenset[tuple[int, int]]
     """Row and column of each text that shows the edge of a grid."""
+    best: frozenset[tuple[int, int]]
+    """Row and column of the highest mean of each lane."""
     notes: list[str]
     """Lines below the table."""
 
@@ -357,12 +377,12 @@ def lay_out(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Sta
     entries = table.entries(cells, statuses)
     if table.columns:
         return _lay_out_by_column(table, entries)
-    metrics = list(dict.fromkeys(metric for cell in cells for metric in cell.artifact.task.metrics))
-    return _lay_out_by_metric(table, entries, metrics)
+    return _lay_out_by_metric(table, entries)
 
 
-def _lay_out_by_metric(table: Table, entries: Mapping[Place, Entry], metrics: list[str]) -> Layout:
+def _lay_out_by_metric(table: Table, entries: Mapping[Place, Entry]) -> Layout:
     """One column per metric, then the best value, how much of the gap a row closes and its number of seeds."""
+    metrics = list(dict.fromkeys(metric for entry in entries.values() for metric in entry.metrics))
     header = [*table.rows, *metrics]
     if table.best_of:
         header.append(table.best_of)
@@ -370,7 +390,8 @@ def _lay_out_by_metric(table: Table, entries: Mapping[Place, Entry], metrics: li
         header.append("gap closed")
     header.append(f"{table.fold}s")
     means = {row: entry.mean(metrics[0]) for (row, _), entry in entries.items()}
-    rows, edges = [], set()
+    rows: list[list[str]] = []
+    edges = set()
     for (row, _), entry in entries.items():
         texts = [*_words(row), *(mean_and_spread(entry.values(metric)) for metric in metrics)]
         if table.best_of:
@@ -383,7 +404,13 @@ def _lay_out_by_metric(table: Table, entries: Mapping[Place, Entry], metrics: li
         num_done, num_cells = len(entry.results), len(entry.cells)
         texts.append(str(num_done) if num_done == num_cells else f"{num_done} of {num_cells}")
         rows.append(texts)
-    return _layout(table, entries, header, rows, edges)
+    comparable = len({entry.measured for entry in entries.values()}) == 1
+    best = {
+        (row, len(table.rows) + column)
+        for column, metric in enumerate(metrics if comparable else [])
+        for row in _highest([entry.mean(metric) for entry in entries.values()])
+    }
+    return _layout(table, entries, header, rows, edges, best)
 
 
 def _lay_out_by_column(table: Table, entries: Mapping[Place, Entry]) -> Layout:
@@ -398,12 +425,15 @@ def _lay_out_by_column(table: Table, entries: Mapping[Place, Entry]) -> Layout:
     }
     lines: list[list[str]] = []
     edges = set()
+    places: dict[Place, tuple[int, int]] = {}
     for row in rows:
-        ours, theirs = [], []
+        ours: list[str] = []
+        theirs: list[str] = []
         for column in columns:
             entry, printed_here = entries.get((row, column)), printed_entry(printed, row, column)
+            places[row, column] = len(lines), len(row) + len(ours)
             if entry is not None and entry.edge_of:
-                edges.add((len(lines), len(row) + len(ours)))
+                edges.add(places[row, column])
             ours.append("" if entry is None else entry.text(printed_here))
             theirs.append(_printed_text(printed_here))
         if table.gap:
@@ -418,17 +448,51 @@ def _lay_out_by_column(table: Table, entries: Mapping[Place, Entry]) -> Layout:
         " ".join([*_words(column), *(headings[column] if len(headings[column]) == 1 else [])]) for column in columns
     ]
     header = [*table.rows, *header, *(["average", "gap closed"] if table.gap else [])]
-    return _layout(table, entries, header, lines, edges)
+    best = {places[place] for lane in lanes(entries) for place in _best_places(lane, entries)}
+    return _layout(table, entries, header, lines, edges, best)
+
+
+def lanes(entries: Mapping[Place, "Entry"]) -> list[list[Place]]:
+    """Places whose entries can be compared: those of each column or, if a column holds several tasks, of each row."""
+    measured: dict[Key, set[Any]] = {}
+    by_column: dict[Key, list[Place]] = {}
+    by_row: dict[Key, list[Place]] = {}
+    for row, column in entries:
+        measured.setdefault(column, set()).add(entries[row, column].measured)
+        by_column.setdefault(column, []).append((row, column))
+        by_row.setdefault(row, []).append((row, column))
+    return list((by_column if all(len(each) == 1 for each in measured.values()) else by_row).values())
+
+
+def _best_places(lane: Sequence[Place], entries: Mapping[Place, "Entry"]) -> list[Place]:
+    """The places of the highest means; none if the entries cannot be compared."""
+    if len({entries[place].measured for place in lane}) > 1:
+        return []
+    return [lane[index] for index in _highest([entries[place].mean(entries[place].metrics[0]) for place in lane])]
+
+
+def _highest(means: Sequence[float]) -> list[int]:
+    """Where the highest means are, among at least two; means that a table shows alike are equal."""
+    shown = [round(100 * mean, 1) if math.isfinite(mean) else -math.inf for mean in means]
+    if sum(map(math.isfinite, shown)) < 2:
+        return []
+    return [index for index, value in enumerate(shown) if value == max(shown)]
 
 
 def _layout(
-    table: Table, entries: Mapping[Place, Entry], header: list[str], rows: list[list[str]], edges: set[tuple[int, int]]
+    table: Table,
+    entries: Mapping[Place, Entry],
+    header: list[str],
+    rows: list[list[str]],
+    edges: set[tuple[int, int]],
+    best: set[tuple[int, int]],
 ) -> Layout:
     return Layout(
         header=header,
         rows=rows,
         num_names=len(table.rows),
         edges=frozenset(edges),
+        best=frozenset(best),
         notes=_edge_notes(table, entries),
     )
 
@@ -438,8 +502,8 @@ def _edge_notes(table: Table, entries: Mapping[Place, Entry]) -> list[str]:
     places: dict[tuple[str, tuple[float, ...]], list[str]] = {}
     for (row, column), entry in entries.items():
         if entry.edge_of:
-            names = " ".join(_words((*row, *column)))
-            places.setdefault((_value_text(entry.best_value), entry.edge_of), []).append(names or table.title)
+            label = " ".join(_words((*row, *column))) or table.title
+            places.setdefault((_value_text(entry.best_value), entry.edge_of), []).append(label)
     lines = []
     for (value, grid), names in places.items():
         side = "lower" if _number(value) == grid[0] else "higher"

@@ -1,14 +1,15 @@
 """Prints a sweep's tables and writes them, learning curves and a page under `reports/` in the store."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from raysynth.errors import InputError, first_line, printable
-from raysynth.report import figures, html
+from raysynth.report import figures, html, results
+from raysynth.report.latex import as_latex
 from raysynth.report.next_seeds import (
     NOTE,
     PROPOSAL_HEADER,
@@ -35,20 +36,23 @@ def print_report(
     cells: Sequence[Cell],
     statuses: Mapping[Artifact, Status],
     store: Store,
+    *,
+    table_format: str = "text",
 ) -> None:
     """Print the tables so far; write them, the learning curves and the page to `reports/SWEEP/` in the store.
 
-    If the store cannot be written, one line on standard error says so.
+    With a format of `FORMATS`, standard output has only the tables. If the store cannot be written, one line on
+    standard error says so.
     """
     layouts = [lay_out(table, cells, statuses) for table in tables]
-    for table, layout in zip(tables, layouts, strict=True):
-        _print_table(
-            as_terminal_table(table.title, layout.header, layout.marked_rows, num_text_columns=layout.num_names)
-        )
-        for note in layout.notes:
-            print(printable(note))
+    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True)):
+        if table_format == "text":
+            _print_text(table, layout)
+        else:
+            print("\n" * bool(number) + FORMATS[table_format](table, layout), end="")
+    lines = sys.stdout if table_format == "text" else sys.stderr
     if share := evaluation_share(statuses):
-        print(share)
+        print(share, file=lines)
     folder, place = f"reports/{sweep}", printable(store.place)
     for path, content in _files(sweep, claim, tables, layouts, cells, statuses, store):
         try:
@@ -56,9 +60,33 @@ def print_report(
         except (OSError, InputError) as error:
             print(f"not written: {place}/{folder}/: {printable(first_line(error))}", file=sys.stderr)
             return
-    print(f"tables and learning curves: {place}/{folder}/")
-    print(f"all of it as a page: {place}/{folder}/report.html")
-    print(f"TensorBoard: tensorboard --logdir {place}")
+    print(f"tables and learning curves: {place}/{folder}/", file=lines)
+    print(f"all of it as a page: {place}/{folder}/report.html", file=lines)
+    print(f"TensorBoard: tensorboard --logdir {place}", file=lines)
+
+
+def _print_text(table: Table, layout: Layout) -> None:
+    _print_table(as_terminal_table(table.title, layout.header, layout.marked_rows, num_text_columns=layout.num_names))
+    for note in layout.notes:
+        print(printable(note))
+
+
+def _markdown(table: Table, layout: Layout) -> str:
+    notes = "".join(f"\n{note_as_markdown(note)}\n" for note in layout.notes)
+    return f"{as_markdown(layout.header, layout.marked_rows)}{notes}"
+
+
+def _csv(table: Table, layout: Layout) -> str:
+    return as_csv(layout.header, layout.rows)
+
+
+def _latex(table: Table, layout: Layout) -> str:
+    return as_latex(table.title, layout)
+
+
+FORMATS: dict[str, Callable[[Table, Layout], str]] = {"markdown": _markdown, "csv": _csv, "latex": _latex}
+"""Formats of a table in a file."""
+_SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 def _files(
@@ -71,11 +99,11 @@ def _files(
     store: Store,
 ) -> Iterator[tuple[str, bytes]]:
     """The files of a report: their names and contents; `layouts` holds each table as text."""
+    yield "results.csv", results.as_csv(results.results(cells, statuses)).encode()
     sections = []
     for number, (table, layout) in enumerate(zip(tables, layouts, strict=True), start=1):
-        notes = "".join(f"\n{note_as_markdown(note)}\n" for note in layout.notes)
-        yield f"table{number}.md", f"{as_markdown(layout.header, layout.marked_rows)}{notes}".encode()
-        yield f"table{number}.csv", as_csv(layout.header, layout.rows).encode()
+        for table_format, suffix in _SUFFIXES.items():
+            yield f"table{number}.{suffix}", FORMATS[table_format](table, layout).encode()
         curves_svg = None
         if panels := table.curves(cells, statuses):
             curves_png, curves_svg = (

@@ -6,8 +6,21 @@ from types import SimpleNamespace
 import pytest
 
 from raysynth import InputError
-from raysynth.report.tables import Table, as_csv, as_markdown, gap_closed, heading, lay_out, mean_and_spread, render
+from raysynth.report.latex import as_latex
+from raysynth.report.significance import comparisons
+from raysynth.report.tables import (
+    Layout,
+    Table,
+    as_csv,
+    as_markdown,
+    gap_closed,
+    heading,
+    lay_out,
+    mean_and_spread,
+    render,
+)
 from raysynth.store.store import State, Status
+from tests.report import grids
 from tests.report.grids import done
 
 TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",))
@@ -16,7 +29,7 @@ TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("ran
 class Artifact:
     """A fine-tuning as far as tables look at it."""
 
-    task = SimpleNamespace(metrics=("exact_match",))
+    task = SimpleNamespace(metrics=("exact_match",), data="d")
 
     def inputs(self):
         return ()
@@ -175,3 +188,64 @@ def test_rows_with_the_same_edge_share_a_line_and_a_column_marks_its_entry():
     assert layout.marked_rows[0] == ["random", "15.0*\n(7.1)"]
     assert layout.rows[0] == ["random", "15.0\n(7.1)"]
     assert layout.notes[0].startswith("* random x; half x: best at learning_rate 0.01")
+
+
+def test_one_metric_can_be_shown_and_compared():
+    sweep = grids.grid(random=2, full=2)
+    statuses = {
+        artifact: grids.done(exact_match=0.2, token_accuracy=0.5 + 0.1 * (artifact.init.name == "full"))
+        for artifact in (cell.artifact for cell in sweep.cells())
+    }
+    sweep.tables.clear()
+    sweep.table(title="t", rows=("init",), baseline=("random",), ceiling=("full",), metric="token_accuracy")
+    sweep.table(title="t", rows=("init",), columns=("seed",), metric="token_accuracy")
+    cells = sweep.cells()
+    assert render(sweep.tables[0], cells, statuses) == (
+        ["init", "token_accuracy", "gap closed", "seeds"],
+        [["random", "50.0 (0.0)", "0 %", "2"], ["full", "60.0 (0.0)", "100 %", "2"]],
+    )
+    assert render(sweep.tables[1], cells, statuses)[0] == ["init", "0 token accuracy", "1 token accuracy"]
+    (comparison,) = comparisons(sweep.tables[0], cells, statuses)
+    assert comparison.metric == "token_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("layout", "line"),
+    [
+        ({"metric": "exact"}, "unknown table metric 'exact' (did you mean 'exact_match'?)"),
+        ({"metric": 1}, "table metric must be text, got 1"),
+        ({"metric": "exact_match", "published": "table6"}, "a table has either metric or published"),
+    ],
+)
+def test_a_wrong_metric_is_an_error_of_one_line(layout, line):
+    cells, _ = grid(RESULTS)
+    with pytest.raises(InputError) as caught:
+        Table(title="t", rows=("init",), **layout).check(cells)
+    assert str(caught.value).startswith(line)
+
+
+def test_latex_has_the_numbers_the_best_in_bold_and_the_edge():
+    text = as_latex("a_b", lay_out(TABLE, *grid(RESULTS)))
+    assert "\\caption{a\\_b}" in text
+    assert "\\begin{tabular}{lrrrr}" in text
+    assert "random & 15.0 (7.1) & 0.01\\textsuperscript{{*}} & 0 \\% & 2 \\\\\n" in text
+    assert "full & \\textbf{55.0} (0.0) & 0.1\\textsuperscript{{*}} & 100 \\% & 2 \\\\\n" in text
+    assert "{\\footnotesize {*} random; half: best at learning\\_rate 0.01" in text
+
+
+def test_latex_of_a_table_with_columns_has_the_paper_in_italics_and_means_as_they_are_shown():
+    layout = Layout(
+        header=["init", "a_b"],
+        rows=[["x", "1.5/2.0\n(0.1/0.2)\n-0.4 SD"], ["  paper", "1.9"], ["y", "-3 %"], ["z", "-"], ["w", "(new)"]],
+        num_names=1,
+        edges=frozenset(),
+        best=frozenset({(0, 1)}),
+        notes=[],
+    )
+    assert as_latex("t", layout).split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines() == [
+        "x & \\textbf{1.5/2.0} (0.1/0.2) $-$0.4 SD \\\\",
+        "paper & \\textit{1.9} \\\\",
+        "y & $-$3 \\% \\\\",
+        "z & -- \\\\",
+        "w & (new) \\\\",
+    ]
