@@ -24,7 +24,7 @@ from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry,
 from raysynth.specs.finetuning import DownstreamTask, Finetune
 from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact, in_order
-from raysynth.store.records import WeightsResult
+from raysynth.store.records import Record, WeightsResult
 from raysynth.store.store import State, Status
 
 # -------------------------------------------------------------------------------- layout
@@ -34,6 +34,11 @@ Key = tuple[Any, ...]
 
 Place = tuple[Key, Key]
 """Row and column of an entry; the column is empty in a table without columns."""
+
+
+REHEARSAL = "Rehearsal (--tiny)"
+"""Leads the titles of tables and pages of tiny models."""
+REHEARSAL_NOTE = "Rehearsal with tiny models, little data and few steps: these numbers say nothing about the claim."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,8 @@ class Table:
     """The row at 100 % of the gap."""
     metric: str | None = None
     """The only metric to show and to compare; by default those of the tasks."""
+    rehearsal: bool = False
+    """Whether the results are those of tiny models, which say nothing about the claim; see `rehearsed`."""
 
     def __post_init__(self) -> None:
         for name in ("baseline", "ceiling"):
@@ -71,6 +78,10 @@ class Table:
     def gap(self) -> tuple[Key, Key] | None:
         """Baseline and ceiling, or None unless the table has both."""
         return None if self.baseline is None or self.ceiling is None else (self.baseline, self.ceiling)
+
+    def rehearsed(self) -> "Table":
+        """The table of a rehearsal: it says so, and it is not compared with the paper's."""
+        return dataclasses.replace(self, title=f"{REHEARSAL}: {self.title}", published=None, rehearsal=True)
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise `InputError` unless the fields, values, rows and printed table that the layout names exist."""
@@ -123,11 +134,8 @@ class Table:
 
     def entries(self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> "dict[Place, Entry]":
         """The entries by row and column, in the order of the grid; an entry may have no results yet."""
-        groups: dict[Place, list[Cell]] = {}
-        for cell in self._kept(cells):
-            column = tuple(hashable(cell.fields[name]) for name in self.columns)
-            groups.setdefault((self._row(cell), column), []).append(cell)
-        return {(row, column): self._entry(row, group, statuses) for (row, column), group in groups.items()}
+        groups = self._groups(cells).items()
+        return {(row, column): self._entry(row, group, statuses) for (row, column), group in groups}
 
     def curves(
         self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]
@@ -145,6 +153,37 @@ class Table:
 
     def _row(self, cell: Cell) -> Key:
         return tuple(hashable(cell.fields[name]) for name in self.rows)
+
+    def tuning_curves(
+        self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]
+    ) -> dict[str, dict[str, list[dict[float, float]]]]:
+        """Validation token accuracy by the value of `best_of`, by column, then row: one curve a seed.
+
+        Only rows with results at two values or more; nothing if the values are no numbers.
+        """
+        panels: dict[str, dict[str, list[dict[float, float]]]] = {}
+        if self.best_of is None:
+            return panels
+        for (row, column), group in self._groups(cells).items():
+            runs: dict[Any, dict[float, float]] = {}
+            for cell in group:
+                value = _number(cell.fields[self.best_of])
+                accuracy = _accuracy(statuses[cell.artifact].record)
+                if value is not None and accuracy is not None:
+                    runs.setdefault(hashable(cell.fields[self.fold]), {})[value] = accuracy
+            most = max(map(len, runs.values()), default=0)
+            if most > 1:
+                panel = panels.setdefault(" ".join(map(label_text, column)), {})
+                panel[" ".join(map(label_text, row))] = [run for run in runs.values() if len(run) == most]
+        return panels
+
+    def _groups(self, cells: Sequence[Cell]) -> dict[Place, list[Cell]]:
+        """The cells at each row and column."""
+        groups: dict[Place, list[Cell]] = {}
+        for cell in self._kept(cells):
+            column = tuple(hashable(cell.fields[name]) for name in self.columns)
+            groups.setdefault((self._row(cell), column), []).append(cell)
+        return groups
 
     def _entry(self, row: Key, cells: list[Cell], statuses: Mapping[Artifact, Status]) -> "Entry":
         """The entry of these cells at the best value of the swept field."""
@@ -186,6 +225,12 @@ def _edge_of(best: "Entry", candidates: Sequence["Entry"]) -> tuple[float, ...]:
     if len(numbers) < len(values) or len(set(scores)) < 2 or not set(as_good) <= {numbers[0], numbers[-1]}:
         return ()
     return tuple(numbers)
+
+
+def _accuracy(record: Record | None) -> float | None:
+    """Validation token accuracy at the selected step, if it is a number."""
+    accuracy = None if record is None else (record.weights.validation or {}).get("token_accuracy")
+    return accuracy if accuracy is not None and math.isfinite(accuracy) else None
 
 
 def _number(label: Any) -> float | None:
@@ -491,9 +536,9 @@ def _layout(
         header=header,
         rows=rows,
         num_names=len(table.rows),
-        edges=frozenset(edges),
+        edges=frozenset() if table.rehearsal else frozenset(edges),
         best=frozenset(best),
-        notes=_edge_notes(table, entries),
+        notes=[REHEARSAL_NOTE] if table.rehearsal else _edge_notes(table, entries),
     )
 
 

@@ -1,8 +1,10 @@
 """Prints a sweep's tables and writes them, learning curves and a page under `reports/` in the store."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as TerminalTable
@@ -22,7 +24,8 @@ from raysynth.report.next_seeds import (
 from raysynth.report.tables import Layout, Table, as_csv, as_markdown, as_terminal_table, lay_out, note_as_markdown
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
-from raysynth.specs.identity import Artifact
+from raysynth.specs.identity import Artifact, name
+from raysynth.specs.pretraining import Pretrain
 from raysynth.store.store import Status, Store
 
 WIDTH = 160
@@ -77,6 +80,8 @@ def _markdown(table: Table, layout: Layout) -> str:
 
 
 def _csv(table: Table, layout: Layout) -> str:
+    if table.rehearsal:  # CSV has no place for notes
+        return as_csv([*layout.header, "rehearsal"], [[*row, "tiny"] for row in layout.rows])
     return as_csv(layout.header, layout.rows)
 
 
@@ -99,22 +104,59 @@ def _files(
     store: Store,
 ) -> Iterator[tuple[str, bytes]]:
     """The files of a report: their names and contents; `layouts` holds each table as text."""
-    yield "results.csv", results.as_csv(results.results(cells, statuses)).encode()
+    rehearsal = any(table.rehearsal for table in tables)
+    title = f"{sweep}{', rehearsal' * rehearsal}: validation token accuracy"
+    yield "results.csv", results.as_csv(results.results(cells, statuses, rehearsal=rehearsal)).encode()
     sections = []
     for number, (table, layout) in enumerate(zip(tables, layouts, strict=True), start=1):
         for table_format, suffix in _SUFFIXES.items():
             yield f"table{number}.{suffix}", FORMATS[table_format](table, layout).encode()
-        curves_svg = None
+        curves_svg = tuning_svg = None
         if panels := table.curves(cells, statuses):
-            curves_png, curves_svg = (
-                figures.learning_curves(claim, panels, ylabel="validation token accuracy", file_format=file_format)
-                for file_format in ("png", "svg")
-            )
+            curves_png, curves_svg = _curves(f"{title} by fine-tuning step", panels)
             yield f"learning_curves{number}.png", curves_png
+        if tuning := table.tuning_curves(cells, statuses):
+            axis = str(table.best_of).replace("_", " ")
+            tuning_png, tuning_svg = _curves(f"{title} by {axis}", tuning, xlabel=axis, at_values=True)
+            yield f"tuning_curves{number}.png", tuning_png
         next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
-        sections.append(html.Section(table=table, layout=layout, curves_svg=curves_svg, next_seeds=next_seeds))
-    page = html.page(sweep, claim, sections, cells, statuses, store, now=datetime.now(UTC))
+        sections.append(
+            html.Section(
+                table=table, layout=layout, curves_svg=curves_svg, tuning_svg=tuning_svg, next_seeds=next_seeds
+            )
+        )
+    pretraining_svg = None
+    if sources := _pretraining_curves(statuses):
+        pretraining_png, pretraining_svg = _curves(
+            f"{title} by pre-training step", {"": sources}, xlabel="pre-training step", lines_are="pre-training"
+        )
+        yield "pretraining_curves.png", pretraining_png
+    page = html.page(
+        sweep, claim, sections, cells, statuses, store, pretraining_svg=pretraining_svg, now=datetime.now(UTC)
+    )
     yield "report.html", page.encode()
+
+
+def _curves(title: str, panels: Mapping[str, Mapping[str, Sequence[figures.Curve]]], **options: Any) -> list[bytes]:
+    """Curves of validation token accuracy as PNG and as SVG."""
+    return [
+        figures.learning_curves(title, panels, ylabel="validation token accuracy", file_format=file_format, **options)
+        for file_format in ("png", "svg")
+    ]
+
+
+def _pretraining_curves(statuses: Mapping[Artifact, Status]) -> dict[str, list[dict[int, float]]]:
+    """Validation token accuracy by step of the pre-trainings that are done; those that differ in seeds are one line."""
+    runs: dict[Pretrain, list[dict[int, float]]] = {}
+    for artifact, status in statuses.items():
+        if isinstance(artifact, Pretrain) and status.record is not None:
+            evaluations = status.record.weights.evaluations or {}
+            accuracies = {step: scores.get("token_accuracy") for step, scores in evaluations.items()}
+            curve = {step: accuracy for step, accuracy in accuracies.items() if accuracy is not None}
+            if curve:
+                data = dataclasses.replace(artifact.data, seed=0)
+                runs.setdefault(dataclasses.replace(artifact, data=data, seed=0), []).append(curve)
+    return dict(zip(figures.legends(map(name, runs)), runs.values(), strict=True))
 
 
 def print_next(

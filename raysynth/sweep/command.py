@@ -15,6 +15,7 @@ from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, check_interpreter
 from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
+from raysynth.report.tables import REHEARSAL, Table
 from raysynth.report.write import FORMATS, print_next, print_report
 from raysynth.run.measure import measure
 from raysynth.run.surroundings import Run
@@ -121,6 +122,12 @@ class SweepInStore:
     store: Store
     statuses: dict[Artifact, Status]
     """The status of every fine-tuning and of everything that one needs, inputs first."""
+    is_tiny: bool
+
+    @property
+    def tables(self) -> list[Table]:
+        """The sweep's tables; those of tiny models say so and are not compared with the paper's."""
+        return [table.rehearsed() if self.is_tiny else table for table in self.sweep.tables]
 
     def reread(self) -> "SweepInStore":
         """The same with the statuses as they are now."""
@@ -155,7 +162,7 @@ def read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     if options.tiny:
         cells = _without_missing_imports(cells, store)
     statuses = store.statuses(in_order([cell.artifact for cell in cells]))
-    return SweepInStore(sweep=sweep, cells=cells, store=store, statuses=statuses)
+    return SweepInStore(sweep=sweep, cells=cells, store=store, statuses=statuses, is_tiny=bool(options.tiny))
 
 
 def _without_missing_imports(cells: list[Cell], store: Store) -> list[Cell]:
@@ -206,7 +213,7 @@ def report(current: SweepInStore, options: argparse.Namespace) -> int:
         if current.store.local_root is not None and not current.store.local_root.exists():
             return 0  # writing the report would create a misspelt directory
     if options.next:
-        print_next(current.sweep.tables, current.cells, current.statuses, current.store)
+        print_next(current.tables, current.cells, current.statuses, current.store)
     else:
         _print_report(current, options.format)
     return 0
@@ -220,8 +227,8 @@ def _print_report(current: SweepInStore, table_format: str = "text") -> None:
     sweep = current.sweep
     print_report(
         sweep.name,
-        sweep.claim,
-        sweep.tables,
+        f"{REHEARSAL}: {sweep.claim}" if current.is_tiny else sweep.claim,
+        current.tables,
         current.cells,
         current.statuses,
         current.store,

@@ -211,7 +211,7 @@ class Sweep:
         from raysynth.sweep.calls import look_up
 
         current = look_up(self, {"store": store, "tiny": tiny, **options})
-        return as_arrow(results(current.cells, current.statuses))
+        return as_arrow(results(current.cells, current.statuses, rehearsal=current.is_tiny))
 
 
 def _cell(fields: dict[str, Any], again: Callable[..., Finetune]) -> Cell:
