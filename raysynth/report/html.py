@@ -413,8 +413,6 @@ progress { width: min(30rem, 100%); height: .6rem; accent-color: var(--mark); }
 .quiet { color: var(--quiet); font-size: .88em; }
 .hint { display: none; color: var(--quiet); font-size: .8em; margin: .8rem 0 -.6rem; text-align: right; }
 .hint::after { content: " \\2192"; }
-@media (max-width: 40rem) { .hint { display: block; } figure { overflow-x: auto; }
-  figure img { max-width: none; width: 44rem; } }
 .failed, .diverged, .warning { color: var(--bad); }
 .box { overflow-x: auto; margin: .8rem 0; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -434,4 +432,6 @@ details { margin: .8rem 0; }
 summary { cursor: pointer; color: var(--mark); }
 details td.words { white-space: nowrap; }
 details td { font-size: .88em; }
+@media (max-width: 40rem) { .hint { display: block; } figure { overflow-x: auto; }
+  figure img { max-width: none; width: 44rem; } }
 """
