@@ -41,7 +41,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     """
     _write_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         parser.error(printable(f"the verb comes first, then its options; got {arguments[0]}"))
     options, unknown_arguments = parser.parse_known_args(arguments)
     if unknown_arguments:

@@ -9,14 +9,61 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from raysynth.errors import InputError, brief, unknown
 
 Class = TypeVar("Class", bound=type)
+Member = TypeVar("Member")
+Text = TypeVar("Text")
+
+# -------------------------------------------------------------------------------- fields of fixed choices
+
+if TYPE_CHECKING:
+
+    class Choice(Generic[Member, Text]):
+        """The type of a field that holds a member of an enumeration and is given as one or as its text."""
+
+        @overload
+        def __get__(self, owner: None, kind: type) -> Any: ...
+        @overload
+        def __get__(self, owner: object, kind: type) -> Member: ...
+        def __get__(self, owner: object, kind: type) -> Any: ...
+        def __set__(self, owner: object, value: Member | Text) -> None: ...
+
+else:
+
+    class Choice:
+        """`Choice[Kind, Literal[...]]` is `Kind`, an enumeration or None too; the literals must be its texts."""
+
+        def __class_getitem__(cls, parameters):
+            kind, literal = parameters
+            (enumeration,) = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+            if list(get_args(literal)) != [member.value for member in enumeration]:
+                raise TypeError(f"the literals of {enumeration.__name__} must be {[*enumeration]}, got {literal}")
+            return kind
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def preset(*, default: Any, **options: Any) -> Any:
+    """A field with this default, for annotations that are a `Choice`; the options are those of `dataclasses.field`."""
+    return field(default=default, **options)
+
+
+# -------------------------------------------------------------------------------- descriptions
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, preset))
 def spec(cls: Class) -> Class:
     """Make `cls` a frozen keyword-only dataclass.
 

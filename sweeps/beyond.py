@@ -11,6 +11,8 @@ Command: python sweeps/beyond.py run
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from raysynth import (
     ComposedInit,
@@ -18,11 +20,13 @@ from raysynth import (
     Dataset,
     Finetune,
     FullInit,
+    InitScheme,
     Mixture,
     Pretrain,
     RandomInit,
     StatisticInit,
     Sweep,
+    SyntheticTask,
     T5Config,
     downstream_tasks,
     token_space,
@@ -42,7 +46,7 @@ SIMPLE = {
 SET, IDENTITY = SIMPLE["set"], SIMPLE["identity"]
 
 
-def pretrain(synthetic, model):
+def pretrain(synthetic: SyntheticTask, model: T5Config) -> Pretrain:
     return Pretrain(
         data=Dataset(task=synthetic, num_examples=100_000, num_validation=512),
         model=model,
@@ -55,23 +59,23 @@ def pretrain(synthetic, model):
     )
 
 
-def mean_sd(source, **fields):
+def mean_sd(source: Pretrain, **fields: Any) -> StatisticInit:
     return StatisticInit(source, **{"group_by": "parameter", "statistic": "mean_sd", **fields})
 
 
-def layer_norms(model):
+def layer_norms(model: T5Config) -> ConstantInit:
     return ConstantInit(model, where="pre_attention_layer_norm", value=0.2)
 
 
 MIXTURES = [Mixture(tasks=(SET, IDENTITY)), Mixture(tasks=tuple(SIMPLE.values()))]
 
-# From a synthetic task and a model to an init scheme.
-RANDOM = {"random": lambda _, model: RandomInit(model)}
-MAIN = {
+Scheme = Callable[[SyntheticTask, T5Config], InitScheme]
+RANDOM: dict[str, Scheme] = {"random": lambda _, model: RandomInit(model)}
+MAIN: dict[str, Scheme] = {
     "full": lambda task, model: FullInit(pretrain(task, model)),
     "mean/SD": lambda task, model: mean_sd(pretrain(task, model)),
 }
-COMPOSED = {
+COMPOSED: dict[str, Scheme] = {
     "attention mean/SD": lambda task, model: mean_sd(pretrain(task, model), where="attention"),
     "mean/SD, pre-attn LN 0.2": lambda task, model: ComposedInit(
         schemes=(mean_sd(pretrain(task, model)), layer_norms(model))
@@ -83,7 +87,7 @@ COMPOSED = {
         schemes=(mean_sd(pretrain(task, model), where="attention"), mean_sd(pretrain(IDENTITY, model), where="mlp"))
     ),
 }
-ACROSS = {
+ACROSS: dict[str, Scheme] = {
     "mean/SD of the small model": lambda task, model: mean_sd(pretrain(task, SMALL), onto=model),
     "across layers mean/SD of the small model": lambda task, model: mean_sd(
         pretrain(task, SMALL), group_by="type", onto=model
@@ -91,7 +95,7 @@ ACROSS = {
 }
 
 
-def trial(synthetic, init, model, seed):
+def trial(synthetic: SyntheticTask, init: Scheme, model: T5Config, seed: int) -> Finetune:
     return Finetune(task=TASK, init=init(synthetic, model), seed=seed)
 
 
@@ -103,18 +107,26 @@ sweep.add(trial, synthetic=[SET], init=COMPOSED, **small)
 sweep.add(trial, synthetic=["none"], init=RANDOM, **large)
 sweep.add(trial, synthetic=[SET], init={**MAIN, **ACROSS}, **large)
 
-layout = {"rows": ("synthetic", "init"), "baseline": ("none", "random"), "ceiling": ("set", "full")}
+ROWS, BASELINE, CEILING = ("synthetic", "init"), ("none", "random"), ("set", "full")
 for init in MAIN:
     chosen = {"model": ("small",), "init": ("random", init), "synthetic": ("none", *SIMPLE)}
-    sweep.table(title=f"Every simple task, {init}", where=chosen, **{**layout, "ceiling": ("set", init)})
+    sweep.table(title=f"Every simple task, {init}", where=chosen, rows=ROWS, baseline=BASELINE, ceiling=("set", init))
 mixed = ("none", "set", "identity", *(mixture.name for mixture in MIXTURES))
 sweep.table(
     title="Mixtures and their parts",
     where={"model": ("small",), "init": ("random", *MAIN), "synthetic": mixed},
-    **layout,
+    rows=ROWS,
+    baseline=BASELINE,
+    ceiling=CEILING,
 )
-sweep.table(title="Schemes alone and together", where={"model": ("small",), "synthetic": ("none", "set")}, **layout)
-sweep.table(title="A larger model", where={"model": ("large",)}, **layout)
+sweep.table(
+    title="Schemes alone and together",
+    where={"model": ("small",), "synthetic": ("none", "set")},
+    rows=ROWS,
+    baseline=BASELINE,
+    ceiling=CEILING,
+)
+sweep.table(title="A larger model", where={"model": ("large",)}, rows=ROWS, baseline=BASELINE, ceiling=CEILING)
 
 if __name__ == "__main__":
     sweep.main()

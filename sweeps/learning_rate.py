@@ -9,11 +9,11 @@ Command: python sweeps/learning_rate.py run, or ray submit cluster.yaml sweeps/l
 
 import dataclasses
 
-from raysynth import T5_SMALL, Finetune, RandomInit, Sweep
+from raysynth import T5_SMALL, DownstreamTask, Finetune, RandomInit, Sweep
 from raysynth.paper import TASKS
 
 
-def trial(learning_rate, task, seed):
+def trial(learning_rate: float, task: DownstreamTask, seed: int) -> Finetune:
     return Finetune(task=dataclasses.replace(task, learning_rate=learning_rate), init=RandomInit(T5_SMALL), seed=seed)
 
 

@@ -9,21 +9,23 @@ Command: python sweeps/quickstart.py run
 """
 
 import dataclasses
+from collections.abc import Callable
 
 from raysynth import (
     ConstantInit,
     Dataset,
     Finetune,
     FullInit,
+    InitScheme,
     Pretrain,
     RandomInit,
     StatisticInit,
     Sweep,
     T5Config,
     downstream_tasks,
-    synthetic_tasks,
     token_space,
 )
+from raysynth.synthetic import simple_tasks
 
 SEEDS = range(2)
 LEARNING_RATES = [0.01, 0.02]
@@ -39,9 +41,9 @@ MODEL = T5Config(
 )
 
 
-def pretrain(synthetic):
+def pretrain(synthetic: str) -> Pretrain:
     tokens = token_space(num_pieces=412)
-    task = dataclasses.replace(synthetic_tasks[synthetic], min_length=4, max_length=20, tokens=tokens)
+    task = dataclasses.replace(simple_tasks[synthetic], min_length=4, max_length=20, tokens=tokens)
     return Pretrain(
         data=Dataset(task=task, num_examples=100_000, num_validation=512),
         model=MODEL,
@@ -54,8 +56,8 @@ def pretrain(synthetic):
     )
 
 
-def trial(synthetic, init, learning_rate, seed):
-    schemes = {
+def trial(synthetic: str, init: str, learning_rate: float, seed: int) -> Finetune:
+    schemes: dict[str, Callable[[], InitScheme]] = {
         "random": lambda: RandomInit(MODEL),
         "pre-attn LN 0.2": lambda: ConstantInit(MODEL, where="pre_attention_layer_norm", value=0.2),
         "per param mean/SD": lambda: StatisticInit(pretrain(synthetic), group_by="parameter", statistic="mean_sd"),

@@ -7,13 +7,13 @@ Cost:    8.4 M steps of fine-tuning and at most 0.70 M of pre-training; `plan --
 Command: python sweeps/table1.py run, or ray submit cluster.yaml sweeps/table1.py run
 """
 
-from raysynth import Finetune, Sweep
+from raysynth import DownstreamTask, Finetune, Sweep
 from raysynth.paper import TASKS, initialization
 
 SOURCES = ["Pre-trained T5", "Wiki 10K", "Random Init", "LIME", "Dyck", "Nonsense Summary", "Set", "Identity"]
 
 
-def trial(source, task, seed):
+def trial(source: str, task: DownstreamTask, seed: int) -> Finetune:
     return Finetune(task=task, init=initialization(source, task, seed), seed=seed)
 
 

@@ -7,11 +7,11 @@ Cost:    6.8 M steps of fine-tuning and at most 0.08 M of pre-training; `plan --
 Command: python sweeps/table4.py run, or ray submit cluster.yaml sweeps/table4.py run
 """
 
-from raysynth import Finetune, Sweep
+from raysynth import DownstreamTask, Finetune, Sweep
 from raysynth.paper import SIZES, initialization
 
 
-def trial(source, task, seed):
+def trial(source: str, task: DownstreamTask, seed: int) -> Finetune:
     return Finetune(task=task, init=initialization(source, task, seed), seed=seed)
 
 

@@ -7,14 +7,14 @@ Cost:    5.1 M steps of fine-tuning and at most 0.16 M of pre-training; `plan --
 Command: python sweeps/table9.py run, or ray submit cluster.yaml sweeps/table9.py run
 """
 
-from raysynth import T5_BASE, Finetune, Sweep
+from raysynth import T5_BASE, DownstreamTask, Finetune, Sweep
 from raysynth.paper import SCHEMES, TASKS, initialization, pretraining
 
 FOUR = {name: TASKS[name] for name in ("CNNDM-10K", "MTOP", "SQuAD", "Retrosyn.")}
 STATISTICS = "Per Param Mean/SD"
 
 
-def trial(init, task, seed):
+def trial(init: str, task: DownstreamTask, seed: int) -> Finetune:
     source = init.removesuffix(f" {STATISTICS}")
     if source == init:
         return Finetune(task=task, init=initialization(init, task, seed, model=T5_BASE), seed=seed)

@@ -1,6 +1,7 @@
 """The `raysynth` command: tasks and data sets, artifacts of a store, clusters."""
 
 import argparse
+import importlib.metadata
 from collections.abc import Sequence
 
 from raysynth.cli import artifacts, clusters, tasks
@@ -14,8 +15,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Synthetic pre-training: tasks, data, weights.",
         epilog="`%(prog)s VERB --help` describes the options of a verb.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for module in (tasks, artifacts, clusters):
         module.add_verbs(verbs)
     options = parse(parser, arguments)
     return exit_status(lambda: int(options.run(options)))
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("raysynth")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"

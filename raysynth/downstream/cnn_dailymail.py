@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from raysynth.downstream.files import check_copies, files_below, read_text, shown
 from raysynth.downstream.formats import csv_rows, json_rows, line_rows, parquet_rows
 from raysynth.downstream.rows import BadRow, Pair, Row, refuse
 from raysynth.downstream.splits import SOURCE_TARGET_FORMATS, FileFormat, read_splits, source_target_record
 from raysynth.errors import InputError
-from raysynth.fields import choose, spec
+from raysynth.fields import Choice, choose, preset, spec
 
 
 class LetterCase(StrEnum):
@@ -35,7 +36,7 @@ class CNNDailyMail:
       file name is the SHA-1 of its address.
     """
 
-    letter_case: LetterCase = LetterCase.LOWER
+    letter_case: Choice[LetterCase, Literal["lower", "as_written"]] = preset(default=LetterCase.LOWER)
     """The example in Appendix D.2 is in lower case, like the data before their version 3.0.0."""
 
     def __post_init__(self) -> None:

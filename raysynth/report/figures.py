@@ -7,7 +7,8 @@ import statistics
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from raysynth.errors import InputError, printable
 
@@ -20,25 +21,33 @@ _MARKERS = "os^Dvx*"
 
 # -------------------------------------------------------------------------------- learning curves
 
-Curve = Mapping[int, float]
-"""A validation metric by step."""
+Curve = Mapping[Any, float]
+"""A validation metric by step, or by another number."""
 
 
 def learning_curves(
-    title: str, panels: Mapping[str, Mapping[str, Sequence[Curve]]], *, ylabel: str, file_format: str
+    title: str,
+    panels: Mapping[str, Mapping[str, Sequence[Curve]]],
+    *,
+    ylabel: str,
+    file_format: str,
+    xlabel: str = "fine-tuning step",
+    lines_are: str = "initialization",
+    at_values: bool = False,
 ) -> bytes:
     """Learning curves as "png" or "svg", with a plot per panel.
 
     A panel holds the curves of several runs by line name. A line is the mean over its runs, in a band from the lowest
-    to the highest. A name has the same color in all panels.
+    to the highest. A name has the same color in all panels. The x-axis begins at step 0; `at_values` shows the numbers
+    of the curves on it instead, far ones on a logarithmic scale.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, NullLocator
 
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     num_columns = min(len(panels), 3)
     num_rows = -(-len(panels) // num_columns)
-    size = (8, 5) if len(panels) == 1 else (4 * num_columns, 0.5 + 3 * num_rows + 0.2 * -(-len(names) // 4))
+    size = (9, 4.5) if len(panels) == 1 else (4 * num_columns, 0.5 + 3 * num_rows + 0.2 * -(-len(names) // 4))
     figure = Figure(figsize=size, layout="constrained")
     plots = figure.subplots(num_rows, num_columns, squeeze=False).flat
     lines = {}
@@ -63,16 +72,25 @@ def learning_curves(
                 alpha=0.15,
             )
         axes.set_title(_short(panel), fontsize="medium", parse_math=False)
-        axes.set_xlabel("fine-tuning step", fontsize="small")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlabel(_short(xlabel), fontsize="small", parse_math=False)
+        if at_values:
+            ticks = sorted({step for runs in curves.values() for run in runs for step in run})
+            if ticks[0] > 0 and ticks[-1] > 3 * ticks[0]:
+                axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize="small")
     for axes in plots:  # those left over
         axes.set_visible(False)
     figure.supylabel(ylabel, fontsize="medium")
-    figure.suptitle(_short(title), parse_math=False)
+    figure.suptitle(_short(title, characters=100), fontsize="medium", parse_math=False)
     if len(panels) == 1:
-        legend = axes.legend(title="initialization (runs)", fontsize="small")
+        title = f"{lines_are} (runs)"
+        legend = axes.legend(title=title, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         _name_lines(legend, [f"{name} ({len(runs)})" for name, runs in curves.items()])
     else:
         places = [str(index) for index in range(len(lines))]
@@ -87,10 +105,15 @@ Interval = tuple[float, float]
 """Mean and SD; the SD is 0 if there is none."""
 
 
-def dots(rows: Sequence[str], panels: Mapping[str, Mapping[str, tuple[Interval | None, Interval | None]]]) -> bytes:
+def dots(
+    rows: Sequence[str],
+    panels: Mapping[str, Mapping[str, tuple[Interval | None, Interval | None]]],
+    seeds: Mapping[str, Mapping[str, Sequence[float]]] = MappingProxyType({}),
+) -> bytes:
     """Means as dots with a bar of one SD to each side, ours and the printed ones by row, as SVG with a plot per panel.
 
-    A panel holds our interval and the printed one by row; None if there is none.
+    A panel holds our interval and the printed one by row; None if there is none. `seeds` holds, by panel and row, the
+    values behind our means: a small dot each.
     """
     from matplotlib.figure import Figure
 
@@ -101,13 +124,14 @@ def dots(rows: Sequence[str], panels: Mapping[str, Mapping[str, tuple[Interval |
     grid = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True)
     styles = (("ours", "o", "#1f77b4", "#1f77b4"), ("printed", "D", "#8a8a8a", "none"))
     plots = grid.flat
+    has_printed = any(theirs is not None for intervals in panels.values() for _, theirs in intervals.values())
     for (panel, intervals), axes in zip(panels.items(), plots, strict=False):
         for side, (label, marker, color, face) in enumerate(styles):
             known = {row: interval for row in rows if (interval := intervals.get(row, (None, None))[side]) is not None}
             if known:
                 axes.errorbar(
                     [mean for mean, _ in known.values()],
-                    [rows.index(row) + (0.16 if side else -0.16) for row in known],
+                    [rows.index(row) + has_printed * (0.16 if side else -0.16) for row in known],
                     xerr=[spread for _, spread in known.values()],
                     fmt=marker,
                     color=color,
@@ -116,6 +140,14 @@ def dots(rows: Sequence[str], panels: Mapping[str, Mapping[str, tuple[Interval |
                     elinewidth=1.5,
                     label=label,
                 )
+        singles = [
+            (value, rows.index(row) - 0.25 - 0.12 * has_printed)
+            for row, values in seeds.get(panel, {}).items()
+            for value in values
+            if len(values) > 1
+        ]
+        if singles:
+            axes.scatter(*zip(*singles, strict=True), s=9, color="#d62728", alpha=0.6, zorder=3, label="a seed")
         axes.set_title(_short(panel), loc="left", fontsize="medium", parse_math=False)
         axes.set_yticks(range(len(rows)), [_short(row) for row in rows], parse_math=False)
         axes.grid(axis="x", alpha=0.3)
@@ -128,7 +160,7 @@ def dots(rows: Sequence[str], panels: Mapping[str, Mapping[str, tuple[Interval |
     handles = {
         label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles, loc="outside upper right", ncols=2, frameon=False, fontsize="small")
+    figure.legend(handles.values(), handles, loc="outside upper right", ncols=3, frameon=False, fontsize="small")
     return _file(figure, "svg", dpi=150)
 
 
@@ -244,9 +276,9 @@ _MAX_NAME_CHARACTERS = 60
 """A plot shows this much of a longer name."""
 
 
-def _short(name: str) -> str:
+def _short(name: str, characters: int = _MAX_NAME_CHARACTERS) -> str:
     name = printable(name)
-    return name if len(name) <= _MAX_NAME_CHARACTERS else f"{name[:_MAX_NAME_CHARACTERS]}..."
+    return name if len(name) <= characters else f"{name[:characters]}..."
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,18 @@ from raysynth.report.next_seeds import (
     summary,
 )
 from raysynth.report.published import PrintedTable, printed_entry, read_printed
-from raysynth.report.tables import PAPER, Entry, Table, column_headings, heading, mean, spread
+from raysynth.report.tables import (
+    PAPER,
+    Entry,
+    Key,
+    Layout,
+    Table,
+    column_headings,
+    gap_closed,
+    heading,
+    mean,
+    spread,
+)
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell, label_text
 from raysynth.specs.identity import Artifact, blockers, name
@@ -35,11 +47,11 @@ class Section:
     """A table with everything that the page shows about it."""
 
     table: Table
-    header: list[str]
-    rows: list[list[str]]
-    """Header and rows as `tables.render` returns them."""
+    layout: Layout
     curves_svg: bytes | None
     """Learning curves; None if nothing is done."""
+    tuning_svg: bytes | None
+    """Validation accuracy by the values of `best_of`; None if there are none."""
     next_seeds: NextSeeds | str
     """What to run next, or why that is unknown."""
 
@@ -52,12 +64,14 @@ def page(
     statuses: Mapping[Artifact, Status],
     store: Store,
     *,
+    pretraining_svg: bytes | None,
     now: datetime,
 ) -> str:
     """The page as HTML; its links to records are relative to `reports/SWEEP/` in the store."""
     parts = [
         _head(sweep, claim, cells, statuses, store, now),
         *(_section(section, cells, statuses) for section in sections),
+        _pretrainings(pretraining_svg),
         _failures(statuses),
         _runs(cells, statuses),
         _provenance(statuses),
@@ -103,14 +117,21 @@ def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact
     parts = [
         f"<h2>{_text(table.title)}</h2>",
         f"<p class=quiet>{_text(_legend(table))}</p>",
-        _results(table, section.header, section.rows),
+        _results(section.layout),
+        *(f"<p class=warning>{_text(note)}</p>" for note in section.layout.notes),
     ]
-    rows, panels = _dots(table, cells, statuses)
+    rows, panels, seeds = _dots(table, cells, statuses)
     if any(panels.values()):
-        parts.append(_figure(figures.dots(rows, panels), "Means on the test split with one SD over seeds to each side"))
+        caption = f"Percent on the test split: means with one SD over {table.fold}s to each side, and each {table.fold}"
+        parts.append(_figure(figures.dots(rows, panels, seeds), caption))
     if section.curves_svg is not None:
         parts.append(_figure(section.curves_svg, "Learning curves: mean over runs, from the lowest to the highest"))
-    parts.append(_next_seeds(section))
+    if section.tuning_svg is not None:
+        axis = str(table.best_of).replace("_", " ")
+        caption = f"Validation token accuracy by {axis}: mean over {table.fold}s, from the lowest to the highest"
+        parts.append(_figure(section.tuning_svg, caption))
+    if not table.rehearsal:
+        parts.append(_next_seeds(section))
     return "\n".join(["<section>", *parts, "</section>"])
 
 
@@ -130,14 +151,13 @@ def _legend(table: Table) -> str:
     return " ".join(sentences)
 
 
-def _results(table: Table, header: list[str], rows: list[list[str]]) -> str:
-    num_names = len(table.rows)
+def _results(layout: Layout) -> str:
     lines = []
-    for row in rows:
-        names = "".join(f"<th scope=row>{_text(text.strip())}</th>" for text in row[:num_names])
-        entries = "".join(f"<td>{_entry(text)}</td>" for text in row[num_names:])
+    for row in layout.marked_rows:
+        names = "".join(f"<th scope=row>{_text(text.strip())}</th>" for text in row[: layout.num_names])
+        entries = "".join(f"<td>{_entry(text)}</td>" for text in row[layout.num_names :])
         lines.append(f"<tr{' class=paper' if row[0] == PAPER else ''}>{names}{entries}</tr>")
-    return _table([column.replace("_", " ") for column in header], lines, num_names)
+    return _table([column.replace("_", " ") for column in layout.header], lines, layout.num_names)
 
 
 def _entry(text: str) -> str:
@@ -157,14 +177,22 @@ Panels = dict[str, dict[str, tuple[figures.Interval | None, figures.Interval | N
 """Ours and the printed interval, by panel and row."""
 
 
-def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> tuple[list[str], Panels]:
-    """Rows and panels of a plot of means and SDs: a panel per column, or per metric in a table without columns."""
+Seeds = dict[str, dict[str, list[float]]]
+"""The values behind our means, by panel and row."""
+
+
+def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> tuple[list[str], Panels, Seeds]:
+    """Rows, panels and single values of a plot of means and SDs.
+
+    There is a panel per column, or per metric in a table without columns, and then one for the gap closed.
+    """
     printed_table: PrintedTable = {} if table.published is None else read_printed(table.published)
     entries = table.entries(cells, statuses)
     headings = column_headings(entries)
     panels: Panels = {}
+    seeds: Seeds = {}
     for (row, column), entry in entries.items():
-        metrics = entry.metrics[:1] if table.columns else entry.cells[0].artifact.task.metrics
+        metrics = entry.metrics[:1] if table.columns else entry.metrics
         printed = printed_entry(printed_table, row, column) if table.columns else None
         theirs = None if printed is None else (printed.values[0], printed.spreads[0] if printed.spreads else 0.0)
         for metric in metrics:
@@ -172,8 +200,32 @@ def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Statu
             title = " ".join([*map(label_text, column), *([heading(metric)] if with_metric else [])])
             panel = panels.setdefault(title, {})
             if (ours := _interval(entry, metric)) is not None or theirs is not None:
-                panel[" ".join(map(label_text, row))] = ours, theirs
-    return list(dict.fromkeys(" ".join(map(label_text, row)) for row, _ in entries)), panels
+                panel[_row_name(row)] = ours, theirs
+                seeds.setdefault(title, {})[_row_name(row)] = _finite(100 * value for value in entry.values(metric))
+    if table.gap and not table.columns:
+        _add_gap({row: entry for (row, _), entry in entries.items()}, table.gap, panels, seeds)
+    return list(dict.fromkeys(_row_name(row) for row, _ in entries)), panels, seeds
+
+
+def _add_gap(entries: Mapping[Key, Entry], gap: tuple[Key, Key], panels: Panels, seeds: Seeds) -> None:
+    """Add the panel of the gap closed: that of each mean and of each seed, on the scale of the two rows' means."""
+    baseline, ceiling = (entries[row].mean(entries[row].metrics[0]) for row in gap)
+    for row, entry in entries.items():
+        values = [
+            100 * gap_closed(value, baseline=baseline, ceiling=ceiling) for value in entry.values(entry.metrics[0])
+        ]
+        if values and all(map(math.isfinite, values)):
+            sd = spread(values) if len(values) > 1 else 0.0
+            panels.setdefault("gap closed", {})[_row_name(row)] = (mean(values), sd), None
+            seeds.setdefault("gap closed", {})[_row_name(row)] = values
+
+
+def _row_name(row: Key) -> str:
+    return " ".join(map(label_text, row))
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def _interval(entry: Entry, metric: str) -> figures.Interval | None:
@@ -205,6 +257,13 @@ def _next_seeds(section: Section) -> str:
         lines = [_row(comparison_row(comparison), 1) for comparison in next_seeds.settled]
         parts.append(_details(f"{len(next_seeds.settled)} settled differences", _table(COMPARISON_HEADER, lines, 1)))
     return "\n".join(parts)
+
+
+def _pretrainings(svg: bytes | None) -> str:
+    if svg is None:
+        return ""
+    caption = "Validation token accuracy by pre-training step: mean over runs, from the lowest to the highest"
+    return f"<section>\n<h2>Pre-trainings</h2>\n{_figure(svg, caption)}\n</section>"
 
 
 # -------------------------------------------------------------------------------- artifacts and their records
@@ -310,7 +369,11 @@ def _table(header: Sequence[str], rows: Iterable[str], num_words: int) -> str:
         for index, column in enumerate(header)
     )
     head = f"<thead><tr>{columns}</tr></thead>\n" if any(header) else ""
-    return "\n".join([f"<div class=box><table>\n{head}<tbody>", *rows, "</tbody>\n</table></div>"])
+    hint = "<p class=hint>swipe sideways for more columns</p>\n" if len(header) > _MOST_COLUMNS_OF_A_PHONE else ""
+    return "\n".join([f"{hint}<div class=box><table>\n{head}<tbody>", *rows, "</tbody>\n</table></div>"])
+
+
+_MOST_COLUMNS_OF_A_PHONE = 3
 
 
 def _details(title: str, content: str) -> str:
@@ -321,6 +384,7 @@ def _details(title: str, content: str) -> str:
 def _figure(svg: bytes, caption: str) -> str:
     source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
     return (
+        "<p class=hint>swipe sideways for the whole picture</p>\n"
         f'<figure>\n<img alt="{_text(caption)}" src="{source}">\n<figcaption>{_text(caption)}</figcaption>\n</figure>'
     )
 
@@ -347,7 +411,9 @@ progress { width: min(30rem, 100%); height: .6rem; accent-color: var(--mark); }
 .kind { text-transform: uppercase; letter-spacing: .08em; font-size: .75rem; color: var(--quiet); margin: 0; }
 .claim { font-size: 1.15rem; margin: .2rem 0 1rem; }
 .quiet { color: var(--quiet); font-size: .88em; }
-.failed, .diverged { color: var(--bad); }
+.hint { display: none; color: var(--quiet); font-size: .8em; margin: .8rem 0 -.6rem; text-align: right; }
+.hint::after { content: " \\2192"; }
+.failed, .diverged, .warning { color: var(--bad); }
 .box { overflow-x: auto; margin: .8rem 0; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .65rem; text-align: right; vertical-align: top; white-space: nowrap; }
@@ -366,4 +432,6 @@ details { margin: .8rem 0; }
 summary { cursor: pointer; color: var(--mark); }
 details td.words { white-space: nowrap; }
 details td { font-size: .88em; }
+@media (max-width: 40rem) { .hint { display: block; } figure { overflow-x: auto; }
+  figure img { max-width: none; width: 44rem; } }
 """

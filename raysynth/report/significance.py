@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from raysynth.errors import InputError
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
-from raysynth.report.tables import Entry, Key, Place, Table, mean, spread
-from raysynth.specs.datasets import TextDataset
+from raysynth.report.tables import Entry, Place, Table, lanes, mean, spread
 from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact
 from raysynth.store.store import Status
@@ -184,13 +183,13 @@ def comparisons(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact,
     samples = _samples(table, entries)
     compared = []
     for first, second in _pairs(table, entries):
-        if _measured(table, entries[first]) == _measured(table, entries[second]):
+        if entries[first].measured == entries[second].measured:
             shared = 1 if first[1] == second[1] else 0
             compared.append(
                 Comparison(
                     within=" ".join(map(label_text, first[shared])),
                     names=(" ".join(map(label_text, first[1 - shared])), " ".join(map(str, second[1 - shared]))),
-                    metric=_metric(table, entries[first]),
+                    metric=entries[first].metrics[0],
                     places=(first, second),
                     entries=(entries[first], entries[second]),
                     samples=(samples[first], samples[second]),
@@ -213,24 +212,7 @@ def _pairs(table: Table, entries: Mapping[Place, Entry]) -> list[tuple[Place, Pl
             if row != anchor and (row, anchor) != (table.baseline, table.ceiling)
         ]
         return [(first, second) for first, second in pairs if first in entries and second in entries]
-    measured: dict[Key, set[tuple[TextDataset, str]]] = {}
-    for (_, column), entry in entries.items():
-        measured.setdefault(column, set()).add(_measured(table, entry))
-    if all(len(each) == 1 for each in measured.values()):
-        lanes = [[(row, column) for row in rows if (row, column) in entries] for column in columns]
-    else:
-        lanes = [[(row, column) for column in columns if (row, column) in entries] for row in rows]
-    return [pair for places in lanes for pair in itertools.pairwise(places)]
-
-
-def _metric(table: Table, entry: Entry) -> str:
-    """The metric that an entry is compared by: the first that the table shows."""
-    return entry.metrics[0] if table.columns else entry.cells[0].artifact.task.metrics[0]
-
-
-def _measured(table: Table, entry: Entry) -> tuple[TextDataset, str]:
-    """Data and metric of an entry; only entries that agree in both can be compared."""
-    return entry.cells[0].artifact.task.data, _metric(table, entry)
+    return [pair for places in lanes(entries) for pair in itertools.pairwise(places)]
 
 
 def _check_folds_seeds_only(table: Table, place: Place, entry: Entry) -> None:
@@ -251,7 +233,7 @@ def _samples(table: Table, entries: Mapping[Place, Entry]) -> dict[Place, Sample
     printed = {(row, column): printed_entry(printed_table, row, column) for row, column in entries}
     own = {}
     for place, entry in entries.items():
-        values = entry.values(_metric(table, entry))
+        values = entry.values(entry.metrics[0])
         if len(values) > 1:
             own[place] = Sample(
                 mean=mean(values),
@@ -264,9 +246,9 @@ def _samples(table: Table, entries: Mapping[Place, Entry]) -> dict[Place, Sample
         if place in own:
             continue
         samples[place] = None
-        comparable = [other for other in entries if _measured(table, entries[other]) == _measured(table, entry)]
-        sample = Sample(mean=entry.mean(_metric(table, entry)), size=1, spread=0.0, freedom=0.0)
-        if not entry.values(_metric(table, entry)):
+        comparable = [other for other in entries if entries[other].measured == entry.measured]
+        sample = Sample(mean=entry.mean(entry.metrics[0]), size=1, spread=0.0, freedom=0.0)
+        if not entry.values(entry.metrics[0]):
             continue
         if known := [own[other] for other in comparable if other in own]:
             borrowed, freedom = pooled(known)

@@ -1,10 +1,11 @@
 """Result tables: means and SDs over seeds, the best value of a swept field and the share of a gap closed.
 
-A `Table` describes a layout and groups the cells of a grid into entries, `render` turns those into text, and the
+A `Table` describes a layout and groups the cells of a grid into entries, `lay_out` turns those into text, and the
 `as_` functions format that text for a terminal, Markdown or CSV.
 """
 
 import csv
+import dataclasses
 import io
 import math
 import re
@@ -20,10 +21,10 @@ from rich.text import Text
 from raysynth.downstream.metrics import metrics as decoded_metrics
 from raysynth.errors import InputError, brief, printable, unknown
 from raysynth.report.published import PrintedEntry, PrintedTable, printed_entry, read_printed
-from raysynth.specs.finetuning import Finetune
+from raysynth.specs.finetuning import DownstreamTask, Finetune
 from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact, in_order
-from raysynth.store.records import WeightsResult
+from raysynth.store.records import Record, WeightsResult
 from raysynth.store.store import State, Status
 
 # -------------------------------------------------------------------------------- layout
@@ -33,6 +34,11 @@ Key = tuple[Any, ...]
 
 Place = tuple[Key, Key]
 """Row and column of an entry; the column is empty in a table without columns."""
+
+
+REHEARSAL = "Rehearsal (--tiny)"
+"""Leads the titles of tables and pages of tiny models."""
+REHEARSAL_NOTE = "Rehearsal with tiny models, little data and few steps: these numbers say nothing about the claim."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,10 @@ class Table:
     """The row at 0 % of the gap."""
     ceiling: Key | None = None
     """The row at 100 % of the gap."""
+    metric: str | None = None
+    """The only metric to show and to compare; by default those of the tasks."""
+    rehearsal: bool = False
+    """Whether the results are those of tiny models, which say nothing about the claim; see `rehearsed`."""
 
     def __post_init__(self) -> None:
         for name in ("baseline", "ceiling"):
@@ -68,6 +78,10 @@ class Table:
     def gap(self) -> tuple[Key, Key] | None:
         """Baseline and ceiling, or None unless the table has both."""
         return None if self.baseline is None or self.ceiling is None else (self.baseline, self.ceiling)
+
+    def rehearsed(self) -> "Table":
+        """The table of a rehearsal: it says so, and it is not compared with the paper's."""
+        return dataclasses.replace(self, title=f"{REHEARSAL}: {self.title}", published=None, rehearsal=True)
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise `InputError` unless the fields, values, rows and printed table that the layout names exist."""
@@ -90,12 +104,23 @@ class Table:
                 )
         if self.published is not None:
             read_printed(self.published)
+        metrics = dict.fromkeys(metric for cell in self._kept(cells) for metric in cell.artifact.task.metrics)
+        if self.metric is not None and self.metric not in metrics:
+            raise unknown("table metric", self.metric, metrics)
+        if self.metric is not None and self.published is not None:
+            raise InputError("a table has either metric or published: the paper's tables have metrics of their own")
+
+    def metrics_of(self, task: DownstreamTask) -> tuple[str, ...]:
+        """The metrics that the table shows of a task, the one to compare by first."""
+        if self.metric is not None:
+            return (self.metric,)
+        return _shown_metrics(task.metrics) if self.columns else task.metrics
 
     def _check_types(self) -> None:
         """Raise `InputError` for an argument of a wrong type, such as a text where a tuple of texts must be."""
-        for name in ("title", "fold", "best_of", "published"):
+        for name in ("title", "fold", "best_of", "published", "metric"):
             value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name in ("best_of", "published")):
+            if not isinstance(value, str) and not (value is None and name not in ("title", "fold")):
                 raise InputError(f"table {name} must be text, got {brief(value)}")
         for name in ("rows", "columns"):
             value = getattr(self, name)
@@ -109,11 +134,8 @@ class Table:
 
     def entries(self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> "dict[Place, Entry]":
         """The entries by row and column, in the order of the grid; an entry may have no results yet."""
-        groups: dict[Place, list[Cell]] = {}
-        for cell in self._kept(cells):
-            column = tuple(hashable(cell.fields[name]) for name in self.columns)
-            groups.setdefault((self._row(cell), column), []).append(cell)
-        return {(row, column): self._entry(row, group, statuses) for (row, column), group in groups.items()}
+        groups = self._groups(cells).items()
+        return {(row, column): self._entry(row, group, statuses) for (row, column), group in groups}
 
     def curves(
         self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]
@@ -132,6 +154,37 @@ class Table:
     def _row(self, cell: Cell) -> Key:
         return tuple(hashable(cell.fields[name]) for name in self.rows)
 
+    def tuning_curves(
+        self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]
+    ) -> dict[str, dict[str, list[dict[float, float]]]]:
+        """Validation token accuracy by the value of `best_of`, by column, then row: one curve a seed.
+
+        Only rows with results at two values or more; nothing if the values are no numbers.
+        """
+        panels: dict[str, dict[str, list[dict[float, float]]]] = {}
+        if self.best_of is None:
+            return panels
+        for (row, column), group in self._groups(cells).items():
+            runs: dict[Any, dict[float, float]] = {}
+            for cell in group:
+                value = _number(cell.fields[self.best_of])
+                accuracy = _accuracy(statuses[cell.artifact].record)
+                if value is not None and accuracy is not None:
+                    runs.setdefault(hashable(cell.fields[self.fold]), {})[value] = accuracy
+            most = max(map(len, runs.values()), default=0)
+            if most > 1:
+                panel = panels.setdefault(" ".join(map(label_text, column)), {})
+                panel[" ".join(map(label_text, row))] = [run for run in runs.values() if len(run) == most]
+        return panels
+
+    def _groups(self, cells: Sequence[Cell]) -> dict[Place, list[Cell]]:
+        """The cells at each row and column."""
+        groups: dict[Place, list[Cell]] = {}
+        for cell in self._kept(cells):
+            column = tuple(hashable(cell.fields[name]) for name in self.columns)
+            groups.setdefault((self._row(cell), column), []).append(cell)
+        return groups
+
     def _entry(self, row: Key, cells: list[Cell], statuses: Mapping[Artifact, Status]) -> "Entry":
         """The entry of these cells at the best value of the swept field."""
         groups: dict[Any, list[Cell]] = {}
@@ -148,10 +201,45 @@ class Table:
                     cells=tuple(group),
                     results=tuple(record.weights for record in records if record is not None),
                     waiting_for=_waiting_for(unfinished[0], statuses) if unfinished else "",
-                    metrics=_shown_metrics(group[0].artifact.task.metrics),
+                    metrics=self.metrics_of(group[0].artifact.task),
                 )
             )
-        return max(candidates, key=lambda entry: entry.validation_accuracy)
+        best = max(candidates, key=lambda entry: entry.validation_accuracy)
+        return dataclasses.replace(best, edge_of=_edge_of(best, candidates)) if self.best_of else best
+
+
+def _edge_of(best: "Entry", candidates: Sequence["Entry"]) -> tuple[float, ...]:
+    """The values of `best_of` in order if the best one is the lowest or highest; empty if not or if nothing tells.
+
+    Nothing tells where a value is no number, where all scores so far are equal, and where a value inside has the same
+    score.
+    """
+    values = [_number(candidate.best_value) for candidate in candidates]
+    numbers = sorted(value for value in values if value is not None)
+    scores = [candidate.validation_accuracy for candidate in candidates if candidate.validation_accuracy > -math.inf]
+    as_good = [
+        value
+        for value, candidate in zip(values, candidates, strict=True)
+        if candidate.validation_accuracy == best.validation_accuracy
+    ]
+    if len(numbers) < len(values) or len(set(scores)) < 2 or not set(as_good) <= {numbers[0], numbers[-1]}:
+        return ()
+    return tuple(numbers)
+
+
+def _accuracy(record: Record | None) -> float | None:
+    """Validation token accuracy at the selected step, if it is a number."""
+    accuracy = None if record is None else (record.weights.validation or {}).get("token_accuracy")
+    return accuracy if accuracy is not None and math.isfinite(accuracy) else None
+
+
+def _number(label: Any) -> float | None:
+    """A label as a number, or None."""
+    try:
+        number = float(label)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and not isinstance(label, bool) else None
 
 
 def _shown_metrics(metrics: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,8 +271,15 @@ class Entry:
     """The `result` of each record, of the cells that are done."""
     waiting_for: str = ""
     """What the first unfinished cell waits for; empty if all are done."""
+    edge_of: tuple[float, ...] = ()
+    """All values of the table's `best_of` field in order if the best is the first or last of them; empty if not."""
     metrics: tuple[str, ...] = ()
-    """The metrics that a table with columns shows."""
+    """The metrics that the table shows, the one to compare by first."""
+
+    @property
+    def measured(self) -> tuple[Any, ...]:
+        """Data and first metric: only entries that agree in both can be compared."""
+        return self.cells[0].artifact.task.data, self.metrics[0]
 
     @property
     def validation_accuracy(self) -> float:
@@ -281,45 +376,89 @@ PAPER = "  paper"
 """First text of a row of printed values, below the row of ours."""
 
 
+EDGE = "*"
+"""Marks an entry whose best value of the `best_of` field is the lowest or highest of its grid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A table as text; a text may have several lines."""
+
+    header: list[str]
+    rows: list[list[str]]
+    num_names: int
+    """The first columns name the row."""
+    edges: frozenset[tuple[int, int]]
+    """Row and column of each text that shows the edge of a grid."""
+    best: frozenset[tuple[int, int]]
+    """Row and column of the highest mean of each lane."""
+    notes: list[str]
+    """Lines below the table."""
+
+    @property
+    def marked_rows(self) -> list[list[str]]:
+        """The rows with `EDGE` behind the first line of each text in `edges`."""
+        return [
+            [_marked(text) if (i, j) in self.edges else text for j, text in enumerate(row)]
+            for i, row in enumerate(self.rows)
+        ]
+
+
+def _marked(text: str) -> str:
+    first, *others = text.split("\n")
+    return "\n".join([f"{first}{EDGE}", *others])
+
+
 def render(
     table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table as text; a text may have several lines."""
+    """Header and rows of a table as text, without marks; a text may have several lines."""
+    layout = lay_out(table, cells, statuses)
+    return layout.header, layout.rows
+
+
+def lay_out(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> Layout:
+    """A table as text."""
     entries = table.entries(cells, statuses)
     if table.columns:
-        return _render_by_column(table, entries)
-    metrics = list(dict.fromkeys(metric for cell in cells for metric in cell.artifact.task.metrics))
-    return _render_by_metric(table, {row: entry for (row, _), entry in entries.items()}, metrics)
+        return _lay_out_by_column(table, entries)
+    return _lay_out_by_metric(table, entries)
 
 
-def _render_by_metric(
-    table: Table, entries: Mapping[Key, Entry], metrics: list[str]
-) -> tuple[list[str], list[list[str]]]:
+def _lay_out_by_metric(table: Table, entries: Mapping[Place, Entry]) -> Layout:
     """One column per metric, then the best value, how much of the gap a row closes and its number of seeds."""
+    metrics = list(dict.fromkeys(metric for entry in entries.values() for metric in entry.metrics))
     header = [*table.rows, *metrics]
     if table.best_of:
         header.append(table.best_of)
     if table.gap:
         header.append("gap closed")
     header.append(f"{table.fold}s")
-    means = {row: entry.mean(metrics[0]) for row, entry in entries.items()}
-    rows = []
-    for row, entry in entries.items():
+    means = {row: entry.mean(metrics[0]) for (row, _), entry in entries.items()}
+    rows: list[list[str]] = []
+    edges = set()
+    for (row, _), entry in entries.items():
         texts = [*_words(row), *(mean_and_spread(entry.values(metric)) for metric in metrics)]
         if table.best_of:
-            texts.append(
-                f"{entry.best_value:g}" if isinstance(entry.best_value, float) else label_text(entry.best_value)
-            )
+            if entry.edge_of:
+                edges.add((len(rows), len(texts)))
+            texts.append(_value_text(entry.best_value))
         if table.gap:
             baseline, ceiling = table.gap
             texts.append(_share(gap_closed(means[row], baseline=means[baseline], ceiling=means[ceiling])))
         num_done, num_cells = len(entry.results), len(entry.cells)
         texts.append(str(num_done) if num_done == num_cells else f"{num_done} of {num_cells}")
         rows.append(texts)
-    return header, rows
+    comparable = len({entry.measured for entry in entries.values()}) == 1
+    best = {
+        (row, len(table.rows) + column)
+        for column, metric in enumerate(metrics if comparable else [])
+        for row in _highest([entry.mean(metric) for entry in entries.values()])
+    }
+    return _layout(table, entries, header, rows, edges, best)
 
 
-def _render_by_column(table: Table, entries: Mapping[Place, Entry]) -> tuple[list[str], list[list[str]]]:
+def _lay_out_by_column(table: Table, entries: Mapping[Place, Entry]) -> Layout:
     """Rows by columns, with printed values below ours, then the average and how much of the gap a row closes."""
     printed: PrintedTable = {} if table.published is None else read_printed(table.published)
     rows = list(dict.fromkeys(row for row, _ in entries))
@@ -329,11 +468,17 @@ def _render_by_column(table: Table, entries: Mapping[Place, Entry]) -> tuple[lis
         for row in rows
         if all((row, column) in entries for column in columns)
     }
-    lines = []
+    lines: list[list[str]] = []
+    edges = set()
+    places: dict[Place, tuple[int, int]] = {}
     for row in rows:
-        ours, theirs = [], []
+        ours: list[str] = []
+        theirs: list[str] = []
         for column in columns:
             entry, printed_here = entries.get((row, column)), printed_entry(printed, row, column)
+            places[row, column] = len(lines), len(row) + len(ours)
+            if entry is not None and entry.edge_of:
+                edges.add(places[row, column])
             ours.append("" if entry is None else entry.text(printed_here))
             theirs.append(_printed_text(printed_here))
         if table.gap:
@@ -347,7 +492,75 @@ def _render_by_column(table: Table, entries: Mapping[Place, Entry]) -> tuple[lis
     header = [
         " ".join([*_words(column), *(headings[column] if len(headings[column]) == 1 else [])]) for column in columns
     ]
-    return [*table.rows, *header, *(["average", "gap closed"] if table.gap else [])], lines
+    header = [*table.rows, *header, *(["average", "gap closed"] if table.gap else [])]
+    best = {places[place] for lane in lanes(entries) for place in _best_places(lane, entries)}
+    return _layout(table, entries, header, lines, edges, best)
+
+
+def lanes(entries: Mapping[Place, "Entry"]) -> list[list[Place]]:
+    """Places whose entries can be compared: those of each column or, if a column holds several tasks, of each row."""
+    measured: dict[Key, set[Any]] = {}
+    by_column: dict[Key, list[Place]] = {}
+    by_row: dict[Key, list[Place]] = {}
+    for row, column in entries:
+        measured.setdefault(column, set()).add(entries[row, column].measured)
+        by_column.setdefault(column, []).append((row, column))
+        by_row.setdefault(row, []).append((row, column))
+    return list((by_column if all(len(each) == 1 for each in measured.values()) else by_row).values())
+
+
+def _best_places(lane: Sequence[Place], entries: Mapping[Place, "Entry"]) -> list[Place]:
+    """The places of the highest means; none if the entries cannot be compared."""
+    if len({entries[place].measured for place in lane}) > 1:
+        return []
+    return [lane[index] for index in _highest([entries[place].mean(entries[place].metrics[0]) for place in lane])]
+
+
+def _highest(means: Sequence[float]) -> list[int]:
+    """Where the highest means are, among at least two; means that a table shows alike are equal."""
+    shown = [round(100 * mean, 1) if math.isfinite(mean) else -math.inf for mean in means]
+    if sum(map(math.isfinite, shown)) < 2:
+        return []
+    return [index for index, value in enumerate(shown) if value == max(shown)]
+
+
+def _layout(
+    table: Table,
+    entries: Mapping[Place, Entry],
+    header: list[str],
+    rows: list[list[str]],
+    edges: set[tuple[int, int]],
+    best: set[tuple[int, int]],
+) -> Layout:
+    return Layout(
+        header=header,
+        rows=rows,
+        num_names=len(table.rows),
+        edges=frozenset() if table.rehearsal else frozenset(edges),
+        best=frozenset(best),
+        notes=[REHEARSAL_NOTE] if table.rehearsal else _edge_notes(table, entries),
+    )
+
+
+def _edge_notes(table: Table, entries: Mapping[Place, Entry]) -> list[str]:
+    """One line for all entries that show the same edge of the same grid."""
+    places: dict[tuple[str, tuple[float, ...]], list[str]] = {}
+    for (row, column), entry in entries.items():
+        if entry.edge_of:
+            label = " ".join(_words((*row, *column))) or table.title
+            places.setdefault((_value_text(entry.best_value), entry.edge_of), []).append(label)
+    lines = []
+    for (value, grid), names in places.items():
+        side = "lower" if _number(value) == grid[0] else "higher"
+        lines.append(
+            f"{EDGE} {'; '.join(names)}: best at {table.best_of} {value}, an edge of its grid "
+            f"({', '.join(f'{each:g}' for each in grid)}); a {side} one may be better"
+        )
+    return lines
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else label_text(value)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -401,6 +614,11 @@ def as_markdown(header: list[str], rows: list[list[str]]) -> str:
     """The table in Markdown; what would be markup in a text is escaped."""
     lines = [list(map(_markdown, header)), ["---"] * len(header), *(list(map(_markdown, row)) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def note_as_markdown(note: str) -> str:
+    """A line of text in Markdown."""
+    return _markdown(note)
 
 
 def as_csv(header: list[str], rows: list[list[str]]) -> str:

@@ -1,14 +1,17 @@
 """Prints a sweep's tables and writes them, learning curves and a page under `reports/` in the store."""
 
+import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from raysynth.errors import InputError, first_line, printable
-from raysynth.report import figures, html
+from raysynth.report import figures, html, results
+from raysynth.report.latex import as_latex
 from raysynth.report.next_seeds import (
     NOTE,
     PROPOSAL_HEADER,
@@ -18,10 +21,11 @@ from raysynth.report.next_seeds import (
     propose_seeds,
     summary,
 )
-from raysynth.report.tables import Table, as_csv, as_markdown, as_terminal_table, render
+from raysynth.report.tables import Layout, Table, as_csv, as_markdown, as_terminal_table, lay_out, note_as_markdown
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
-from raysynth.specs.identity import Artifact
+from raysynth.specs.identity import Artifact, name
+from raysynth.specs.pretraining import Pretrain
 from raysynth.store.store import Status, Store
 
 WIDTH = 160
@@ -35,55 +39,124 @@ def print_report(
     cells: Sequence[Cell],
     statuses: Mapping[Artifact, Status],
     store: Store,
+    *,
+    table_format: str = "text",
 ) -> None:
     """Print the tables so far; write them, the learning curves and the page to `reports/SWEEP/` in the store.
 
-    If the store cannot be written, one line on standard error says so.
+    With a format of `FORMATS`, standard output has only the tables. If the store cannot be written, one line on
+    standard error says so.
     """
-    rendered = [render(table, cells, statuses) for table in tables]
-    for table, (header, rows) in zip(tables, rendered, strict=True):
-        _print_table(as_terminal_table(table.title, header, rows, num_text_columns=len(table.rows)))
+    layouts = [lay_out(table, cells, statuses) for table in tables]
+    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True)):
+        if table_format == "text":
+            _print_text(table, layout)
+        else:
+            print("\n" * bool(number) + FORMATS[table_format](table, layout), end="")
+    lines = sys.stdout if table_format == "text" else sys.stderr
     if share := evaluation_share(statuses):
-        print(share)
+        print(share, file=lines)
     folder, place = f"reports/{sweep}", printable(store.place)
-    for path, content in _files(sweep, claim, tables, rendered, cells, statuses, store):
+    for path, content in _files(sweep, claim, tables, layouts, cells, statuses, store):
         try:
             store.write_bytes(f"{folder}/{path}", content)
         except (OSError, InputError) as error:
             print(f"not written: {place}/{folder}/: {printable(first_line(error))}", file=sys.stderr)
             return
-    print(f"tables and learning curves: {place}/{folder}/")
-    print(f"all of it as a page: {place}/{folder}/report.html")
-    print(f"TensorBoard: tensorboard --logdir {place}")
+    print(f"tables and learning curves: {place}/{folder}/", file=lines)
+    print(f"all of it as a page: {place}/{folder}/report.html", file=lines)
+    print(f"TensorBoard: tensorboard --logdir {place}", file=lines)
+
+
+def _print_text(table: Table, layout: Layout) -> None:
+    _print_table(as_terminal_table(table.title, layout.header, layout.marked_rows, num_text_columns=layout.num_names))
+    for note in layout.notes:
+        print(printable(note))
+
+
+def _markdown(table: Table, layout: Layout) -> str:
+    notes = "".join(f"\n{note_as_markdown(note)}\n" for note in layout.notes)
+    return f"{as_markdown(layout.header, layout.marked_rows)}{notes}"
+
+
+def _csv(table: Table, layout: Layout) -> str:
+    if table.rehearsal:  # CSV has no place for notes
+        return as_csv([*layout.header, "rehearsal"], [[*row, "tiny"] for row in layout.rows])
+    return as_csv(layout.header, layout.rows)
+
+
+def _latex(table: Table, layout: Layout) -> str:
+    return as_latex(table.title, layout)
+
+
+FORMATS: dict[str, Callable[[Table, Layout], str]] = {"markdown": _markdown, "csv": _csv, "latex": _latex}
+"""Formats of a table in a file."""
+_SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 def _files(
     sweep: str,
     claim: str,
     tables: Sequence[Table],
-    rendered: Sequence[tuple[list[str], list[list[str]]]],
+    layouts: Sequence[Layout],
     cells: Sequence[Cell],
     statuses: Mapping[Artifact, Status],
     store: Store,
 ) -> Iterator[tuple[str, bytes]]:
-    """The files of a report: their names and contents; `rendered` holds the header and the rows of each table."""
+    """The files of a report: their names and contents; `layouts` holds each table as text."""
+    rehearsal = any(table.rehearsal for table in tables)
+    title = f"{sweep}{', rehearsal' * rehearsal}: validation token accuracy"
+    yield "results.csv", results.as_csv(results.results(cells, statuses, rehearsal=rehearsal)).encode()
     sections = []
-    for number, (table, (header, rows)) in enumerate(zip(tables, rendered, strict=True), start=1):
-        yield f"table{number}.md", as_markdown(header, rows).encode()
-        yield f"table{number}.csv", as_csv(header, rows).encode()
-        curves_svg = None
+    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True), start=1):
+        for table_format, suffix in _SUFFIXES.items():
+            yield f"table{number}.{suffix}", FORMATS[table_format](table, layout).encode()
+        curves_svg = tuning_svg = None
         if panels := table.curves(cells, statuses):
-            curves_png, curves_svg = (
-                figures.learning_curves(claim, panels, ylabel="validation token accuracy", file_format=file_format)
-                for file_format in ("png", "svg")
-            )
+            curves_png, curves_svg = _curves(f"{title} by fine-tuning step", panels)
             yield f"learning_curves{number}.png", curves_png
+        if tuning := table.tuning_curves(cells, statuses):
+            axis = str(table.best_of).replace("_", " ")
+            tuning_png, tuning_svg = _curves(f"{title} by {axis}", tuning, xlabel=axis, at_values=True)
+            yield f"tuning_curves{number}.png", tuning_png
         next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
         sections.append(
-            html.Section(table=table, header=header, rows=rows, curves_svg=curves_svg, next_seeds=next_seeds)
+            html.Section(
+                table=table, layout=layout, curves_svg=curves_svg, tuning_svg=tuning_svg, next_seeds=next_seeds
+            )
         )
-    page = html.page(sweep, claim, sections, cells, statuses, store, now=datetime.now(UTC))
+    pretraining_svg = None
+    if sources := _pretraining_curves(statuses):
+        pretraining_png, pretraining_svg = _curves(
+            f"{title} by pre-training step", {"": sources}, xlabel="pre-training step", lines_are="pre-training"
+        )
+        yield "pretraining_curves.png", pretraining_png
+    page = html.page(
+        sweep, claim, sections, cells, statuses, store, pretraining_svg=pretraining_svg, now=datetime.now(UTC)
+    )
     yield "report.html", page.encode()
+
+
+def _curves(title: str, panels: Mapping[str, Mapping[str, Sequence[figures.Curve]]], **options: Any) -> list[bytes]:
+    """Curves of validation token accuracy as PNG and as SVG."""
+    return [
+        figures.learning_curves(title, panels, ylabel="validation token accuracy", file_format=file_format, **options)
+        for file_format in ("png", "svg")
+    ]
+
+
+def _pretraining_curves(statuses: Mapping[Artifact, Status]) -> dict[str, list[dict[int, float]]]:
+    """Validation token accuracy by step of the pre-trainings that are done; those that differ in seeds are one line."""
+    runs: dict[Pretrain, list[dict[int, float]]] = {}
+    for artifact, status in statuses.items():
+        if isinstance(artifact, Pretrain) and status.record is not None:
+            evaluations = status.record.weights.evaluations or {}
+            accuracies = {step: scores.get("token_accuracy") for step, scores in evaluations.items()}
+            curve = {step: accuracy for step, accuracy in accuracies.items() if accuracy is not None}
+            if curve:
+                data = dataclasses.replace(artifact.data, seed=0)
+                runs.setdefault(dataclasses.replace(artifact, data=data, seed=0), []).append(curve)
+    return dict(zip(figures.legends(map(name, runs)), runs.values(), strict=True))
 
 
 def print_next(

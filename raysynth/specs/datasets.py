@@ -1,11 +1,11 @@
 """Descriptions of vocabularies, text corpora and data sets."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from raysynth.downstream.rows import Split, TextSource
 from raysynth.errors import InputError
-from raysynth.fields import check_name, choose, instance, share, spec, whole
+from raysynth.fields import Choice, check_name, choose, instance, preset, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask, check_task
 from raysynth.tokens.span_corruption import SpanCorruption
 
@@ -93,7 +93,7 @@ class TextDataset:
     """Draws the subsets."""
     num_held_out: int | None = None
     """Number of training examples to hold out if the files have no validation split; None refuses such files."""
-    scored: Split = Split.TEST
+    scored: Choice[Split, Literal["train", "validation", "test"]] = preset(default=Split.TEST)
     """The split that the selected checkpoint is scored on: VALIDATION if the test answers are not public."""
 
     kind: ClassVar[str] = "dataset"

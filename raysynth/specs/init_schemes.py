@@ -3,10 +3,10 @@
 import dataclasses
 from dataclasses import field
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from raysynth.errors import InputError, brief
-from raysynth.fields import choose, finite, instance, spec
+from raysynth.fields import Choice, choose, finite, instance, preset, spec
 from raysynth.specs.datasets import TextCorpus
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain, Pretrained, Source
@@ -41,6 +41,9 @@ class Family(StrEnum):
     MLP = "mlp"
 
 
+FamilyName = Literal["all", "pre_attention_layer_norm", "attention", "pre_mlp_layer_norm", "mlp"]
+
+
 class Embeddings(StrEnum):
     """How `FullInit` sets the token embedding and, for T5 1.1, the output layer."""
 
@@ -66,7 +69,9 @@ class FullInit:
     """All parameters taken from the source's selected checkpoint; the step count and the optimizer start anew."""
 
     source: Source = field(kw_only=False)
-    embeddings: Embeddings | None = field(default=None, metadata={"left_out": Embeddings.RANDOM})
+    embeddings: Choice[Embeddings | None, Literal["random", "source"]] = preset(
+        default=None, metadata={"left_out": Embeddings.RANDOM}
+    )
     """None becomes RANDOM for synthetic sources, as in the authors' main tables, and SOURCE for sources that were
     pre-trained on text, because they share the task's tokens."""
 
@@ -95,9 +100,9 @@ class StatisticInit:
     """Parameters drawn from statistics of the source's parameters (Sections 5.1 and 5.2, Appendix H)."""
 
     source: Source = field(kw_only=False)
-    group_by: GroupBy
-    statistic: Statistic
-    where: Family = Family.ALL
+    group_by: Choice[GroupBy, Literal["parameter", "type", "layer", "model"]]
+    statistic: Choice[Statistic, Literal["mean_sd", "scale"]]
+    where: Choice[Family, FamilyName] = preset(default=Family.ALL)
     onto: T5Config | None = None
     """The model to initialize if its shape differs from the source's; None means the source's model.
 
@@ -143,7 +148,7 @@ class ConstantInit:
     """One family of parameters set to a constant; all others are random (Table 8)."""
 
     model: T5Config = field(kw_only=False)
-    where: Family
+    where: Choice[Family, FamilyName]
     value: float
 
     def __post_init__(self) -> None:

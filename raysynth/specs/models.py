@@ -1,9 +1,10 @@
 """Descriptions of the shapes of T5 models."""
 
 from enum import StrEnum
+from typing import Literal
 
 from raysynth.errors import InputError, unknown
-from raysynth.fields import choose, instance, spec, whole
+from raysynth.fields import Choice, choose, instance, preset, spec, whole
 
 
 class Dtype(StrEnum):
@@ -34,7 +35,7 @@ class T5Config:
     """Number of buckets of relative positions."""
     max_distance: int = 128
     """Distance in positions from which all relative positions share the last bucket."""
-    dtype: Dtype = Dtype.DEVICE
+    dtype: Choice[Dtype, Literal["float32", "bfloat16", "device"]] = preset(default=Dtype.DEVICE)
 
     def __post_init__(self) -> None:
         whole(self, "vocab_size", "emb_dim", "num_heads", "head_dim", "num_encoder_layers", "num_decoder_layers")

@@ -29,7 +29,8 @@ from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, cpus_per_trial
 from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
-from raysynth.report.write import print_next, print_report
+from raysynth.report.tables import REHEARSAL, Table
+from raysynth.report.write import FORMATS, print_next, print_report
 from raysynth.run.measure import measure
 from raysynth.run.schedule import Ended
 from raysynth.run.surroundings import Run
@@ -49,15 +50,16 @@ DEFAULT_STORE = "results"
 
 def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
     """Run one verb of a sweep; returns the exit status. `arguments` defaults to those of the process."""
-    options = parse(_parser(sweep), arguments)
-    return exit_status(lambda: int(options.run(_read(sweep, options), options)))
+    options = parse(parser(sweep), arguments)
+    return exit_status(lambda: int(options.run(read(sweep, options), options)))
 
 
 # -------------------------------------------------------------------------------- parsers
 
 
-def _parser(sweep: Sweep) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser(sweep: Sweep, kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser of a sweep file's command line."""
+    parser = kind(
         # argparse fills in templates such as %(prog)s.
         description=printable(f"The sweep {sweep.name!r}: {sweep.claim}.").replace("%(", "% ("),
         epilog="`%(prog)s VERB --help` describes the options of a verb.",
@@ -118,6 +120,9 @@ def _add_report(verbs: Verbs) -> None:
     parser.add_argument(
         "--next", action="store_true", help="print instead which differences need more seeds, and the cheapest seeds"
     )
+    parser.add_argument(
+        "--format", choices=["text", *FORMATS], default="text", help="how to print the tables (default: text)"
+    )
 
 
 def _add_cpus(parser: argparse.ArgumentParser, when: str = "") -> None:
@@ -154,6 +159,12 @@ class SweepInStore:
     store: Store
     statuses: dict[Artifact, Status]
     """The status of every fine-tuning and of everything that one needs, inputs first."""
+    is_tiny: bool
+
+    @property
+    def tables(self) -> list[Table]:
+        """The sweep's tables; those of tiny models say so and are not compared with the paper's."""
+        return [table.rehearsed() if self.is_tiny else table for table in self.sweep.tables]
 
     def reread(self) -> "SweepInStore":
         """The same with the statuses as they are now."""
@@ -164,12 +175,22 @@ class SweepInStore:
         return [artifact for artifact, status in self.statuses.items() if status.state is state]
 
     @property
+    def failures(self) -> dict[str, str]:
+        """Why artifacts failed or diverged, by name."""
+        return {name(each): status.failure.error for each, status in self.statuses.items() if status.failure}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of every artifact by name, inputs first."""
+        return {name(each): str(status.state) for each, status in self.statuses.items()}
+
+    @property
     def is_new(self) -> bool:
         """Whether the store has nothing of the sweep."""
         return len(self.artifacts(State.NEW)) == len(self.statuses)
 
 
-def _read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
+def read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     """The sweep in the store that the options name."""
     cells = sweep.cells(size=tiny.tiny) if options.tiny else sweep.cells()
     if not cells:
@@ -178,7 +199,7 @@ def _read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     if options.tiny:
         cells = _without_missing_imports(cells, store)
     statuses = store.statuses(in_order([cell.artifact for cell in cells]))
-    return SweepInStore(sweep=sweep, cells=cells, store=store, statuses=statuses)
+    return SweepInStore(sweep=sweep, cells=cells, store=store, statuses=statuses, is_tiny=bool(options.tiny))
 
 
 def _without_missing_imports(cells: list[Cell], store: Store) -> list[Cell]:
@@ -245,9 +266,9 @@ def report(current: SweepInStore, options: argparse.Namespace) -> int:
         if current.store.local_root is not None and not current.store.local_root.exists():
             return 0  # writing the report would create a misspelt directory
     if options.next:
-        print_next(current.sweep.tables, current.cells, current.statuses, current.store)
+        print_next(current.tables, current.cells, current.statuses, current.store)
     else:
-        _print_report(current)
+        _print_report(current, options.format)
     return 0
 
 
@@ -255,9 +276,17 @@ def _print_nothing_yet(store: Store) -> None:
     print(f"nothing of this sweep is in {printable(store.uri)} yet", file=sys.stderr)
 
 
-def _print_report(current: SweepInStore) -> None:
+def _print_report(current: SweepInStore, table_format: str = "text") -> None:
     sweep = current.sweep
-    print_report(sweep.name, sweep.claim, sweep.tables, current.cells, current.statuses, current.store)
+    print_report(
+        sweep.name,
+        f"{REHEARSAL}: {sweep.claim}" if current.is_tiny else sweep.claim,
+        current.tables,
+        current.cells,
+        current.statuses,
+        current.store,
+        table_format=table_format,
+    )
 
 
 def run(current: SweepInStore, options: argparse.Namespace) -> int:

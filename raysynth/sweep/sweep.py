@@ -7,7 +7,8 @@ import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from raysynth.errors import InputError, WorkerError, brief, shorten_uncaught_errors, unknown
 from raysynth.fields import file_name, instance
@@ -15,7 +16,13 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell, finetuning_at, hashable, label_text, labelled_points, select_points, trial_name
 
 if TYPE_CHECKING:
+    import pyarrow
+
+    from raysynth.report.cost import Cost
     from raysynth.report.tables import Table
+
+Location: TypeAlias = str | PathLike[str] | None
+"""A directory, or a URI that pyarrow's file systems accept; None as on the command line."""
 
 
 @dataclass
@@ -94,6 +101,7 @@ class Sweep:
         best_of: str | None = None,
         baseline: tuple[Any, ...] | None = None,
         ceiling: tuple[Any, ...] | None = None,
+        metric: str | None = None,
     ) -> None:
         """Add a table of results, with one row per combination of the axes `rows`; see `raysynth.report.tables.Table`.
 
@@ -107,6 +115,7 @@ class Sweep:
             best_of: an axis of which only the value with the best validation accuracy is shown.
             baseline: the row at 0 % of the gap.
             ceiling: the row at 100 % of the gap.
+            metric: the only metric to show and to compare; by default those of the tasks.
         """
         from raysynth.report.tables import Table  # imports stores and reports, and `import raysynth` must stay fast
 
@@ -121,6 +130,7 @@ class Sweep:
                 best_of=best_of,
                 baseline=baseline,
                 ceiling=ceiling,
+                metric=metric,
             )
         )
 
@@ -151,6 +161,57 @@ class Sweep:
         from raysynth.sweep.command import main  # imports readers and reports, which describing a sweep does not need
 
         sys.exit(main(self, arguments))
+
+    # The verbs, for notebooks. They import readers and reports, which describing a sweep does not need.
+
+    def plan(self, *, store: Location = None, tiny: bool = False, **options: Any) -> "Cost":
+        """Print what the verb `plan` prints; returns what remains: steps, and the hours of those of known speed.
+
+        Args:
+            store: a directory or URI; by default as on the command line.
+            tiny: use a tiny model and few steps for the same grid.
+            options: those of the verb, such as `workers=2`; a text, a list of texts or a mapping for `TASK=PATH`.
+
+        Raises `InputError` for what the command line refuses. The other verbs do so too, and take these arguments.
+        """
+        from raysynth.report.cost import remaining
+        from raysynth.sweep.calls import call
+
+        current = call(self, "plan", {"store": store, "tiny": tiny, **options})
+        return remaining(current.statuses, current.store)
+
+    def run(self, *, store: Location = None, tiny: bool = False, **options: Any) -> dict[str, str]:
+        """Make what is missing and print the tables; returns the reasons of what failed or diverged by artifact.
+
+        Raises `WorkerError` if Ray is lost.
+        """
+        from raysynth.sweep.calls import call
+
+        return call(self, "run", {"store": store, "tiny": tiny, **options}).failures
+
+    def status(self, *, store: Location = None, tiny: bool = False, **options: Any) -> dict[str, str]:
+        """Print how far the sweep is; returns the state of every artifact by its name, inputs first."""
+        from raysynth.sweep.calls import call
+
+        return call(self, "status", {"store": store, "tiny": tiny, **options}).states
+
+    def report(self, *, store: Location = None, tiny: bool = False, **options: Any) -> None:
+        """Print the tables so far and write them, as the verb `report` does."""
+        from raysynth.sweep.calls import call
+
+        call(self, "report", {"store": store, "tiny": tiny, **options})
+
+    def results(self, *, store: Location = None, tiny: bool = False, **options: Any) -> "pyarrow.Table":
+        """All results as an Arrow table with one row a fine-tuning; `.to_pandas()` gives a data frame.
+
+        The columns are the axes, `seed`, `state`, every metric in [0, 1] as `validation_METRIC` and `test_METRIC`,
+        steps, digest, artifact, error, times, host and device. It prints nothing.
+        """
+        from raysynth.report.results import as_arrow, results
+        from raysynth.sweep.calls import look_up
+
+        current = look_up(self, {"store": store, "tiny": tiny, **options})
+        return as_arrow(results(current.cells, current.statuses, rehearsal=current.is_tiny))
 
 
 def _cell(fields: dict[str, Any], again: Callable[..., Finetune]) -> Cell:

@@ -9,12 +9,12 @@ Wikipedia. Sentences become examples as in the paper's code, which used T5's pip
 import dataclasses
 import math
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from raysynth.errors import InputError
-from raysynth.fields import choose, instance, positive, share, spec, whole
+from raysynth.fields import Choice, choose, instance, positive, preset, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.compiled import compiled
 from raysynth.tokens.ragged import Floats, Ids, Ints, Ragged
@@ -44,7 +44,7 @@ class Dyck(SyntheticTask):
 
     name: ClassVar[str] = "dyck"
 
-    frequency: Frequency = Frequency.ZIPF
+    frequency: Choice[Frequency, Literal["zipf", "uniform"]] = preset(default=Frequency.ZIPF)
     open_share: float = 0.4
     sentence_mean: float = 22.69
     sentence_sd: float = 11.69

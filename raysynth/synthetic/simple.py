@@ -14,13 +14,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from string import ascii_lowercase
-from typing import ClassVar, overload
+from typing import ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from raysynth.errors import InputError, Named
-from raysynth.fields import choose, share, spec, whole
+from raysynth.fields import Choice, choose, preset, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask
 from raysynth.tokens.compiled import compiled
 from raysynth.tokens.ragged import AnyInts, Ids, Ints, Ragged
@@ -834,7 +834,7 @@ class LongestWord(SimpleTask):
 
     name: ClassVar[str] = "longest_word"
     counts: ClassVar[bool] = True
-    answer: LongestWordAnswer = LongestWordAnswer.LENGTH
+    answer: Choice[LongestWordAnswer, Literal["length", "tokens"]] = preset(default=LongestWordAnswer.LENGTH)
 
     def __post_init__(self) -> None:
         super().__post_init__()

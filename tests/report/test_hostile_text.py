@@ -19,9 +19,10 @@ from raysynth import Finetune, InputError, RandomInit, Sweep
 from raysynth.errors import printable
 from raysynth.observer import Progress
 from raysynth.report.figures import dots, learning_curves
+from raysynth.report.latex import as_latex
 from raysynth.report.next_seeds import propose_seeds
 from raysynth.report.predictions import print_predictions
-from raysynth.report.tables import as_csv, as_markdown, as_terminal_table, render
+from raysynth.report.tables import Layout, as_csv, as_markdown, as_terminal_table, render
 from raysynth.report.write import print_report
 from raysynth.run.progress import Terminal
 from raysynth.specs.identity import in_order, name
@@ -76,6 +77,45 @@ def test_a_csv_file_has_the_texts_and_no_formula(header, text):
         assert not CONTROLS.search(written)
         if written[:1] in tuple("=+-@\t"):
             float(written.removesuffix(" %").partition(" (")[0].removesuffix(" SD")) if written != "-" else None
+
+
+NAMED = {
+    "textbackslash": "\\",
+    "textasciitilde": "~",
+    "textasciicircum": "^",
+    "textless": "<",
+    "textgreater": ">",
+    "textbar": "|",
+    "textasciigrave": "`",
+}
+LATEX = re.compile(
+    rf'\\({"|".join(NAMED)}){{}}|(\\symbol\{{34\}})|\\([&%$#_{{}}])|{{([\[\]*])}}|(-){{}}|([^\\{{}}&%$#_~^\[\]*<>|"`])'
+)
+
+
+def shown_by_latex(text):
+    """What LaTeX shows; fails at a sign that it would read as markup."""
+    assert re.fullmatch(f"(?:{LATEX.pattern})*", text, re.DOTALL)
+    assert "--" not in text
+    return LATEX.sub(lambda match: NAMED[match[1]] if match[1] else '"' if match[2] else match[match.lastindex], text)
+
+
+@given(TEXTS, TEXTS)
+def test_latex_shows_texts_as_they_are(name, number):
+    layout = Layout(
+        header=["a", "n"],
+        rows=[["x" + name, "1 " + number]],
+        num_names=1,
+        edges=frozenset(),
+        best=frozenset(),
+        notes=[name],
+    )
+    lines = as_latex(name, layout).split("\n")
+    assert len(lines) == 14
+    assert not CONTROLS.search("".join(lines))
+    as_line = printable(name.replace("\n", " ")).replace("\t", " ")
+    assert shown_by_latex(lines[3].removeprefix("\\caption{").removesuffix("}")) == as_line
+    assert shown_by_latex(re.split(r" & (?=1 )", lines[8])[0]).rstrip(" ") == f"x{as_line}".rstrip(" ")
 
 
 def test_numbers_of_a_table_stay_numbers_in_csv():

@@ -6,8 +6,21 @@ from types import SimpleNamespace
 import pytest
 
 from raysynth import InputError
-from raysynth.report.tables import Table, as_csv, as_markdown, gap_closed, heading, mean_and_spread, render
+from raysynth.report.latex import as_latex
+from raysynth.report.significance import comparisons
+from raysynth.report.tables import (
+    Layout,
+    Table,
+    as_csv,
+    as_markdown,
+    gap_closed,
+    heading,
+    lay_out,
+    mean_and_spread,
+    render,
+)
 from raysynth.store.store import State, Status
+from tests.report import grids
 from tests.report.grids import done
 
 TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("random",), ceiling=("full",))
@@ -16,7 +29,7 @@ TABLE = Table(title="t", rows=("init",), best_of="learning_rate", baseline=("ran
 class Artifact:
     """A fine-tuning as far as tables look at it."""
 
-    task = SimpleNamespace(metrics=("exact_match",))
+    task = SimpleNamespace(metrics=("exact_match",), data="d")
 
     def inputs(self):
         return ()
@@ -113,4 +126,126 @@ def test_headings_are_the_papers_or_words():
         "F1",
         "ROUGE-1",
         "token accuracy",
+    ]
+
+
+def edges(scores, values=(0.01, 0.02, 0.04), **axes):
+    """The best value that a table shows of a row with these validation accuracies, and the notes below the table."""
+    cells, statuses = grid(
+        {("a", value, 0): None if score is None else (score, 0.5) for value, score in zip(values, scores, strict=True)}
+    )
+    layout = lay_out(Table(title="t", rows=("init",), best_of="learning_rate", **axes), cells, statuses)
+    return layout.marked_rows[0][2], layout.notes
+
+
+def test_the_edge_of_a_grid_is_marked_and_one_line_names_row_value_and_grid():
+    assert edges((0.1, 0.2, 0.3)) == (
+        "0.04*",
+        ["* a: best at learning_rate 0.04, an edge of its grid (0.01, 0.02, 0.04); a higher one may be better"],
+    )
+    marked, (note,) = edges((0.3, 0.2, 0.1))
+    assert marked == "0.01*"
+    assert note.endswith("a lower one may be better")
+
+
+@pytest.mark.parametrize(
+    ("scores", "values"),
+    [
+        ((0.1, 0.3, 0.2), (0.01, 0.02, 0.04)),  # inside
+        ((0.3, 0.1, 0.2), (0.02, 0.01, 0.04)),  # inside, whatever the order in the sweep file
+        ((0.3,), (0.01,)),  # nothing was chosen
+        ((0.3, 0.3, 0.3), (0.01, 0.02, 0.04)),  # nothing tells them apart
+        ((0.3, 0.3, 0.1), (0.01, 0.02, 0.04)),  # a value inside is as good
+        ((0.3, None, None), (0.01, 0.02, 0.04)),  # nothing to compare with yet
+        ((0.3, 0.1, 0.2), ("small", "medium", "large")),  # names have no order
+        ((0.3, 0.1), (True, False)),
+        ((None, None), (0.01, 0.02)),
+    ],
+)
+def test_what_is_no_edge_is_not_marked(scores, values):
+    marked, notes = edges(scores, values)
+    assert not marked.endswith("*")
+    assert notes == []
+
+
+def test_two_values_have_no_inside_and_names_may_be_numbers():
+    assert edges((0.1, 0.2), ("1e-2", "2e-2"))[0] == "2e-2*"
+    assert edges((0.1, 0.2), (1, 2))[0] == "2*"
+    assert edges((0.3, 0.2, 0.3))[0] == "0.01*"  # both edges are better than the inside
+
+
+def test_rows_with_the_same_edge_share_a_line_and_a_column_marks_its_entry():
+    cells, statuses = grid(RESULTS)
+    layout = lay_out(TABLE, cells, statuses)
+    assert [note.partition(",")[0] for note in layout.notes] == [
+        "* random; half: best at learning_rate 0.01",
+        "* full: best at learning_rate 0.1",
+    ]
+    for cell in cells:
+        cell.fields["task"] = "x"
+    by_column = Table(title="t", rows=("init",), columns=("task",), best_of="learning_rate")
+    layout = lay_out(by_column, cells, statuses)
+    assert layout.marked_rows[0] == ["random", "15.0*\n(7.1)"]
+    assert layout.rows[0] == ["random", "15.0\n(7.1)"]
+    assert layout.notes[0].startswith("* random x; half x: best at learning_rate 0.01")
+
+
+def test_one_metric_can_be_shown_and_compared():
+    sweep = grids.grid(random=2, full=2)
+    statuses = {
+        artifact: grids.done(exact_match=0.2, token_accuracy=0.5 + 0.1 * (artifact.init.name == "full"))
+        for artifact in (cell.artifact for cell in sweep.cells())
+    }
+    sweep.tables.clear()
+    sweep.table(title="t", rows=("init",), baseline=("random",), ceiling=("full",), metric="token_accuracy")
+    sweep.table(title="t", rows=("init",), columns=("seed",), metric="token_accuracy")
+    cells = sweep.cells()
+    assert render(sweep.tables[0], cells, statuses) == (
+        ["init", "token_accuracy", "gap closed", "seeds"],
+        [["random", "50.0 (0.0)", "0 %", "2"], ["full", "60.0 (0.0)", "100 %", "2"]],
+    )
+    assert render(sweep.tables[1], cells, statuses)[0] == ["init", "0 token accuracy", "1 token accuracy"]
+    (comparison,) = comparisons(sweep.tables[0], cells, statuses)
+    assert comparison.metric == "token_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("layout", "line"),
+    [
+        ({"metric": "exact"}, "unknown table metric 'exact' (did you mean 'exact_match'?)"),
+        ({"metric": 1}, "table metric must be text, got 1"),
+        ({"metric": "exact_match", "published": "table6"}, "a table has either metric or published"),
+    ],
+)
+def test_a_wrong_metric_is_an_error_of_one_line(layout, line):
+    cells, _ = grid(RESULTS)
+    with pytest.raises(InputError) as caught:
+        Table(title="t", rows=("init",), **layout).check(cells)
+    assert str(caught.value).startswith(line)
+
+
+def test_latex_has_the_numbers_the_best_in_bold_and_the_edge():
+    text = as_latex("a_b", lay_out(TABLE, *grid(RESULTS)))
+    assert "\\caption{a\\_b}" in text
+    assert "\\begin{tabular}{lrrrr}" in text
+    assert "random & 15.0 (7.1) & 0.01\\textsuperscript{{*}} & 0 \\% & 2 \\\\\n" in text
+    assert "full & \\textbf{55.0} (0.0) & 0.1\\textsuperscript{{*}} & 100 \\% & 2 \\\\\n" in text
+    assert "{\\footnotesize {*} random; half: best at learning\\_rate 0.01" in text
+
+
+def test_latex_of_a_table_with_columns_has_the_paper_in_italics_and_means_as_they_are_shown():
+    layout = Layout(
+        header=["init", "a_b"],
+        rows=[["x", "1.5/2.0\n(0.1/0.2)\n-0.4 SD"], ["  paper", "1.9"], ["y", "-3 %"], ["z", "-"], ["w", "(new)"]],
+        num_names=1,
+        edges=frozenset(),
+        best=frozenset({(0, 1)}),
+        notes=[],
+    )
+    assert as_latex("t", layout).split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines() == [
+        "x & \\textbf{1.5/2.0} (0.1/0.2) $-$0.4 SD \\\\",
+        "paper & \\textit{1.9} \\\\",
+        "y & $-$3 \\% \\\\",
+        "z & -- \\\\",
+        "w & (new) \\\\",
     ]
