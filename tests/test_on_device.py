@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,8 @@ def test_a_tiny_run_goes_through_all_parts(bare, tmp_path):
     mtop = tmp_path / "data/mtop"
     mtop.mkdir(parents=True)
     for split in ("train", "validation", "test"):
-        texts = [f"call number {i} {split}\t[IN:CREATE_CALL [SL:NUMBER {i} ] ]\n" for i in range(300)]
+        names = ["".join(letters) for letters in np.random.default_rng(0).choice(list("aeioulmnrst"), (300, 6))]
+        texts = [f"call {name} {split}\t[IN:CREATE_CALL [SL:CONTACT {name} ] ]\n" for name in names]
         (mtop / f"{split}.tsv").write_text("".join(texts))
     out = tmp_path / "out"
     command = [

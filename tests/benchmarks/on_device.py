@@ -785,7 +785,7 @@ def cell(settings: Settings) -> Any:
     task = TASKS["MTOP"]
     if settings.tiny:  # a vocabulary of its own, since T5's may not be at hand
         task = dataclasses.replace(
-            task, data=dataclasses.replace(task.data, vocabulary=TrainedVocabulary(num_pieces=96))
+            task, data=dataclasses.replace(task.data, vocabulary=TrainedVocabulary(num_pieces=128))
         )
     finetune = Finetune(task=task, init=initialization("Set", task, 0))
     return tiny(finetune) if settings.tiny else finetune
