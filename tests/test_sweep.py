@@ -376,7 +376,7 @@ VERBS = {
     "plan": {"--store", "--tiny", "--measure", "--address", "--workers", "--price"},
     "run": {"--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--fail-fast"},
     "status": {"--store", "--tiny", "--follow"},
-    "report": {"--store", "--tiny", "--next"},
+    "report": {"--store", "--tiny", "--next", "--format"},
 }
 
 
