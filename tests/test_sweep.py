@@ -490,7 +490,7 @@ VERBS = {
         *("--in-process", "--fail-fast"),
     },
     "status": {"--store", "--tiny", "--follow"},
-    "report": {"--store", "--tiny", "--next"},
+    "report": {"--store", "--tiny", "--next", "--format"},
 }
 
 

@@ -95,3 +95,20 @@ def test_a_name_has_one_color_and_one_place_in_the_legend_over_all_panels():
     markers = {color: len(re.findall(rf"<use [^>]*fill: {color}; stroke: {color}", svg)) for color in COLORS}
     assert list(markers.values()) == [2 + 2 + 1, 2 + 1]
     assert learning_curves("t", curves, ylabel="y", file_format="png").startswith(b"\x89PNG")
+
+
+def test_dots_have_one_for_every_seed():
+    panels = {"EM": {"Set": ((2.0, 1.0), None), "one": ((1.0, 0.0), None)}}
+    svg = dots(["Set", "one"], panels, {"EM": {"Set": [1.0, 2.0, 3.0], "one": [1.0]}}).decode()
+    assert "<!-- a seed -->" in svg
+    seeds = re.findall(r"<use [^>]*fill: #d62728", svg)
+    assert len(seeds) == 3 + 1  # one seed is its mean; the legend has one more
+    assert "<!-- a seed -->" not in dots(["Set", "one"], panels).decode()
+
+
+def test_curves_begin_at_step_0_or_show_their_own_values():
+    curves = {"": {"a": [{0.001: 0.1, 0.01: 0.2}]}}
+    by_value = learning_curves("t", curves, ylabel="y", file_format="svg", xlabel="rate", at_values=True).decode()
+    assert {"0.001", "0.01", "rate"} <= set(re.findall("<!-- (.*?) -->", by_value))
+    by_step = learning_curves("t", {"": {"a": [{50: 0.1, 100: 0.2}]}}, ylabel="y", file_format="svg").decode()
+    assert {"0", "100", "fine-tuning step"} <= set(re.findall("<!-- (.*?) -->", by_step))

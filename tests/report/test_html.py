@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from raysynth.specs.identity import in_order, name
+from raysynth.specs.tiny import tiny as tiny_finetune
 from raysynth.store.store import Outcome, State, Store
 from raysynth.sweep.command import main
 from tests.report.grids import VALUES, grid, record, trial
@@ -111,3 +112,20 @@ def test_a_layout_without_next_seeds_still_has_its_report(store):
     all_in_one.table(title="all in one", rows=(), fold="seed")
     assert main(all_in_one, ["report", "--store", store.uri]) == 0
     assert "folds init besides seed" in store.read_bytes("reports/s/report.html").decode()
+
+
+def test_tiny_tables_and_pages_are_rehearsals(tmp_path, capsys):
+    tiny = sweep()
+    assert main(tiny, ["report", "--tiny", "--store", str(tmp_path)]) == 0
+    assert not (tmp_path / "reports").exists() or "Rehearsal" in (tmp_path / "reports/s/report.html").read_text()
+    for cell in tiny.cells(size=tiny_finetune):
+        record(Store(str(tmp_path)), cell.artifact, 0.5)
+    assert main(tiny, ["report", "--tiny", "--store", str(tmp_path)]) == 0
+    assert "Rehearsal (--tiny)" in capsys.readouterr().out
+    reports = tmp_path / "reports/s"
+    assert "Rehearsal (--tiny)" in (reports / "report.html").read_text()
+    assert "Rehearsal with tiny models" in (reports / "table1.md").read_text()
+    assert "Rehearsal with tiny models" in (reports / "table1.tex").read_text()
+    assert (reports / "table1.csv").read_text().splitlines()[0].endswith(",rehearsal")
+    assert (reports / "results.csv").read_text().splitlines()[0].endswith(",rehearsal")
+    assert tiny.results(store=tmp_path, tiny=True)["rehearsal"].to_pylist() == ["tiny"] * 8

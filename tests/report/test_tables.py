@@ -1,5 +1,6 @@
 """Tables: means and spreads over seeds, the best of a swept field, the share of the gap, and missing results."""
 
+import dataclasses
 import statistics
 from types import SimpleNamespace
 
@@ -249,3 +250,26 @@ def test_latex_of_a_table_with_columns_has_the_paper_in_italics_and_means_as_the
         "z & -- \\\\",
         "w & (new) \\\\",
     ]
+
+
+def test_tuning_curves_have_the_scores_of_every_value_and_seed():
+    cells, statuses = grid(RESULTS)
+    assert TABLE.tuning_curves(cells, statuses) == {
+        "": {
+            "random": [{0.01: 0.5, 0.1: 0.4}] * 2,
+            "half": [{0.01: 0.6, 0.1: 0.5}] * 2,
+            "full": [{0.01: 0.6, 0.1: 0.8}] * 2,
+        }
+    }
+    assert Table(title="t", rows=("init",)).tuning_curves(cells, statuses) == {}
+
+
+def test_a_rehearsal_says_so_and_is_not_compared_with_the_paper():
+    cells, statuses = grid(RESULTS)
+    table = dataclasses.replace(TABLE, published="table6").rehearsed()
+    layout = lay_out(table, cells, statuses)
+    assert table.title == "Rehearsal (--tiny): t"
+    assert table.published is None
+    assert layout.marked_rows == layout.rows
+    (note,) = layout.notes
+    assert note.startswith("Rehearsal with tiny models")
