@@ -229,7 +229,7 @@ VERBS = {
     "show": {"--num-examples", "--seed", "--data", "--min-length", "--max-length", "--num-letters"},
     "generate": {
         *("--num-examples", "--num-validation", "--min-length", "--max-length", "--seed", "--store", "--address"),
-        *("--data", "--skip-bad-rows"),
+        *("--data", "--skip-bad-rows", "--in-process"),
     },
     "fetch": {"--into"},
     "predictions": {"--store", "--num-examples", "--only"},

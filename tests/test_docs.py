@@ -25,6 +25,7 @@ INFO = re.compile(r"(bash|python)( long| no-test: \S.*)?|python in: \S+|bibtex|t
 """What may stand behind the opening fence of a code block; docs/development.md explains it."""
 
 OPTIONS_OF_OTHERS = {
+    "--strict",
     *("--logdir", "--load_fast", "--port-forward", "--screen", "--tmux"),
     *("--seed", "--num", "--jobs", "--only", "--kinds"),
 }
