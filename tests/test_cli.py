@@ -98,6 +98,7 @@ def test_generate_writes_the_data_set_once(tmp_path, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_once_ray_has_ended_is_one_line(tmp_path, capsys, monkeypatch):
     arguments = ["generate", "count", "--num-examples", "300", "--num-validation", "50", "--store", str(tmp_path)]
 

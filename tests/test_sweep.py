@@ -38,7 +38,7 @@ from raysynth.store.store import Store
 from tests.records import provenance, weights_result
 
 ROOT = Path(__file__).parents[1]
-QUICKSTART = ROOT / "sweeps" / "quickstart.py"
+QUICKSTART = ROOT / "tests" / "sweeps" / "quickstart.py"
 
 
 def command(*arguments, script=QUICKSTART, cwd=ROOT, **environment):
@@ -190,7 +190,7 @@ from raysynth.observer import Silent
 from raysynth.specs.identity import name
 from raysynth.specs.tiny import tiny
 store, scratch = map(pathlib.Path, sys.argv[1:])
-sweep = runpy.run_path("sweeps/quickstart.py")["sweep"]
+sweep = runpy.run_path("tests/sweeps/quickstart.py")["sweep"]
 runs = {type(cell.artifact.init).__name__: cell.artifact for cell in sweep.cells(size=tiny)}
 source = runs["FullInit"].init.source
 training = train.pretrain(source, data=store / name(source.data), directory=scratch / "p", observer=Silent())

@@ -220,6 +220,7 @@ SURROUNDINGS = {
 """What else a user's shell may hold."""
 
 
+@pytest.mark.long
 def test_the_surroundings_of_a_process_leave_the_bits_alone(synthetic, clean, tmp_path):
     together = {name: value for variables in SURROUNDINGS.values() for name, value in variables.items()}
     assert computed(synthetic, cwd=tmp_path, **together) == clean

@@ -217,7 +217,9 @@ def test_a_directory_may_have_any_name(directory, tmp_path):
     evaluations = {}
 
     def checkpoints():
-        return Checkpoints(place, artifact="a", selection=Best("loss"), evaluations=evaluations, saved=lambda: None)
+        return Checkpoints(
+            place, artifact="a", selection=Best("loss"), evaluations=evaluations, saved=lambda: None, seconds=600
+        )
 
     with checkpoints() as kept:
         for step in (1, 2, 3):
