@@ -224,7 +224,8 @@ def test_a_directory_may_have_any_name(directory, tmp_path):
     with checkpoints() as kept:
         for step in (1, 2, 3):
             evaluations[step] = {"loss": 1.0}
-            state = TrainState(params={"a": np.full(3, step)}, optimizer={"c": np.asarray(step)}, step=step)
+            arrays = jax.device_put((np.full(3, step, np.int32), np.int32(step)))
+            state = TrainState(params={"a": arrays[0]}, optimizer={"c": arrays[1]}, step=step)
             kept.save(state)
         kept.wait()
     with checkpoints() as kept:
