@@ -9,7 +9,7 @@ alternate, each in a process of its own with the given number of threads, of whi
 Printed are the medians of wall time and of CPU time, and their ratios. It also prints what bounds the step: the
 program's FLOPs over the model's own count, the bytes that it accesses, and the rate of the largest matrix product.
 
-With `--program` it needs no peer: it compiles the step in bfloat16 and counts the matrix products by type.
+With `--program` it needs no peer: it counts the matrix products of a step in bfloat16 by type.
 """
 
 import argparse
@@ -50,8 +50,8 @@ def batch(model: T5Config, rows: int, *lengths: int) -> list[Any]:
 # -------------------------------------------------------------------------------- the two steps
 
 
-def compiled_step(model: T5Config, rows: int, inputs: int, targets: int) -> tuple[Any, Any]:
-    """A function that makes one step, and the compiled program."""
+def lowered_step(model: T5Config, rows: int, inputs: int, targets: int) -> tuple[Any, Any]:
+    """A function that makes one step, and the program before it is compiled."""
     import jax
     import numpy as np
 
@@ -64,7 +64,7 @@ def compiled_step(model: T5Config, rows: int, inputs: int, targets: int) -> tupl
     state, key = step.TrainState.start(init_params(model, jax.random.key(0))), jax.random.key(1)
     settings = {"z_loss": 1e-4, "label_smoothing": 0.0}
     arguments = (*settings.values(), state.params, state.optimizer, blocks, np.float32(0), key, np.uint32(0))
-    program = step.update.lower(network, *arguments).compile()
+    program = step.update.lower(network, *arguments)
 
     def run() -> None:
         nonlocal state
@@ -107,7 +107,7 @@ def hugging_face_step(model: T5Config, rows: int, inputs: int, targets: int) -> 
 def serve(side: str, case: tuple[str, int, int, int], pipe: Connection) -> None:
     """Make a step whenever asked, and answer with its wall and CPU seconds."""
     name, *shape = case
-    run = compiled_step(MODELS[name], *shape)[0] if side == "raysynth" else hugging_face_step(MODELS[name], *shape)
+    run = lowered_step(MODELS[name], *shape)[0] if side == "raysynth" else hugging_face_step(MODELS[name], *shape)
     for _ in range(2):
         run()
     pipe.send("ready")
@@ -161,8 +161,7 @@ def product_rate(model: T5Config, rows: int, targets: int) -> float:
 def print_bounds(case: tuple[str, int, int, int], pipe: Connection) -> None:
     name, rows, inputs, targets = case
     model = MODELS[name]
-    _, program = compiled_step(model, rows, inputs, targets)
-    cost = program.cost_analysis()
+    cost = lowered_step(model, rows, inputs, targets)[1].compile().cost_analysis()
     flops = training_flops(model, num_rows=rows, input_length=inputs, target_length=targets)
     rate = product_rate(model, rows, targets)
     print(
@@ -175,20 +174,20 @@ def print_bounds(case: tuple[str, int, int, int], pipe: Connection) -> None:
 
 
 def print_products() -> None:
-    """The matrix products of a bfloat16 step by the types of their operands."""
-    import dataclasses
-
+    """Print the matrix products of a bfloat16 step by the types of their operands and results."""
     from raysynth.specs.models import Dtype
 
-    _, program = compiled_step(dataclasses.replace(T5_SMALL, dtype=Dtype.BFLOAT16), 8, 128, 64)
-    print(Counter(products(program.as_text())))
+    # Before XLA compiles it: a CPU has no bfloat16 products, so there XLA makes them float32.
+    program = lowered_step(replace(T5_SMALL, dtype=Dtype.BFLOAT16), 8, 128, 64)[1]
+    for types, count in Counter(products(program.as_text())).most_common():
+        print(f"{count:4} {types}")
 
 
 def products(text: str) -> list[str]:
-    """The result and operand types of every `dot` in a program's text, such as `f32 = bf16 x bf16`."""
-    types = dict(re.findall(r"(%[\w.-]+) = (\w+)\[", text))
-    dots = re.findall(r"= (\w+)\[[^ ]* dot\((%[\w.-]+), (%[\w.-]+)\)", text)
-    return [f"{result} = {types[left]} x {types[right]}" for result, left, right in dots]
+    """The operand and result types of every matrix product in StableHLO, such as `bf16 x bf16 -> f32`."""
+    types = r"\(tensor<(?:\d+x)*(\w+)>, tensor<(?:\d+x)*(\w+)>\) -> tensor<(?:\d+x)*(\w+)>"
+    found = (re.search(types, line) for line in text.splitlines() if "stablehlo.dot_general" in line)
+    return [f"{match[1]} x {match[2]} -> {match[3]}" for match in found if match]
 
 
 def main() -> None:
