@@ -183,6 +183,8 @@ def helps(monkeypatch):
 
 def test_commands_and_options_exist(helps):
     options = {option for text in helps.values() for option in re.findall(r"--[a-z][\w-]*", text)} | OPTIONS_OF_OTHERS
+    for benchmark in (ROOT / "tests/benchmarks").glob("*.py"):
+        options.update(re.findall(r'"(--[a-z][\w-]*)"', benchmark.read_text()))
     for page in PAGES:
         for code in [*inline_code(page), *(block.text for block in blocks(page) if block.language == "bash")]:
             for verb in re.findall(r"\braysynth ([a-z]\w*)", code):
