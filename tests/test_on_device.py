@@ -39,6 +39,7 @@ def test_all_that_the_script_imports_is_there_without_ray(bare):
 
 
 @pytest.mark.long
+@pytest.mark.endurance
 def test_a_tiny_run_goes_through_all_parts(bare, tmp_path):
     mtop = tmp_path / "data/mtop"
     mtop.mkdir(parents=True)
