@@ -67,7 +67,7 @@ class PadToLongest:
     def _pad(self, rows: Ragged, prefix: tuple[int, ...], limit: int) -> npt.NDArray[np.int32]:
         lengths = _lengths(rows, prefix, limit)
         unit = max(SHORTEST, -(-limit // (8 * self.num_lengths)) * 8)
-        width = min(limit, -(-int(lengths.max(initial=1)) // unit) * unit)
+        width = min(limit, _round_up(int(lengths.max(initial=1)), unit))
         array = np.full((len(rows), width), PAD, np.int32)
         _write(array, rows, prefix, lengths, np.arange(len(rows)), np.zeros(len(rows), np.int64))
         return array
@@ -184,17 +184,15 @@ class Packed:
         batches = stream(Purpose.LAYOUT, 0).integers(0, len(examples), (_NUM_BATCHES, batch_size))
         row_multiple = math.gcd(batch_size, 8)
 
-        def rounded(num_rows: float) -> int:
-            return -(-math.ceil(num_rows) // row_multiple) * row_multiple
-
         def estimated(widths: tuple[int, int]) -> float:
             """The cost if rows were as full as they usually get."""
             num_rows = max(inputs[batches].sum(1).max() / widths[0], targets[batches].sum(1).max() / widths[1])
-            return Shape(rows=rounded(num_rows / _USUAL_FILL), input_width=widths[0], target_width=widths[1]).cost
+            num_rows = _round_up(math.ceil(num_rows / _USUAL_FILL), row_multiple)
+            return Shape(rows=num_rows, input_width=widths[0], target_width=widths[1]).cost
 
         def simulated(widths: tuple[int, int]) -> Shape:
             num_rows = max(pack(inputs[rows], targets[rows], *widths).num_rows for rows in batches)
-            return Shape(rows=rounded(num_rows), input_width=widths[0], target_width=widths[1])
+            return Shape(rows=_round_up(num_rows, row_multiple), input_width=widths[0], target_width=widths[1])
 
         widths = [(wide, long) for wide in _widths(inputs) for long in _widths(targets)]
         shapes = [simulated(pair) for pair in sorted(widths, key=estimated)[:_NUM_SIMULATED]]
@@ -217,7 +215,7 @@ class Packed:
                 target_width=max(shape.target_width, self.target_length),
             )
         places = pack(inputs, targets, shape.input_width, shape.target_width)
-        num_rows = max(shape.rows, -(-places.num_rows // self.row_multiple) * self.row_multiple)
+        num_rows = max(shape.rows, _round_up(places.num_rows, self.row_multiple))
         tokens = [np.full((num_rows, width), PAD, np.int32) for width in (shape.input_width, shape.target_width)]
         segments = [np.zeros_like(array) for array in tokens]
         _write(tokens[0], examples.sources, examples.prefix, inputs, places.row, places.input_start)
@@ -241,6 +239,10 @@ def _widths(lengths: Lengths) -> list[int]:
 
 
 # -------------------------------------------------------------------------------- arrays
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _lengths(rows: Ragged, prefix: tuple[int, ...], limit: int) -> Lengths:
