@@ -596,6 +596,7 @@ def measured_step(settings: Settings, model: str, layout: str, batch_size: int, 
     from raysynth.model.devices import named_key, place
     from raysynth.model.step import TrainState, train_step
     from raysynth.model.t5 import T5, init_params
+    from raysynth.specs.flops import training_flops
     from raysynth.specs.models import Dtype
     from raysynth.tokens.streams import Purpose
 
@@ -620,7 +621,7 @@ def measured_step(settings: Settings, model: str, layout: str, batch_size: int, 
     seconds = (time.perf_counter() - started) / timed
     rows, input_length = block.encoder_input_tokens.shape
     target_length = block.decoder_target_tokens.shape[1]
-    flops = step_flops(config, rows, input_length, target_length)
+    flops = training_flops(config, num_rows=rows, input_length=input_length, target_length=target_length)
     memory = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
         "examples": batch_size,
@@ -648,30 +649,6 @@ def packed_block(settings: Settings, batch_size: int) -> Any:
     examples = Examples(sources=sources, targets=targets, prefix=task.prefix)
     layout = Packed.fitting(examples, batch_size=batch_size, input_length=LENGTH, target_length=LENGTH)
     return layout.to_blocks(examples.take(np.arange(batch_size)))[0]
-
-
-def step_flops(config: Any, batch: int, input_length: int, target_length: int) -> float:
-    """Floating-point operations in the matrix products of a training step, without recomputation.
-
-    A product of [m, k] and [k, n] takes 2 m k n. The gradient takes two products for each one of the forward pass, so a
-    step costs three forward passes. Included are the four attention kernels, the two products of attention (every query
-    with every key, also where the mask is causal), the MLP kernels and the output layer. Excluded are embeddings
-    (look-ups), norms, softmax, dropout, loss and optimizer.
-    """
-    width = config.num_heads * config.head_dim
-    kernel = 2 * config.emb_dim * width
-    mlp = 2 * config.emb_dim * config.mlp_dim * (len(config.mlp_activations) + 1)
-
-    def attention(queries: int, keys: int) -> int:
-        """Query and output kernels on the queries, key and value kernels on the keys, two products."""
-        return 2 * kernel * queries + 2 * kernel * keys + 2 * (2 * queries * keys * width)
-
-    encoder = config.num_encoder_layers * (attention(input_length, input_length) + mlp * input_length)
-    decoder = config.num_decoder_layers * (
-        attention(target_length, target_length) + attention(target_length, input_length) + mlp * target_length
-    )
-    logits = 2 * config.emb_dim * config.vocab_size * target_length
-    return 3.0 * batch * (encoder + decoder + logits)
 
 
 @contextmanager
