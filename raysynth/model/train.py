@@ -37,14 +37,11 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import name
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
-from raysynth.store.checkpoint_files import add_digest
+from raysynth.store.checkpoint_files import CHECKPOINT_SECONDS, add_digest
 from raysynth.store.checksums import checksum
 from raysynth.store.files import write_whole
 from raysynth.store.records import Timing, WeightsResult
 from raysynth.tokens.streams import Purpose
-
-CHECKPOINT_SECONDS = 600.0
-"""Default for the time after which a checkpoint is written between evaluations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +120,8 @@ def finetune(
 ) -> TrainingResult:
     """Initialize by the scheme, fine-tune, select a step, and score its decoded predictions on the test split.
 
-    `sources` read the parameters of each of the scheme's sources. `data_sha256`, `saved`,
-    `checkpoint_seconds` and what is raised are as in `pretrain`.
+    `sources` read the parameters of each of the scheme's sources. `data_sha256`, `saved`, `checkpoint_seconds` and what
+    is raised are as in `pretrain`.
     """
     task, dataset = spec.task, StoredDataset.open(data, data_sha256)
     train, validation = dataset.split(Split.TRAIN), dataset.split(Split.VALIDATION)

@@ -18,6 +18,7 @@ from raysynth.run.sources import source_params
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
+from raysynth.store.checkpoint_files import CHECKPOINT_SECONDS
 from raysynth.store.files import private_directory
 from raysynth.store.leases import is_taken
 from raysynth.store.marks import provenance
@@ -75,7 +76,7 @@ def make(
     report: Report,
     node: str | None,
     driver: str | None = None,
-    checkpoint_seconds: float = 600.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
     """Train an artifact in its workspace and write its record, on the Ray node with that id, or without Ray.
 

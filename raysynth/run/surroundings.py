@@ -14,6 +14,7 @@ from raysynth.downstream.rows import BadRows
 from raysynth.errors import InputError, WorkerError
 from raysynth.observer import Observer, Progress
 from raysynth.specs.identity import Artifact, name
+from raysynth.store.checkpoint_files import CHECKPOINT_SECONDS
 from raysynth.store.files import private_directory
 from raysynth.store.leases import Driver
 from raysynth.store.store import Store
@@ -109,7 +110,7 @@ class Run:
     """The run ends once this many artifacts have failed; None never ends it early."""
     cpus_per_trial: int = 1
     """CPUs that a trial reserves, and threads that it computes with on a CPU."""
-    checkpoint_seconds: float = 600.0
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
     """A trial writes a checkpoint between evaluations too once its last one is that old."""
     trouble: Trouble = field(default_factory=Trouble)
 

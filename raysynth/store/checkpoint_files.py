@@ -16,6 +16,9 @@ from raysynth.store.store import Store
 LIST = "checksums.json"
 """The list's name in the directory of a checkpoint. A checkpoint without it was never finished."""
 
+CHECKPOINT_SECONDS = 600.0
+"""By default, a training whose last checkpoint is this old writes one between evaluations too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFiles:

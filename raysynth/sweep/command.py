@@ -41,6 +41,7 @@ from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store import leases
+from raysynth.store.checkpoint_files import CHECKPOINT_SECONDS
 from raysynth.store.store import State, Status, Store
 from raysynth.sweep.sweep import Sweep
 
@@ -98,7 +99,7 @@ def _add_run(verbs: Verbs) -> None:
     parser.add_argument(
         "--checkpoint-minutes",
         type=positive_real,
-        default=10.0,
+        default=CHECKPOINT_SECONDS / 60,
         metavar="M",
         help="write a checkpoint between evaluations once the last one is that old (default: 10)",
     )
