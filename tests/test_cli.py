@@ -9,7 +9,18 @@ import time
 import pytest
 import ray
 
-from raysynth import Dataset, downstream_tasks, synthetic_tasks
+from raysynth import (
+    ComposedInit,
+    Dataset,
+    Finetune,
+    FullInit,
+    Pretrain,
+    RandomInit,
+    StatisticInit,
+    T5Config,
+    downstream_tasks,
+    synthetic_tasks,
+)
 from raysynth.cli import main
 from raysynth.data import batches
 from raysynth.data.manifest import MANIFEST
@@ -17,7 +28,7 @@ from raysynth.data.show import of_task
 from raysynth.specs.identity import name
 from raysynth.store.store import State, Store
 from raysynth.synthetic.simple import simple_tasks
-from tests.records import DATA_RESULT, provenance
+from tests.records import DATA_RESULT, provenance, weights_result
 
 
 @pytest.mark.parametrize("task", simple_tasks)
@@ -141,20 +152,41 @@ def test_generate_takes_a_downstream_task_and_skips_bad_rows_on_request(tmp_path
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_why_names_the_fields_that_differ(tmp_path, capsys):
+def test_why_prints_a_table_of_the_fields_that_differ(tmp_path, capsys, monkeypatch):
     store = Store(str(tmp_path))
+    monkeypatch.setenv("RAYSYNTH_STORE", store.uri)
     first = Dataset(task=synthetic_tasks["set"], num_examples=100)
     second = dataclasses.replace(first, seed=3, task=dataclasses.replace(first.task, max_length=50))
     for artifact, version in ((first, "1.0"), (second, "1.1")):
         store.record(artifact, result=DATA_RESULT, provenance=provenance(versions={"numpy": version}))
-    assert main(["why", name(first), name(second), "--store", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "seed (None against 3)",
-        "task.max_length (None against 50)",
-        "versions.numpy ('1.0' against '1.1')",
+    assert main(["why", name(first), name(second)[-8:]]) == 0
+    names = [f"1: {name(first)}", f"2: {name(second)}"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == names
+    assert [line.split() for line in lines if "───" not in line][2:] == [
+        [],
+        ["field", "1", "2"],
+        ["seed", "default", "3"],
+        ["task.max_length", "default", "50"],
+        ["version", "of", "numpy", "1.0", "1.1"],
+        [],
     ]
-    assert main(["why", name(first), "dataset/nothing", "--store", str(tmp_path)]) == 2
-    assert "unknown finished artifact" in capsys.readouterr().err
+    assert main(["why", name(first), "dataset/nothing"]) == 2
+    assert "unknown artifact of" in capsys.readouterr().err
+
+
+def test_why_fits_80_columns(tmp_path, capsys):
+    store = Store(str(tmp_path))
+    statistics = {"group_by": "parameter", "statistic": "mean_sd", "where": "mlp"}
+    trained = Pretrain(data=Dataset(task=synthetic_tasks["nonsense_summary"]), model=T5Config())
+    composed = ComposedInit(schemes=(FullInit(trained), StatisticInit(trained, **statistics)))
+    tuned = [Finetune(task=downstream_tasks["python_ast"], init=init) for init in (RandomInit(T5Config()), composed)]
+    for artifact in tuned:
+        store.record(artifact, result=weights_result(), provenance=provenance())
+    assert main(["why", *map(name, tuned), "--store", store.uri]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[2:])) <= 80
+    assert "init.schemes.0.source.is" in "".join(lines)
 
 
 def test_show_prints_examples_of_a_downstream_task(capsys):
@@ -270,5 +302,5 @@ def test_light_verbs_import_neither_jax_nor_ray():
 def test_a_path_in_place_of_a_run_is_one_line_without_a_cure(tmp_path, capsys):
     assert main(["predictions", "../../etc", "--store", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.endswith("is no path of a file in a store\n")
+    assert error == f"error: {tmp_path} holds no fine-tunings\n"
     assert error.count("\n") == 1

@@ -41,11 +41,8 @@ from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store import leases
-from raysynth.store.store import State, Status, Store
+from raysynth.store.store import DEFAULT_STORES, State, Status, Store, default_store
 from raysynth.sweep.sweep import Sweep
-
-DEFAULT_STORE = "results"
-"""The folder that holds the default stores, `full` and `tiny`."""
 
 
 def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
@@ -142,7 +139,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         type=text,
         default=os.environ.get("RAYSYNTH_STORE") or None,
         help="a directory, or a URI that pyarrow's file systems accept "
-        f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORE}/full, with --tiny ./{DEFAULT_STORE}/tiny)",
+        f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORES}/full, with --tiny ./{DEFAULT_STORES}/tiny)",
     )
     parser.add_argument("--tiny", action="store_true", help="use a tiny model and few steps for the same grid")
 
@@ -195,7 +192,7 @@ def read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     cells = sweep.cells(size=tiny.tiny) if options.tiny else sweep.cells()
     if not cells:
         raise InputError(f"sweep {sweep.name!r} has no cells; add some with sweep.add")
-    store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
+    store = Store(options.store or default_store("tiny" if options.tiny else "full"))
     if options.tiny:
         cells = _without_missing_imports(cells, store)
     statuses = store.statuses(in_order([cell.artifact for cell in cells]))

@@ -89,7 +89,7 @@ def _python(artifact: Pretrained) -> str:
 
 
 def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None:
-    """Write the selected checkpoint of the artifact with that name to the new directory `out`.
+    """Write the selected checkpoint of the artifact with that name, which may be cut, to the new directory `out`.
 
     A Hugging Face directory also gets the tokenizer and the settings of `generate`, and a README that describes them.
     Raises `InputError` for an artifact without weights and if `out` exists.
@@ -101,7 +101,7 @@ def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None
             write_t5x(out, config, weights.params, step=weights.step)
         case Format.HUGGING_FACE:
             usage = usage_of(weights.description, store)
-            more = usage_files(usage, config, artifact=artifact.strip("/"), step=weights.step)
+            more = usage_files(usage, config, artifact=weights.artifact, step=weights.step)
             write_hugging_face(out, config, weights.params, more)
 
 
