@@ -1,4 +1,4 @@
-"""Verbs on the artifacts of a store: verify, predictions, predict, why, import, export, stats, figure6.
+"""Verbs on the artifacts of a store: list, verify, predictions, predict, why, import, export, stats, figure6.
 
 JAX is imported by the verbs that need it.
 """
@@ -15,9 +15,10 @@ from rich.text import Text
 
 from raysynth import verify
 from raysynth.cli.options import add_store
-from raysynth.command_line import Verbs, add_verb, integer, path, positive
+from raysynth.command_line import Verbs, add_verb, integer, path, positive, text
 from raysynth.downstream.files import opened
 from raysynth.errors import InputError, printable, unknown
+from raysynth.report.listing import STATES, print_list
 from raysynth.report.predictions import print_predictions
 from raysynth.report.tables import as_csv
 from raysynth.report.why import print_why
@@ -25,7 +26,7 @@ from raysynth.specs.init_schemes import GroupBy
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import published_models
 from raysynth.store.marks import Watch
-from raysynth.store.store import Store
+from raysynth.store.store import KINDS, Store
 
 _NAME = "its name, such as pretrain/set.seed0-1c575405, or a unique beginning of it, or its fingerprint"
 
@@ -33,6 +34,7 @@ _NAME = "its name, such as pretrain/set.seed0-1c575405, or a unique beginning of
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of this module."""
     for add in (
+        _add_list,
         _add_verify,
         _add_predictions,
         _add_predict,
@@ -43,6 +45,36 @@ def add_verbs(verbs: Verbs) -> None:
         _add_figure6,
     ):
         add(verbs)
+
+
+# -------------------------------------------------------------------------------- list
+
+
+def _add_list(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "list", _list, "list the artifacts of a store with their states")
+    add_store(parser)
+    several = "; several with commas between them"
+    parser.add_argument("--kind", type=_several, default=(), help=f"of {', '.join(KINDS)}{several}")
+    parser.add_argument("--task", type=_several, default=(), help=f"a synthetic or downstream task{several}")
+    parser.add_argument("--init", type=_several, default=(), help=f"an init scheme, such as full or set.full{several}")
+    parser.add_argument("--state", type=_several, default=(), help=f"of {', '.join(STATES)}{several}")
+    parser.add_argument("--text", default="", help="a part of the name, or of the reason of a failure")
+
+
+def _several(argument: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text(argument).split(","))
+
+
+def _list(options: argparse.Namespace) -> int:
+    print_list(
+        Store(options.store),
+        kinds=options.kind,
+        tasks=options.task,
+        inits=options.init,
+        states=options.state,
+        text=options.text,
+    )
+    return 0
 
 
 # -------------------------------------------------------------------------------- verify

@@ -316,7 +316,13 @@ class Store:
 
     def status(self, artifact: Artifact) -> Status:
         """What the store knows of an artifact; raises `InputError` where its record is damaged or of another one."""
-        where = directory_of(artifact)
+        return self._status(directory_of(artifact), artifact)
+
+    def status_of(self, where: str) -> Status:
+        """What the store knows of the artifact with that name; raises `InputError` where its record is damaged."""
+        return self._status(where, None)
+
+    def _status(self, where: str, artifact: Artifact | None) -> Status:
         if (record := self._record(where, artifact)) is not None:
             return Status(state=State.DONE, record=record)
         if (failure := self.read_if_whole(f"{where}/failure.json", Failure.read)) is not None:

@@ -19,13 +19,12 @@ from raysynth.model.settings import settings
 from raysynth.model.t5 import T5, Params
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import name
-from raysynth.specs.models import T5Config
+from raysynth.specs.models import T5Config, described_model
 from raysynth.specs.pretraining import Pretrain, Pretrained
 from raysynth.store.store import Store, default_store
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS
 from raysynth.weights.selected import selected
-from raysynth.weights.transfer import described_model
 from raysynth.weights.usage import Usage, usage_of
 
 
