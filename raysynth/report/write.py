@@ -47,12 +47,7 @@ def print_report(
     With a format of `FORMATS`, standard output has only the tables. If the store cannot be written, one line on
     standard error says so.
     """
-    layouts = [lay_out(table, cells, statuses) for table in tables]
-    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True)):
-        if table_format == "text":
-            _print_text(table, layout)
-        else:
-            print("\n" * bool(number) + FORMATS[table_format](table, layout), end="")
+    layouts = print_tables(tables, cells, statuses, table_format)
     lines = sys.stdout if table_format == "text" else sys.stderr
     if share := evaluation_share(statuses):
         print(share, file=lines)
@@ -66,6 +61,19 @@ def print_report(
     print(f"tables and learning curves: {place}/{folder}/", file=lines)
     print(f"all of it as a page: {place}/{folder}/report.html", file=lines)
     print(f"TensorBoard: tensorboard --logdir {place}", file=lines)
+
+
+def print_tables(
+    tables: Sequence[Table], cells: Sequence[Cell], statuses: Mapping[Artifact, Status], table_format: str = "text"
+) -> list[Layout]:
+    """Print the tables so far as text or in a format of `FORMATS`; returns how they are laid out."""
+    layouts = [lay_out(table, cells, statuses) for table in tables]
+    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True)):
+        if table_format == "text":
+            _print_text(table, layout)
+        else:
+            print("\n" * bool(number) + FORMATS[table_format](table, layout), end="")
+    return layouts
 
 
 def _print_text(table: Table, layout: Layout) -> None:

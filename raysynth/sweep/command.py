@@ -30,7 +30,7 @@ from raysynth.environment import check_environment, cpus_per_trial
 from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.tables import REHEARSAL, Table
-from raysynth.report.write import FORMATS, print_next, print_report
+from raysynth.report.write import FORMATS, print_next, print_report, print_tables
 from raysynth.run.measure import measure
 from raysynth.run.schedule import Ended
 from raysynth.run.surroundings import Run
@@ -42,6 +42,7 @@ from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store import leases
 from raysynth.store.store import DEFAULT_STORES, State, Status, Store, default_store
+from raysynth.sweep import part
 from raysynth.sweep.sweep import Sweep
 
 
@@ -142,6 +143,22 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORES}/full, with --tiny ./{DEFAULT_STORES}/tiny)",
     )
     parser.add_argument("--tiny", action="store_true", help="use a tiny model and few steps for the same grid")
+    parser.add_argument(
+        "--only",
+        metavar="AXIS=VALUE",
+        nargs="+",
+        type=text,
+        default=[],
+        help="use only the cells with these values of these axes, such as task=mtop init=full,random seed=0",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        type=text,
+        default=[],
+        help="replace fields of every fine-tuning, such as task.num_steps=800 init.source.num_steps=2000; after --tiny",
+    )
 
 
 # -------------------------------------------------------------------------------- verbs
@@ -157,11 +174,19 @@ class SweepInStore:
     statuses: dict[Artifact, Status]
     """The status of every fine-tuning and of everything that one needs, inputs first."""
     is_tiny: bool
+    part: str = ""
+    """What `--only` and `--set` say; empty for the sweep as it is written."""
+    is_changed: bool = False
+    """Whether `--set` replaces fields."""
 
     @property
     def tables(self) -> list[Table]:
-        """The sweep's tables; those of tiny models say so and are not compared with the paper's."""
-        return [table.rehearsed() if self.is_tiny else table for table in self.sweep.tables]
+        """The sweep's tables; those of tiny models and of parts say so and are not compared with the paper's."""
+        tables = [table.rehearsed() if self.is_tiny else table for table in self.sweep.tables]
+        if not self.part:
+            return tables
+        parts = [table.of_part(self.cells, self.part) for table in tables if table.has_cells(self.cells)]
+        return [dataclasses.replace(table, published=None) for table in parts] if self.is_changed else parts
 
     def reread(self) -> "SweepInStore":
         """The same with the statuses as they are now."""
@@ -189,14 +214,24 @@ class SweepInStore:
 
 def read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     """The sweep in the store that the options name."""
+    only, changes = part.pairs("--only", options.only), part.pairs("--set", options.set)
     cells = sweep.cells(size=tiny.tiny) if options.tiny else sweep.cells()
     if not cells:
         raise InputError(f"sweep {sweep.name!r} has no cells; add some with sweep.add")
+    cells = part.change(part.select(cells, only), changes)
     store = Store(options.store or default_store("tiny" if options.tiny else "full"))
     if options.tiny:
         cells = _without_missing_imports(cells, store)
     statuses = store.statuses(in_order([cell.artifact for cell in cells]))
-    return SweepInStore(sweep=sweep, cells=cells, store=store, statuses=statuses, is_tiny=bool(options.tiny))
+    return SweepInStore(
+        sweep=sweep,
+        cells=cells,
+        store=store,
+        statuses=statuses,
+        is_tiny=bool(options.tiny),
+        part=", ".join(filter(None, (part.as_text(only), f"set {part.as_text(changes)}" if changes else ""))),
+        is_changed=bool(changes),
+    )
 
 
 def _without_missing_imports(cells: list[Cell], store: Store) -> list[Cell]:
@@ -226,6 +261,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
         address.cluster(_ray_address(options))
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options), num_cpus)
+    _print_part(current)
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
     for line in _missing_files(current, data):
         print(printable(f"missing: {line}"))
@@ -246,6 +282,7 @@ def _missing_files(current: SweepInStore, data: dict[str, str]) -> list[str]:
 
 def status(current: SweepInStore, options: argparse.Namespace) -> int:
     """Print how far the sweep is, again and again with `--follow`; returns 1 if anything failed or diverged."""
+    _print_part(current)
     if current.is_new:
         _print_nothing_yet(current.store)
     while options.follow and current.artifacts(State.RUNNING):
@@ -269,12 +306,21 @@ def report(current: SweepInStore, options: argparse.Namespace) -> int:
     return 0
 
 
+def _print_part(current: SweepInStore) -> None:
+    if current.part:
+        print(printable(f"part of {current.sweep.name}: {current.part}"))
+
+
 def _print_nothing_yet(store: Store) -> None:
     print(f"nothing of this sweep is in {printable(store.uri)} yet", file=sys.stderr)
 
 
 def _print_report(current: SweepInStore, table_format: str = "text") -> None:
     sweep = current.sweep
+    if current.part:  # the folder of the sweep's report is for all of the sweep
+        print_tables(current.tables, current.cells, current.statuses, table_format)
+        print("not written: reports/ is for the whole sweep, without --only and --set", file=sys.stderr)
+        return
     print_report(
         sweep.name,
         f"{REHEARSAL}: {sweep.claim}" if current.is_tiny else sweep.claim,
