@@ -26,7 +26,7 @@ from raysynth.data.locations import locations, missing_files, own_names
 from raysynth.data.sources import check_same_files
 from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
-from raysynth.environment import check_environment, cpus_per_trial
+from raysynth.environment import check_environment, cpus_per_trial, made_by
 from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.tables import REHEARSAL, Table
@@ -41,6 +41,7 @@ from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store import leases
+from raysynth.store.machine import commit_of
 from raysynth.store.store import DEFAULT_STORES, State, Status, Store, default_store
 from raysynth.sweep import part
 from raysynth.sweep.sweep import Sweep
@@ -400,7 +401,8 @@ def _make(
         print(f"{name(source)} is made again, because it is damaged: {line}", file=sys.stderr)
     missing, done = [*sources, *missing], done.difference(sources)
     damaged = damaged_inputs(missing, done, store)
-    with leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
+    commit = None if current.sweep.file is None else commit_of(current.sweep.file)
+    with made_by(commit), leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
         for artifact in missing:
             if current.statuses[artifact].state is State.FAILED:
                 store.forget_failure(artifact)
