@@ -22,6 +22,7 @@ from raysynth.report.next_seeds import (
     summary,
 )
 from raysynth.report.tables import Layout, Table, as_csv, as_markdown, as_terminal_table, lay_out, note_as_markdown
+from raysynth.specs.distinctions import distinctions
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, name
@@ -164,7 +165,11 @@ def _pretraining_curves(statuses: Mapping[Artifact, Status]) -> dict[str, list[d
             if curve:
                 data = dataclasses.replace(artifact.data, seed=0)
                 runs.setdefault(dataclasses.replace(artifact, data=data, seed=0), []).append(curve)
-    return dict(zip(figures.legends(map(name, runs)), runs.values(), strict=True))
+    told = distinctions(runs)
+    legends = zip(figures.legends(map(name, runs)), runs, strict=True)
+    return {
+        f"{legend}, {told[artifact]}" if artifact in told else legend: runs[artifact] for legend, artifact in legends
+    }
 
 
 def print_next(
