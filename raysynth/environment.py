@@ -3,10 +3,11 @@
 The settings of JAX are in `model/settings.py`, because they can be changed after the start of a process too.
 """
 
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 from raysynth.errors import InputError
@@ -28,6 +29,10 @@ _REFUSED = {
 _RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_PJRT_CLIENT_CREATE_OPTIONS")
 
 
+SWEEP_COMMIT = "RAYSYNTH_SWEEP_COMMIT"
+"""Set by a run for its processes: the commit of the sweep file's repository, which records hold."""
+
+
 def check_environment(variables: Mapping[str, str]) -> None:
     """Raise `InputError` if an environment variable would change results behind a description's back."""
     for name, harmless in _REFUSED.items():
@@ -45,6 +50,20 @@ def check_environment(variables: Mapping[str, str]) -> None:
         if harmless_name == "xla_gpu_deterministic_ops" and value.lower() not in ("", "true", "1"):
             raise InputError(f"XLA_FLAGS: --xla_gpu_deterministic_ops must be true, got {value!r:.80}")
     num_threads(variables)
+
+
+@contextlib.contextmanager
+def made_by(commit: str | None) -> Iterator[None]:
+    """Have the records that the block's processes write hold this commit of the sweep file's repository."""
+    before = os.environ.pop(SWEEP_COMMIT, None)
+    if commit is not None:
+        os.environ[SWEEP_COMMIT] = commit
+    try:
+        yield
+    finally:
+        os.environ.pop(SWEEP_COMMIT, None)
+        if before is not None:
+            os.environ[SWEEP_COMMIT] = before
 
 
 def check_ray() -> None:
@@ -84,6 +103,7 @@ def trial_variables(variables: Mapping[str, str], num_cpus: int | None = None) -
         "NPROC": threads,
         "PJRT_NPROC": threads,  # XLA prefers it to NPROC
         "XLA_FLAGS": f"{variables.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip(),
+        **({SWEEP_COMMIT: variables[SWEEP_COMMIT]} if SWEEP_COMMIT in variables else {}),
     }
 
 

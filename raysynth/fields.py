@@ -5,8 +5,8 @@ import inspect
 import math
 import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from types import NoneType, UnionType
 from typing import (
@@ -168,6 +168,73 @@ def _in_words(hint: Any) -> str:
         kinds = dict.fromkeys(_in_words(kind) for kind in get_args(hint) if kind is not Ellipsis)
         return f"a tuple, each item of it {' or '.join(kinds)}"
     return _NAMES.get(hint, f"a {getattr(hint, '__name__', hint)}")
+
+
+# -------------------------------------------------------------------------------- fields by dotted path
+
+
+def has_field(owner: object, path: str) -> bool:
+    """Whether there is a field at a dotted path, such as `source.num_steps`; items of tuples have numbers."""
+    first, _, rest = path.partition(".")
+    if first not in _parts(owner):
+        return False
+    return not rest or has_field(_parts(owner)[first], rest)
+
+
+def replaced(owner: Any, changes: Mapping[str, str]) -> Any:
+    """A description with other values at some dotted paths, all at once; texts are read as the annotations say.
+
+    Raises `InputError` for unknown fields, for texts that are no values of the field, and as the description does.
+    """
+    by_field: dict[str, dict[str, str]] = {}
+    for path, text in changes.items():
+        first, _, rest = path.partition(".")
+        by_field.setdefault(first, {})[rest] = text
+    parts, values = _parts(owner), {}
+    for name, below in by_field.items():
+        kind = type(owner).__name__
+        if name not in parts:
+            raise unknown(f"field of {kind}" if parts else f"field of {brief(owner)}", name, parts)
+        if "" in below and len(below) > 1:
+            raise InputError(f"{kind}.{name} is given as a whole and in part: {', '.join(filter(None, below))}")
+        if "" not in below:
+            values[name] = replaced(parts[name], below)
+        elif is_dataclass(owner):
+            hint = get_type_hints(type(owner))[name]
+            values[name] = _parsed(below[""], hint, f"{kind}.{name}")
+        else:
+            raise InputError(f"item {name} of a tuple has fields of its own; give one of them, got {below['']!r}")
+    if isinstance(owner, tuple):
+        return tuple(values.get(str(place), item) for place, item in enumerate(owner))
+    return replace(owner, **values)
+
+
+def _parts(owner: Any) -> dict[str, Any]:
+    """What dotted paths can name below a value: its fields, or the items of a tuple by their places."""
+    if isinstance(owner, tuple):
+        return {str(place): item for place, item in enumerate(owner) if is_dataclass(item)}
+    if is_dataclass(owner):
+        return {each.name: getattr(owner, each.name) for each in fields(owner) if each.init}
+    return {}
+
+
+def _parsed(text: str, hint: Any, what: str) -> Any:
+    """The value of an annotated type that a text means; raises `InputError`, which names `what`."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for kind in kinds:
+        if kind is NoneType and text == "None":
+            return None
+        if kind is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if kind is int and re.fullmatch(r"[-+]?[0-9]{1,18}", text):
+            return int(text)
+        if kind is float and re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
+            return float(text)
+        if isinstance(kind, type) and issubclass(kind, str):  # a description checks the texts of an enumeration
+            return text
+        if get_origin(kind) is tuple:
+            return tuple(_parsed(item, get_args(kind)[0], f"an item of {what}") for item in text.split(",") if item)
+    raise InputError(f"{what} must be {_in_words(hint)}, got {text!r:.100}")
 
 
 # -------------------------------------------------------------------------------- checks for `__post_init__`

@@ -9,15 +9,26 @@ import time
 import pytest
 import ray
 
-from raysynth import Dataset, downstream_tasks, synthetic_tasks
+from raysynth import (
+    ComposedInit,
+    Dataset,
+    Finetune,
+    FullInit,
+    Pretrain,
+    RandomInit,
+    StatisticInit,
+    T5Config,
+    downstream_tasks,
+    synthetic_tasks,
+)
 from raysynth.cli import main
 from raysynth.data import batches
 from raysynth.data.manifest import MANIFEST
 from raysynth.data.show import of_task
 from raysynth.specs.identity import name
-from raysynth.store.store import State, Store
+from raysynth.store.store import Outcome, State, Store
 from raysynth.synthetic.simple import simple_tasks
-from tests.records import DATA_RESULT, provenance
+from tests.records import DATA_RESULT, provenance, weights_result
 
 
 @pytest.mark.parametrize("task", simple_tasks)
@@ -141,20 +152,91 @@ def test_generate_takes_a_downstream_task_and_skips_bad_rows_on_request(tmp_path
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_why_names_the_fields_that_differ(tmp_path, capsys):
+def test_list_prints_states_and_whole_names(tmp_path, capsys, monkeypatch):
     store = Store(str(tmp_path))
+    monkeypatch.setenv("RAYSYNTH_STORE", store.uri)
+    model = T5Config(emb_dim=64, num_heads=2, head_dim=32, mlp_dim=256, num_encoder_layers=2, num_decoder_layers=2)
+    trained = Pretrain(data=Dataset(task=synthetic_tasks["set"]), model=model)
+    task = downstream_tasks["python_ast"]
+    random, full = (Finetune(task=task, init=init) for init in (RandomInit(model), FullInit(trained)))
+    store.record(trained.data, result=DATA_RESULT, provenance=provenance())
+    result = weights_result(selected_step=3_000, validation={"token_accuracy": 0.25})
+    store.record(trained, result=result, provenance=provenance())
+    store.fail(random, outcome=Outcome.DIVERGED, error="the loss is nan", log="")
+    store.progress(full, step=7, num_steps=9, seconds_per_step=None)
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["state", "step", "accuracy", "model", "name"],
+        ["done", "2", "rows", name(trained.data)],
+        ["done", "3,000", "25.0", "d64", "2+2", name(trained)],
+        ["diverged", name(random)],
+        ["the", "loss", "is", "nan"],
+        ["running", "7", "of", "9", name(full)],
+        [*f"{store.uri}: 4 of 4 artifacts: 1 running, 1 diverged, 2 done".split()],
+    ]
+    for arguments, found in (
+        (["--kind", "finetune,dataset"], [trained.data, random, full]),
+        (["--task", "set"], [trained.data, trained]),
+        (["--init", "full"], [full]),
+        (["--init", "set.full,random"], [random, full]),
+        (["--state", "diverged", "--text", "nan"], [random]),
+        (["--kind", "pretrain", "--state", "failed"], []),
+    ):
+        assert main(["list", *arguments]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert [line.split()[-1] for line in printed[:-1] if "/" in line] == [*map(name, found)]
+    for arguments, line in (
+        (["--kind", "finetunes"], "error: unknown kind 'finetunes' (did you mean 'finetune'?); allowed: dataset, "),
+        (["--state", "new"], "error: unknown state 'new'"),
+        (["--task", "sett"], f"error: unknown task in {store.uri} 'sett' (did you mean 'set'?)"),
+        (["--init", "ful"], f"error: unknown init scheme in {store.uri} 'ful' (did you mean 'full'?)"),
+        (["--store", "nowhere"], "error: there is no store at "),
+    ):
+        assert main(["list", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(line)
+        assert error.count("\n") == 1
+    store.write_bytes(f"{name(trained)}/record.json", b"{")
+    assert main(["list", "--state", "damaged"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-1] == name(trained)
+
+
+def test_why_prints_a_table_of_the_fields_that_differ(tmp_path, capsys, monkeypatch):
+    store = Store(str(tmp_path))
+    monkeypatch.setenv("RAYSYNTH_STORE", store.uri)
     first = Dataset(task=synthetic_tasks["set"], num_examples=100)
     second = dataclasses.replace(first, seed=3, task=dataclasses.replace(first.task, max_length=50))
     for artifact, version in ((first, "1.0"), (second, "1.1")):
         store.record(artifact, result=DATA_RESULT, provenance=provenance(versions={"numpy": version}))
-    assert main(["why", name(first), name(second), "--store", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "seed (None against 3)",
-        "task.max_length (None against 50)",
-        "versions.numpy ('1.0' against '1.1')",
+    assert main(["why", name(first), name(second)[-8:]]) == 0
+    names = [f"1: {name(first)}", f"2: {name(second)}"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == names
+    assert [line.split() for line in lines if "───" not in line][2:] == [
+        [],
+        ["field", "1", "2"],
+        ["seed", "default", "3"],
+        ["task.max_length", "default", "50"],
+        ["version", "of", "numpy", "1.0", "1.1"],
+        [],
     ]
-    assert main(["why", name(first), "dataset/nothing", "--store", str(tmp_path)]) == 2
-    assert "unknown finished artifact" in capsys.readouterr().err
+    assert main(["why", name(first), "dataset/nothing"]) == 2
+    assert "unknown artifact of" in capsys.readouterr().err
+
+
+def test_why_fits_80_columns(tmp_path, capsys):
+    store = Store(str(tmp_path))
+    statistics = {"group_by": "parameter", "statistic": "mean_sd", "where": "mlp"}
+    trained = Pretrain(data=Dataset(task=synthetic_tasks["nonsense_summary"]), model=T5Config())
+    composed = ComposedInit(schemes=(FullInit(trained), StatisticInit(trained, **statistics)))
+    tuned = [Finetune(task=downstream_tasks["python_ast"], init=init) for init in (RandomInit(T5Config()), composed)]
+    for artifact in tuned:
+        store.record(artifact, result=weights_result(), provenance=provenance())
+    assert main(["why", *map(name, tuned), "--store", store.uri]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[2:])) <= 80
+    assert "init.schemes.0.source.is" in "".join(lines)
 
 
 def test_show_prints_examples_of_a_downstream_task(capsys):
@@ -233,6 +315,7 @@ VERBS = {
         *("--data", "--skip-bad-rows", "--in-process"),
     },
     "fetch": {"--into"},
+    "list": {"--store", "--kind", "--task", "--init", "--state", "--text"},
     "predictions": {"--store", "--num-examples", "--only"},
     "predict": {"--store", "--file", "--beams", "--length-penalty"},
     "verify": {"--store", "--deep", "--repair"},
@@ -270,5 +353,5 @@ def test_light_verbs_import_neither_jax_nor_ray():
 def test_a_path_in_place_of_a_run_is_one_line_without_a_cure(tmp_path, capsys):
     assert main(["predictions", "../../etc", "--store", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.endswith("is no path of a file in a store\n")
+    assert error == f"error: {tmp_path} holds no fine-tunings\n"
     assert error.count("\n") == 1

@@ -483,14 +483,15 @@ def test_bad_options_are_one_line_and_leave_nothing_behind(arguments, line, tmp_
 
 VERBS = {
     "plan": {
+        *("--only", "--set"),
         *("--store", "--tiny", "--data", "--measure", "--address", "--cpus-per-trial", "--workers", "--price"),
     },
     "run": {
         *("--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--cpus-per-trial", "--checkpoint-minutes"),
-        *("--in-process", "--fail-fast"),
+        *("--in-process", "--fail-fast", "--only", "--set"),
     },
-    "status": {"--store", "--tiny", "--follow"},
-    "report": {"--store", "--tiny", "--next", "--format"},
+    "status": {"--store", "--tiny", "--only", "--set", "--follow"},
+    "report": {"--store", "--tiny", "--only", "--set", "--next", "--format"},
 }
 
 

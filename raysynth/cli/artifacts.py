@@ -1,4 +1,4 @@
-"""Verbs on the artifacts of a store: verify, predictions, predict, why, import, export, stats, figure6.
+"""Verbs on the artifacts of a store: list, verify, predictions, predict, why, import, export, stats, figure6.
 
 JAX is imported by the verbs that need it.
 """
@@ -14,24 +14,27 @@ from rich.table import Table
 from rich.text import Text
 
 from raysynth import verify
+from raysynth.cli.options import add_store
 from raysynth.command_line import Verbs, add_verb, integer, path, positive, text
 from raysynth.downstream.files import opened
 from raysynth.errors import InputError, printable, unknown
+from raysynth.report.listing import STATES, print_list
 from raysynth.report.predictions import print_predictions
 from raysynth.report.tables import as_csv
-from raysynth.report.why import why
+from raysynth.report.why import print_why
 from raysynth.specs.init_schemes import GroupBy
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import published_models
 from raysynth.store.marks import Watch
-from raysynth.store.store import Store
+from raysynth.store.store import KINDS, Store
 
-_EXAMPLE = "such as pretrain/set.seed0-1c575405"
+_NAME = "its name, such as pretrain/set.seed0-1c575405, or a unique beginning of it, or its fingerprint"
 
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs of this module."""
     for add in (
+        _add_list,
         _add_verify,
         _add_predictions,
         _add_predict,
@@ -44,8 +47,34 @@ def add_verbs(verbs: Verbs) -> None:
         add(verbs)
 
 
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", metavar="URI", type=text, required=True, help="the store, as for a sweep")
+# -------------------------------------------------------------------------------- list
+
+
+def _add_list(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "list", _list, "list the artifacts of a store with their states")
+    add_store(parser)
+    several = "; several with commas between them"
+    parser.add_argument("--kind", type=_several, default=(), help=f"of {', '.join(KINDS)}{several}")
+    parser.add_argument("--task", type=_several, default=(), help=f"a synthetic or downstream task{several}")
+    parser.add_argument("--init", type=_several, default=(), help=f"an init scheme, such as full or set.full{several}")
+    parser.add_argument("--state", type=_several, default=(), help=f"of {', '.join(STATES)}{several}")
+    parser.add_argument("--text", default="", help="a part of the name, or of the reason of a failure")
+
+
+def _several(argument: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text(argument).split(","))
+
+
+def _list(options: argparse.Namespace) -> int:
+    print_list(
+        Store(options.store),
+        kinds=options.kind,
+        tasks=options.task,
+        inits=options.init,
+        states=options.state,
+        text=options.text,
+    )
+    return 0
 
 
 # -------------------------------------------------------------------------------- verify
@@ -54,7 +83,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _add_verify(verbs: Verbs) -> None:
     summary = "check that everything in a store is as it was written; status 1 if anything is not"
     parser = add_verb(verbs, "verify", _verify, summary)
-    _add_store(parser)
+    add_store(parser)
     parser.add_argument("--deep", action="store_true", help="read the contents of all files too, not only their sizes")
     parser.add_argument(
         "--repair",
@@ -116,10 +145,8 @@ def _repair(findings: list[verify.Finding], store: Store) -> int:
 
 def _add_predictions(verbs: Verbs) -> None:
     parser = add_verb(verbs, "predictions", _predictions, "print the test predictions of a finished fine-tuning")
-    parser.add_argument(
-        "artifact", metavar="RUN", help="its name in the store, such as finetune/mtop.random.lr0.001.seed0-3b"
-    )
-    _add_store(parser)
+    parser.add_argument("artifact", metavar="RUN", help=_NAME)
+    add_store(parser)
     parser.add_argument("-n", "--num-examples", type=integer, help="print at most this many (default: all)")
     parser.add_argument("--only", choices=("right", "wrong"), help="print right or wrong predictions only")
 
@@ -132,18 +159,14 @@ def _predictions(options: argparse.Namespace) -> int:
 
 def _add_predict(verbs: Verbs) -> None:
     parser = add_verb(verbs, "predict", _predict, "print the output of a trained model for each text, one a line")
-    parser.add_argument(
-        "artifact", metavar="RUN", help=f"its name in the store, {_EXAMPLE}, or a unique beginning, or its fingerprint"
-    )
+    parser.add_argument("artifact", metavar="RUN", help=_NAME)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="an input; - reads lines from standard input")
     parser.add_argument("--file", metavar="FILE", type=path, help="read further inputs from its lines")
     parser.add_argument(
         "--beams", type=positive, metavar="N", help="number of beams; 1 is greedy (default: the recipe's)"
     )
     parser.add_argument("--length-penalty", type=float, metavar="ALPHA", help="of beams (default: as the recipe)")
-    parser.add_argument(
-        "--store", metavar="URI", type=text, help="the store (default: RAYSYNTH_STORE, or else ./results/full)"
-    )
+    add_store(parser)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -173,13 +196,13 @@ def _lines(stream: BinaryIO) -> list[str]:
 
 def _add_why(verbs: Verbs) -> None:
     parser = add_verb(verbs, "why", _why, "list the fields in which two artifacts of a store differ")
-    parser.add_argument("first", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
-    parser.add_argument("second", metavar="OTHER", help="the name of another one")
-    _add_store(parser)
+    parser.add_argument("first", metavar="ARTIFACT", help=_NAME)
+    parser.add_argument("second", metavar="OTHER", help="another one, named alike")
+    add_store(parser)
 
 
 def _why(options: argparse.Namespace) -> int:
-    print(why(options.first, options.second, Store(options.store)))
+    print_why(options.first, options.second, Store(options.store))
     return 0
 
 
@@ -190,7 +213,7 @@ def _add_import(verbs: Verbs) -> None:
     parser = add_verb(verbs, "import", _import, "import a T5X or Hugging Face checkpoint into a store")
     parser.add_argument("path", metavar="DIR", type=path, help="a T5X or Hugging Face directory")
     parser.add_argument("--name", required=True, help=f"{', '.join(published_models)}, or a name of your own")
-    _add_store(parser)
+    add_store(parser)
     parser.add_argument(
         "--model",
         choices=("published", "found"),
@@ -221,8 +244,8 @@ def _published(model: str) -> T5Config:
 
 def _add_export(verbs: Verbs) -> None:
     parser = add_verb(verbs, "export", _export, "write an artifact's weights as a T5X or Hugging Face directory")
-    parser.add_argument("artifact", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
-    _add_store(parser)
+    parser.add_argument("artifact", metavar="ARTIFACT", help=_NAME)
+    add_store(parser)
     parser.add_argument("--format", choices=("t5x", "hugging-face"), required=True)
     parser.add_argument("out", metavar="OUT", type=path, help="a directory that does not exist yet")
 
@@ -241,8 +264,8 @@ def _export(options: argparse.Namespace) -> int:
 
 def _add_stats(verbs: Verbs) -> None:
     parser = add_verb(verbs, "stats", _stats, "print the statistics of an artifact's weights")
-    parser.add_argument("artifact", metavar="ARTIFACT", help=f"its name in the store, {_EXAMPLE}")
-    _add_store(parser)
+    parser.add_argument("artifact", metavar="ARTIFACT", help=_NAME)
+    add_store(parser)
     parser.add_argument(
         "--by",
         choices=[group.value for group in GroupBy],
@@ -262,7 +285,7 @@ def _stats(options: argparse.Namespace) -> int:
     if options.format == "csv":
         print(as_csv(*spreadsheet(groups, group_by)), end="")
     else:
-        print(f"{printable(options.artifact.strip('/'))}, step {weights.step:,}\n")
+        print(f"{printable(weights.artifact)}, step {weights.step:,}\n")
         print(table(groups, group_by))
     return 0
 
@@ -270,9 +293,9 @@ def _stats(options: argparse.Namespace) -> int:
 def _add_figure6(verbs: Verbs) -> None:
     parser = add_verb(verbs, "figure6", _figure6, "draw the mean pre-attention layer norms by layer, as in Figure 6")
     parser.add_argument(
-        "artifacts", metavar="[LABEL=]ARTIFACT", nargs="+", help="names in the store; LABEL is for the legend"
+        "artifacts", metavar="[LABEL=]ARTIFACT", nargs="+", help="names, which may be cut too; LABEL is for the legend"
     )
-    _add_store(parser)
+    add_store(parser)
     parser.add_argument(
         "--out", metavar="FILE", type=path, required=True, help="a .png or .svg file; without a suffix, one of each"
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from raysynth.cli.options import add_store
 from raysynth.command_line import (
     Verbs,
     add_data,
@@ -103,13 +104,7 @@ def _add_generate(verbs: Verbs) -> None:
     )
     _add_lengths(parser)
     parser.add_argument("--seed", type=seed, help="another seed gives other examples (default: 0)")
-    parser.add_argument(
-        "--store",
-        metavar="URI",
-        type=text,
-        required=True,
-        help="a directory, or a URI that pyarrow's file systems accept",
-    )
+    add_store(parser)
     parser.add_argument("--address", type=text, help="a running Ray cluster (default: one is started on this machine)")
     add_in_process(parser)
     add_data(parser)

@@ -13,7 +13,7 @@ from raysynth.downstream import metrics
 from raysynth.model.decode import generate
 from raysynth.model.devices import DeviceBlock, place
 from raysynth.model.t5 import T5, Params, loss_and_counts, teacher_forced_logits
-from raysynth.specs.finetuning import DownstreamTask
+from raysynth.specs.finetuning import DownstreamTask, in_one_order
 from raysynth.specs.recipes import Recipe
 from raysynth.tokens.vocabulary import Vocabulary
 
@@ -93,7 +93,7 @@ class TextEvaluator(Evaluator):
 
     def text_scores(self, predictions: list[str]) -> dict[str, list[float]]:
         """The score of each prediction by each of the task's metrics of decoded text."""
-        names = [metric for metric in self.recipe.metrics if metric != "token_accuracy"]
+        names = [metric for metric in in_one_order(self.recipe.metrics) if metric != "token_accuracy"]
         return {metric: metrics.metrics[metric].scores(predictions, self.answers) for metric in names}
 
 

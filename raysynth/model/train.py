@@ -33,7 +33,7 @@ from raysynth.model.settings import settings
 from raysynth.model.step import TrainState, check_finite, train_step
 from raysynth.model.t5 import T5, Params, init_params
 from raysynth.observer import Observer
-from raysynth.specs.finetuning import Finetune
+from raysynth.specs.finetuning import Finetune, in_one_order
 from raysynth.specs.identity import name
 from raysynth.specs.pretraining import Pretrain, Source
 from raysynth.specs.recipes import Best, FirstAbove, Recipe
@@ -198,7 +198,7 @@ def _test(test: TextEvaluator, params: Params, predictions_file: Path) -> dict[s
     token_scores = test.scores(params)
     predictions = test.predictions(params)
     text_scores = test.text_scores(predictions)
-    task_metrics = test.recipe.metrics
+    task_metrics = in_one_order(test.recipe.metrics)
     main_metric = next((metric for metric in task_metrics if metric in text_scores), "exact_match")
     main_scores = text_scores.get(main_metric) or metrics.exact_match.scores(predictions, test.answers)
     _write_json_lines(

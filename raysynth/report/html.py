@@ -323,6 +323,10 @@ def _artifact_columns(artifact: Artifact, status: Status) -> str:
     return "".join(f"<td class=words>{column}</td>" for column in columns)
 
 
+_FIELDS = ("commit", "sweep_commit", "device", "backend", "threads", "processor", "python", "platform", "host")
+"""Of the provenance, those that a page shows besides versions."""
+
+
 def _provenance(statuses: Mapping[Artifact, Status]) -> str:
     """Versions, hosts and devices behind the records; if they differ, with the number of records that have each."""
     provenances = [status.record.provenance for status in statuses.values() if status.record is not None]
@@ -330,7 +334,7 @@ def _provenance(statuses: Mapping[Artifact, Status]) -> str:
     for provenance in provenances:
         for package, version in provenance.versions.items():
             counts.setdefault(package, Counter())[version] += 1
-        for field in ("commit", "device", "backend", "threads", "processor", "python", "platform", "host"):
+        for field in _FIELDS:
             if (value := getattr(provenance, field)) is not None:
                 counts.setdefault(field, Counter())[str(value)] += 1
     if not counts:

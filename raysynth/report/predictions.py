@@ -4,25 +4,25 @@ import hashlib
 import json
 from typing import Any
 
-from raysynth.errors import InputError, printable, unknown
+from raysynth.errors import InputError, printable
+from raysynth.specs.finetuning import Finetune
+from raysynth.store.names import full_name
 from raysynth.store.store import Store
 
 
 def print_predictions(run: str, store: Store, *, num_examples: int | None, right: bool | None) -> None:
     """Print source, target and prediction of test examples, each with whether it is right, and how many are.
 
-    `run` is the name of a fine-tuning in the store; `right` selects right or wrong predictions, None all. Raises
-    `InputError` for an unknown or unfinished run and for an artifact without predictions.
+    `run` is the name of a fine-tuning in the store, which may be cut as `full_name` says; `right` selects right or
+    wrong predictions, None all. Raises `InputError` for an unknown or unfinished run and for an artifact without
+    predictions.
     """
     if num_examples is not None and num_examples < 1:
         raise InputError(f"num_examples must be at least 1, got {num_examples}")
-    run = run.strip("/")
+    run = full_name(run, store, (Finetune.kind,))
     record = store.record_of(run)
     if record is None:
-        runs = [artifact for artifact in store.names() if artifact.startswith("finetune/")]
-        if run in runs:
-            raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
-        raise unknown(f"finished run of {store.uri}", run, runs)
+        raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
     content = store.read_bytes(f"{run}/predictions.jsonl")
     if content is None:
         raise InputError(f"{store.uri}: {run} has no predictions; only a fine-tuning does")

@@ -26,6 +26,7 @@ _PROVENANCE = {
     "device": str,
     "threads": int,
     "commit": str,
+    "sweep_commit": str,
 }
 _TYPES: dict[str, type] = {
     "seed": int,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from raysynth.errors import printable
 from raysynth.report.cost import cost, remaining, speeds, steps_left
 from raysynth.specs import parameters
+from raysynth.specs.distinctions import distinctions
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.specs.models import Dtype
@@ -30,8 +31,9 @@ def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers
     seconds_per_step = speeds(statuses, store)
     # An input is another object in each artifact that needs it, and so would be named again for each.
     names = {artifact: name(artifact) for artifact in statuses}
+    told = distinctions(statuses)
     for (artifact, status), seconds in zip(statuses.items(), seconds_per_step.values(), strict=True):
-        print(f"{status.state:11} {name(artifact)}{_plan_details(artifact, status, seconds, store)}")
+        print(f"{status.state:11} {_told(artifact, told)}{_plan_details(artifact, status, seconds, store)}")
         if status.record is not None:
             continue
         for needed in artifact.inputs():
@@ -41,6 +43,11 @@ def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers
             print(printable(f"            {status.state} on {status.failure.host}: {status.failure.error}"))
     to_do = cost(statuses, statuses, seconds_per_step)
     print(f"to do: {to_do.text(num_workers=num_workers, price=price)}")
+
+
+def _told(artifact: Artifact, told: Mapping[Artifact, str]) -> str:
+    """The artifact's name, with what tells it from others of the sweep that the name does not say."""
+    return f"{name(artifact)} ({told[artifact]})" if artifact in told else name(artifact)
 
 
 _PLURALS = {
@@ -85,9 +92,10 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
     """Print what is running, waiting, failed and left; returns 1 if anything failed or diverged."""
     counts = Counter(status.state for status in statuses.values())
     print(f"{printable(store.uri)}: " + ", ".join(f"{counts[state]} {state}" for state in State if counts[state]))
+    told = distinctions(statuses)
     for artifact, status in statuses.items():
         if status.progress is not None:
-            print(printable(f"{status.state:11} {name(artifact)}  {_progress(status.progress)}"))
+            print(printable(f"{status.state:11} {_told(artifact, told)}  {_progress(status.progress)}"))
     num_waiting = Counter(
         needed
         for artifact, status in statuses.items()

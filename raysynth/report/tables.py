@@ -83,6 +83,21 @@ class Table:
         """The table of a rehearsal: it says so, and it is not compared with the paper's."""
         return dataclasses.replace(self, title=f"{REHEARSAL}: {self.title}", published=None, rehearsal=True)
 
+    def has_cells(self, cells: Sequence[Cell]) -> bool:
+        """Whether any of the cells are in the table."""
+        return bool(self._kept(cells))
+
+    def of_part(self, cells: Sequence[Cell], part: str) -> "Table":
+        """The table of some cells of the grid: it says which, and has no gap if rows or columns may be missing."""
+        rows = {self._row(cell) for cell in self._kept(cells)}
+        has_gap = self.gap is not None and rows.issuperset(self.gap) and not self.columns
+        return dataclasses.replace(
+            self,
+            title=f"{self.title} ({part})",
+            baseline=self.baseline if self.baseline in rows else None,
+            ceiling=self.ceiling if has_gap else None,
+        )
+
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise `InputError` unless the fields, values, rows and printed table that the layout names exist."""
         self._check_types()

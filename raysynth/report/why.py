@@ -1,24 +1,38 @@
 """Why two artifacts are not the same one."""
 
-from raysynth.errors import printable, unknown
+from raysynth.errors import InputError, printable
+from raysynth.report.terminal import print_table
+from raysynth.store.names import full_name
 from raysynth.store.records import Record
-from raysynth.store.store import Store, differences
+from raysynth.store.store import KINDS, Store, differences
 
 
-def why(first: str, second: str, store: Store) -> str:
-    """One line per field in which the descriptions of two finished artifacts differ, then one per library version.
+def print_why(first: str, second: str, store: Store) -> None:
+    """Print a table of the fields in which the descriptions of two finished artifacts differ, then library versions.
 
-    Raises `InputError` for a name without a record in the store.
+    The artifacts are given by name, which may be cut as `full_name` says. Raises `InputError` for one that is unknown
+    or not finished.
     """
-    records = [_record(artifact.strip("/"), store) for artifact in (first, second)]
+    records = [_record(artifact, store) for artifact in (first, second)]
     descriptions = [record.description for record in records]
     versions = [record.provenance.versions for record in records]
-    lines = differences(descriptions[0], descriptions[1]) or ["the descriptions are equal"]
-    return "\n".join(map(printable, [*lines, *differences(versions[0], versions[1], "versions")]))
+    fields = differences(descriptions[0], descriptions[1])
+    packages = [
+        (f"version of {package}", versions[0].get(package, "none"), versions[1].get(package, "none"))
+        for package in sorted({*versions[0], *versions[1]})
+        if versions[0].get(package) != versions[1].get(package)
+    ]
+    for number, record in enumerate(records, start=1):
+        print(printable(f"{number}: {record.artifact}"))
+    if not fields:
+        print("the descriptions are equal")
+    if fields or packages:
+        print_table(("field", "1", "2"), [*fields, *packages])
 
 
 def _record(artifact: str, store: Store) -> Record:
-    record = store.record_of(artifact)
+    name = full_name(artifact, store, KINDS)
+    record = store.record_of(name)
     if record is None:
-        raise unknown(f"finished artifact of {store.uri}", artifact, store.names())
+        raise InputError(f"{store.uri}: {name} is not finished and has no record yet")
     return record

@@ -22,6 +22,7 @@ from raysynth.report.next_seeds import (
     summary,
 )
 from raysynth.report.tables import Layout, Table, as_csv, as_markdown, as_terminal_table, lay_out, note_as_markdown
+from raysynth.specs.distinctions import distinctions
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.grid import Cell
 from raysynth.specs.identity import Artifact, name
@@ -47,12 +48,7 @@ def print_report(
     With a format of `FORMATS`, standard output has only the tables. If the store cannot be written, one line on
     standard error says so.
     """
-    layouts = [lay_out(table, cells, statuses) for table in tables]
-    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True)):
-        if table_format == "text":
-            _print_text(table, layout)
-        else:
-            print("\n" * bool(number) + FORMATS[table_format](table, layout), end="")
+    layouts = print_tables(tables, cells, statuses, table_format)
     lines = sys.stdout if table_format == "text" else sys.stderr
     if share := evaluation_share(statuses):
         print(share, file=lines)
@@ -66,6 +62,19 @@ def print_report(
     print(f"tables and learning curves: {place}/{folder}/", file=lines)
     print(f"all of it as a page: {place}/{folder}/report.html", file=lines)
     print(f"TensorBoard: tensorboard --logdir {place}", file=lines)
+
+
+def print_tables(
+    tables: Sequence[Table], cells: Sequence[Cell], statuses: Mapping[Artifact, Status], table_format: str = "text"
+) -> list[Layout]:
+    """Print the tables so far as text or in a format of `FORMATS`; returns how they are laid out."""
+    layouts = [lay_out(table, cells, statuses) for table in tables]
+    for number, (table, layout) in enumerate(zip(tables, layouts, strict=True)):
+        if table_format == "text":
+            _print_text(table, layout)
+        else:
+            print("\n" * bool(number) + FORMATS[table_format](table, layout), end="")
+    return layouts
 
 
 def _print_text(table: Table, layout: Layout) -> None:
@@ -156,7 +165,11 @@ def _pretraining_curves(statuses: Mapping[Artifact, Status]) -> dict[str, list[d
             if curve:
                 data = dataclasses.replace(artifact.data, seed=0)
                 runs.setdefault(dataclasses.replace(artifact, data=data, seed=0), []).append(curve)
-    return dict(zip(figures.legends(map(name, runs)), runs.values(), strict=True))
+    told = distinctions(runs)
+    legends = zip(figures.legends(map(name, runs)), runs, strict=True)
+    return {
+        f"{legend}, {told[artifact]}" if artifact in told else legend: runs[artifact] for legend, artifact in legends
+    }
 
 
 def print_next(

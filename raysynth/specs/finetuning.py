@@ -1,5 +1,7 @@
 """Descriptions of downstream tasks with their recipes, and of fine-tunings on them."""
 
+from collections.abc import Iterable
+from dataclasses import field
 from typing import ClassVar
 
 from raysynth.downstream.metrics import METRICS
@@ -12,9 +14,34 @@ from raysynth.specs.pretraining import Source
 from raysynth.specs.recipes import Constant, Recipe, Schedule
 
 
+class MetricNames(tuple[str, ...]):
+    """Names of metrics in the order in which tables show them; two with the same names are equal in any order."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, tuple) and sorted(self, key=str) == sorted(other, key=str)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self))
+
+
+def in_one_order(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Metrics in the order of descriptions and records: those of decoded text first, then token accuracy."""
+    teacher_forced, *of_text = METRICS
+    return tuple(sorted(metrics, key=[*of_text, teacher_forced].index))
+
+
 @spec
 class DownstreamTask(Recipe):
-    """A downstream task with its recipe: data, lengths, steps, metrics and selection rule (Appendices B and D)."""
+    """A downstream task with its recipe: data, lengths, steps, metrics and selection rule (Appendices B and D).
+
+    The order of `metrics` is only shown, so it is no part of the identity: in another order the task is equal, and its
+    fine-tunings are the same artifacts.
+    """
 
     name: str
     data: TextDataset
@@ -22,8 +49,8 @@ class DownstreamTask(Recipe):
     """The learning rate of every step (Appendix B)."""
     decode_length: int
     """Largest number of ids that decoding produces."""
-    metrics: tuple[str, ...] = ("exact_match", "token_accuracy")
-    """Metrics of the selected checkpoint on the scored split; tables show them in this order."""
+    metrics: tuple[str, ...] = field(default=("exact_match", "token_accuracy"), metadata={"described": in_one_order})
+    """Metrics of the selected checkpoint on the scored split; tables show them in this order, the main one first."""
     num_beams: int = 4
     """Number of beams when decoding for evaluation, as in the paper's fine-tuning configuration; 1 decodes greedily."""
     length_penalty: float = 0.6
@@ -40,6 +67,7 @@ class DownstreamTask(Recipe):
         for metric in self.metrics:
             if metric not in METRICS:
                 raise unknown("metric", metric, METRICS)
+        object.__setattr__(self, "metrics", MetricNames(self.metrics))
         super().__post_init__()
 
     @property

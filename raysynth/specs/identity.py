@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import Enum
 from types import NoneType
 from typing import Any
@@ -29,7 +29,8 @@ def describe(value: Any) -> Any:
 
     A new field with a default therefore leaves old fingerprints unchanged. If the meaning of a class changes, its
     `revision` must be raised. If `__post_init__` computes a field's default from other fields, the field's metadata
-    names the value to omit ("left_out"). Raises `InputError` for values that JSON cannot hold.
+    names the value to omit ("left_out"). If a part of a field is only shown, such as the order of a task's metrics, the
+    metadata has a function without it ("described"). Raises `InputError` for values that JSON cannot hold.
     """
     if type(value) in (str, int, bool, NoneType):  # most values; looked at first, because sweeps have many thousands
         return value
@@ -40,10 +41,10 @@ def describe(value: Any) -> Any:
         revision = getattr(value, "revision", 1)
         if revision != 1:
             description["revision"] = revision
-        for field, left_out in _fields(type(value)):
+        for field, left_out, described in _fields(type(value)):
             current = getattr(value, field)
             if left_out is dataclasses.MISSING or current != left_out:
-                description[field] = describe(current)
+                description[field] = describe(current if described is None else described(current))
         return description
     if isinstance(value, tuple | list):
         return [describe(item) for item in value]
@@ -55,9 +56,15 @@ def describe(value: Any) -> Any:
 
 
 @functools.cache
-def _fields(cls: type) -> list[tuple[str, Any]]:
-    """The fields of a dataclass, each with the value at which its description leaves it out, or `MISSING`."""
-    return [(field.name, field.metadata.get("left_out", field.default)) for field in dataclasses.fields(cls)]
+def _fields(cls: type) -> list[tuple[str, Any, Callable[[Any], Any] | None]]:
+    """The fields of a dataclass, each with the value at which its description leaves it out, or `MISSING`.
+
+    Then comes the function that takes away what is only shown, or None.
+    """
+    return [
+        (field.name, field.metadata.get("left_out", field.default), field.metadata.get("described"))
+        for field in dataclasses.fields(cls)
+    ]
 
 
 def fingerprint(artifact: Artifact) -> str:

@@ -1,7 +1,8 @@
 """Descriptions of the shapes of T5 models."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from raysynth.errors import InputError, unknown
 from raysynth.fields import Choice, choose, instance, preset, spec, whole
@@ -52,6 +53,14 @@ class T5Config:
         instance(self, "logits_via_embedding", bool)
         choose(self, "dtype", Dtype)
 
+    @property
+    def size(self) -> str:
+        """The shape in a few words, such as "d64 2+2": width and layers, and what does not follow from the width."""
+        heads = "" if self.num_heads * self.head_dim == self.emb_dim else f" {self.num_heads}x{self.head_dim} heads"
+        mlp = "" if self.mlp_dim == 4 * self.emb_dim else f" mlp{self.mlp_dim}"
+        gated = " gated" if len(self.mlp_activations) > 1 else ""
+        return f"d{self.emb_dim} {self.num_encoder_layers}+{self.num_decoder_layers}{heads}{mlp}{gated}"
+
 
 T5_SMALL = T5Config()
 """The model of the paper's main tables."""
@@ -68,3 +77,18 @@ T5_V1_1_SMALL = T5Config(
     logits_via_embedding=False,
 )
 """The small size of the gated T5 1.1 (Appendix C)."""
+
+
+def described_model(description: Mapping[str, Any]) -> T5Config:
+    """The model of a described artifact: its own, that of its init scheme, or that of the scheme's source."""
+    for field in ("model", "onto"):
+        if field in description:
+            return T5Config(**described_fields(description[field]))
+    schemes = description.get("schemes", [None])
+    return described_model(description.get("init") or description.get("source") or schemes[0])
+
+
+def described_fields(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a described `T5Config` that are not as by default."""
+    fields = {field: value for field, value in model.items() if field != "is"}
+    return {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}

@@ -42,12 +42,33 @@ def commit() -> str | None:
     package = Path(__file__).parents[1]
     if not (package.parent / ".git").exists():
         return None
-    git = ["git", "-c", "core.fsmonitor=false", "-C", str(package)]
+    last = _git(package, "log", "-1", "--format=%H", "--", ".")
+    changes = _git(package, "status", "--porcelain", "--", ".")
+    return _marked(last, is_dirty=bool(changes)) if changes is not None else None
+
+
+def commit_of(file: Path) -> str | None:
+    """The commit that the repository of a file is at, with "-dirty" if tracked files were changed since.
+
+    A file that the repository does not hold is a change too. None if there is no repository, or Git is missing.
+    """
+    if not file.is_file():
+        return None
+    folder = file.absolute().parent
+    last = _git(folder, "rev-parse", "--verify", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    is_held = bool(_git(folder, "ls-files", "--", file.name))
+    return _marked(last, is_dirty=bool(changes) or not is_held) if changes is not None else None
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    """What a Git command prints in a folder; None if it fails."""
+    git = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *command]
     try:
-        last, changes = (
-            subprocess.run([*git, *command, "--", "."], capture_output=True, text=True, check=True, timeout=10).stdout
-            for command in (["log", "-1", "--format=%H"], ["status", "--porcelain"])
-        )
+        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return last.strip() + ("-dirty" if changes.strip() else "") if last else None
+
+
+def _marked(last: str | None, *, is_dirty: bool) -> str | None:
+    return last + "-dirty" * is_dirty if last else None

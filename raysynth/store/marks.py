@@ -17,7 +17,7 @@ import time
 import uuid
 from pathlib import Path
 
-from raysynth.environment import recorded_variables
+from raysynth.environment import SWEEP_COMMIT, recorded_variables
 from raysynth.store.machine import commit, processor
 from raysynth.store.records import Mark, Provenance
 
@@ -168,6 +168,7 @@ def provenance(started: float) -> Provenance:
         seconds=time.time() - started,
         processor=processor(),
         commit=commit(),
+        sweep_commit=os.environ.get(SWEEP_COMMIT) or None,
         variables=recorded_variables(),
     )
 

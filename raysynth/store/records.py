@@ -101,6 +101,8 @@ class Provenance:
     """Environment variables that choose devices and their programs."""
     commit: str | None = None
     """The last Git commit of the code, if it ran from a checkout; ends with "-dirty" if it was changed since."""
+    sweep_commit: str | None = None
+    """The Git commit of the repository of the sweep file that ran, with "-dirty" as above."""
     evaluation_seconds: float | None = None
     train_seconds: float | None = None
     test_seconds: float | None = None

@@ -36,8 +36,13 @@ Kept = TypeVar("Kept")
 
 KINDS = ("dataset", "pretrain", "pretrained", "finetune")
 """The directories of artifacts in a store."""
+WITH_WEIGHTS = ("pretrain", "pretrained", "finetune")
+"""The kinds of artifacts that have weights."""
 SET_ASIDE = "set-aside"
 """The directory of what was damaged and will be made again."""
+
+DEFAULT_STORES = "results"
+"""The folder that holds the default stores, `full` and `tiny`."""
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 _CHUNK_BYTES = 2**23
@@ -311,7 +316,13 @@ class Store:
 
     def status(self, artifact: Artifact) -> Status:
         """What the store knows of an artifact; raises `InputError` where its record is damaged or of another one."""
-        where = directory_of(artifact)
+        return self._status(directory_of(artifact), artifact)
+
+    def status_of(self, where: str) -> Status:
+        """What the store knows of the artifact with that name; raises `InputError` where its record is damaged."""
+        return self._status(where, None)
+
+    def _status(self, where: str, artifact: Artifact | None) -> Status:
         if (record := self._record(where, artifact)) is not None:
             return Status(state=State.DONE, record=record)
         if (failure := self.read_if_whole(f"{where}/failure.json", Failure.read)) is not None:
@@ -339,7 +350,10 @@ class Store:
         try:
             record = Record.read(unseal(content, place), place)
             if artifact is not None and record.description != (description := describe(artifact)):
-                fields = ", ".join(differences(record.description, description))
+                fields = ", ".join(
+                    f"{field} ({one} against {other})"
+                    for field, one, other in differences(record.description, description)
+                )
                 raise InputError(f"{place} disagrees with its description in {fields}")
             if record.artifact != where:
                 raise InputError(f"{place} is the record of another artifact, {record.artifact!r}")
@@ -377,7 +391,7 @@ class Store:
         names = set(self.names(listed))
         return [artifact for artifact, where in wheres.items() if artifact.kind not in listed or where in names]
 
-    def names(self, kinds: Iterable[str] = ("pretrain", "pretrained", "finetune")) -> list[str]:
+    def names(self, kinds: Iterable[str] = WITH_WEIGHTS) -> list[str]:
         """The names of all artifacts of these kinds in the store, done or not; by default those with weights."""
         return sorted(path for kind in kinds for path in self._listed(kind, recursive=False))
 
@@ -498,6 +512,11 @@ class Workspace:
             self.mirror.pull()
 
 
+def default_store(size: str = "full") -> str:
+    """The store where nothing names one: that of the variable RAYSYNTH_STORE, or else `results/full`."""
+    return os.environ.get("RAYSYNTH_STORE") or f"{DEFAULT_STORES}/{size}"
+
+
 def directory_of(artifact: Artifact) -> str:
     """The artifact's name, which is its directory in a store; raises `InputError` if it cannot be one."""
     where = name(artifact)
@@ -515,25 +534,42 @@ def is_plain(path: str) -> bool:
     return "\\" not in path and path.isprintable()
 
 
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """The fields in which two descriptions differ, as dotted paths with both values."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
+def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, str, str]]:
+    """The fields in which two descriptions differ: the dotted path, and both values as text.
+
+    A field that a description leaves out, because it has its default value, is "default".
+    """
+    if (keys := _keys(other, one) if one is _ABSENT else _keys(one, other)) is not None:
         return [
-            line
-            for key in sorted(one.keys() | other.keys())
-            for line in differences(one.get(key, _ABSENT), other.get(key, _ABSENT), f"{path}.{key}".lstrip("."))
+            difference
+            for key in keys
+            for difference in differences(_item(one, key), _item(other, key), f"{path}.{key}".lstrip("."))
         ]
-    return [] if one == other else [f"{path} ({_shown(one, other)} against {_shown(other, one)})"]
+    return [] if one == other else [(path, _shown(one), _shown(other))]
 
 
 _ABSENT = object()
 """Stands for a field that a description lacks, which is not the same as a field that is None."""
 
 
-def _shown(value: Any, other: Any) -> str:
-    if value is _ABSENT:
-        return "nothing" if other is None else "None"
-    return repr(value)
+def _keys(one: Any, other: Any) -> Iterable[Any] | None:
+    """The keys or places by which two values are compared item by item; None if they are compared as a whole."""
+    other = type(one)() if other is _ABSENT and one else other
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return sorted(one.keys() | other.keys())
+    if isinstance(one, list) and isinstance(other, list) and any(isinstance(item, Mapping) for item in [*one, *other]):
+        return range(max(len(one), len(other)))
+    return None
+
+
+def _item(value: Any, key: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(key, _ABSENT)
+    return value[key] if isinstance(value, list) and key < len(value) else _ABSENT
+
+
+def _shown(value: Any) -> str:
+    return "default" if value is _ABSENT else repr(value)
 
 
 def _reason(error: BaseException) -> str:

@@ -60,7 +60,7 @@ def _arguments(action: argparse.Action, value: Any) -> list[str]:
     if not isinstance(action, argparse._AppendAction) and action.nargs not in ("+", "*"):
         return [f"{flag}={value}"]
     if isinstance(value, Mapping):
-        items = [f"{key}={each}" for key, each in value.items()]
+        items = [f"{key}={_joined(each)}" for key, each in value.items()]
     elif isinstance(value, str) or not isinstance(value, Iterable):
         items = [str(value)]
     else:
@@ -68,3 +68,8 @@ def _arguments(action: argparse.Action, value: Any) -> list[str]:
     if action.nargs in ("+", "*"):
         return [flag, *items]
     return [f"{flag}={item}" for item in items]
+
+
+def _joined(value: Any) -> str:
+    """Several values with commas between them, as on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple | range) else str(value)

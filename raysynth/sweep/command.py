@@ -26,11 +26,11 @@ from raysynth.data.locations import locations, missing_files, own_names
 from raysynth.data.sources import check_same_files
 from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
-from raysynth.environment import check_environment, cpus_per_trial
+from raysynth.environment import check_environment, cpus_per_trial, made_by
 from raysynth.errors import InputError, printable
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.tables import REHEARSAL, Table
-from raysynth.report.write import FORMATS, print_next, print_report
+from raysynth.report.write import FORMATS, print_next, print_report, print_tables
 from raysynth.run.measure import measure
 from raysynth.run.schedule import Ended
 from raysynth.run.surroundings import Run
@@ -42,11 +42,10 @@ from raysynth.specs.identity import Artifact, in_order, name
 from raysynth.specs.pretraining import Pretrained
 from raysynth.store import leases
 from raysynth.store.checkpoint_files import CHECKPOINT_SECONDS
-from raysynth.store.store import State, Status, Store
+from raysynth.store.machine import commit_of
+from raysynth.store.store import DEFAULT_STORES, State, Status, Store, default_store
+from raysynth.sweep import part
 from raysynth.sweep.sweep import Sweep
-
-DEFAULT_STORE = "results"
-"""The folder that holds the default stores, `full` and `tiny`."""
 
 
 def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
@@ -143,9 +142,25 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         type=text,
         default=os.environ.get("RAYSYNTH_STORE") or None,
         help="a directory, or a URI that pyarrow's file systems accept "
-        f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORE}/full, with --tiny ./{DEFAULT_STORE}/tiny)",
+        f"(default: RAYSYNTH_STORE, or else ./{DEFAULT_STORES}/full, with --tiny ./{DEFAULT_STORES}/tiny)",
     )
     parser.add_argument("--tiny", action="store_true", help="use a tiny model and few steps for the same grid")
+    parser.add_argument(
+        "--only",
+        metavar="AXIS=VALUE",
+        nargs="+",
+        type=text,
+        default=[],
+        help="use only the cells with these values of these axes, such as task=mtop init=full,random seed=0",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        type=text,
+        default=[],
+        help="replace fields of every fine-tuning, such as task.num_steps=800 init.source.num_steps=2000; after --tiny",
+    )
 
 
 # -------------------------------------------------------------------------------- verbs
@@ -161,11 +176,19 @@ class SweepInStore:
     statuses: dict[Artifact, Status]
     """The status of every fine-tuning and of everything that one needs, inputs first."""
     is_tiny: bool
+    part: str = ""
+    """What `--only` and `--set` say; empty for the sweep as it is written."""
+    is_changed: bool = False
+    """Whether `--set` replaces fields."""
 
     @property
     def tables(self) -> list[Table]:
-        """The sweep's tables; those of tiny models say so and are not compared with the paper's."""
-        return [table.rehearsed() if self.is_tiny else table for table in self.sweep.tables]
+        """The sweep's tables; those of tiny models and of parts say so and are not compared with the paper's."""
+        tables = [table.rehearsed() if self.is_tiny else table for table in self.sweep.tables]
+        if not self.part:
+            return tables
+        parts = [table.of_part(self.cells, self.part) for table in tables if table.has_cells(self.cells)]
+        return [dataclasses.replace(table, published=None) for table in parts] if self.is_changed else parts
 
     def reread(self) -> "SweepInStore":
         """The same with the statuses as they are now."""
@@ -193,14 +216,24 @@ class SweepInStore:
 
 def read(sweep: Sweep, options: argparse.Namespace) -> SweepInStore:
     """The sweep in the store that the options name."""
+    only, changes = part.pairs("--only", options.only), part.pairs("--set", options.set)
     cells = sweep.cells(size=tiny.tiny) if options.tiny else sweep.cells()
     if not cells:
         raise InputError(f"sweep {sweep.name!r} has no cells; add some with sweep.add")
-    store = Store(options.store or f"{DEFAULT_STORE}/{'tiny' if options.tiny else 'full'}")
+    cells = part.change(part.select(cells, only), changes)
+    store = Store(options.store or default_store("tiny" if options.tiny else "full"))
     if options.tiny:
         cells = _without_missing_imports(cells, store)
     statuses = store.statuses(in_order([cell.artifact for cell in cells]))
-    return SweepInStore(sweep=sweep, cells=cells, store=store, statuses=statuses, is_tiny=bool(options.tiny))
+    return SweepInStore(
+        sweep=sweep,
+        cells=cells,
+        store=store,
+        statuses=statuses,
+        is_tiny=bool(options.tiny),
+        part=", ".join(filter(None, (part.as_text(only), f"set {part.as_text(changes)}" if changes else ""))),
+        is_changed=bool(changes),
+    )
 
 
 def _without_missing_imports(cells: list[Cell], store: Store) -> list[Cell]:
@@ -230,6 +263,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
         address.cluster(_ray_address(options))
         current.store.check_writable()
         measure(current.statuses, current.store, _ray_address(options), num_cpus)
+    _print_part(current)
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
     for line in _missing_files(current, data):
         print(printable(f"missing: {line}"))
@@ -250,6 +284,7 @@ def _missing_files(current: SweepInStore, data: dict[str, str]) -> list[str]:
 
 def status(current: SweepInStore, options: argparse.Namespace) -> int:
     """Print how far the sweep is, again and again with `--follow`; returns 1 if anything failed or diverged."""
+    _print_part(current)
     if current.is_new:
         _print_nothing_yet(current.store)
     while options.follow and current.artifacts(State.RUNNING):
@@ -273,12 +308,21 @@ def report(current: SweepInStore, options: argparse.Namespace) -> int:
     return 0
 
 
+def _print_part(current: SweepInStore) -> None:
+    if current.part:
+        print(printable(f"part of {current.sweep.name}: {current.part}"))
+
+
 def _print_nothing_yet(store: Store) -> None:
     print(f"nothing of this sweep is in {printable(store.uri)} yet", file=sys.stderr)
 
 
 def _print_report(current: SweepInStore, table_format: str = "text") -> None:
     sweep = current.sweep
+    if current.part:  # the folder of the sweep's report is for all of the sweep
+        print_tables(current.tables, current.cells, current.statuses, table_format)
+        print("not written: reports/ is for the whole sweep, without --only and --set", file=sys.stderr)
+        return
     print_report(
         sweep.name,
         f"{REHEARSAL}: {sweep.claim}" if current.is_tiny else sweep.claim,
@@ -358,7 +402,8 @@ def _make(
         print(f"{name(source)} is made again, because it is damaged: {line}", file=sys.stderr)
     missing, done = [*sources, *missing], done.difference(sources)
     damaged = damaged_inputs(missing, done, store)
-    with leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
+    commit = None if current.sweep.file is None else commit_of(current.sweep.file)
+    with made_by(commit), leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
         for artifact in missing:
             if current.statuses[artifact].state is State.FAILED:
                 store.forget_failure(artifact)

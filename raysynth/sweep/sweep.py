@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from raysynth.errors import InputError, WorkerError, brief, shorten_uncaught_errors, unknown
@@ -155,6 +156,13 @@ class Sweep:
         for table in self.tables:
             table.check(list(cells.values()))
         return list(cells.values())
+
+    @property
+    def file(self) -> Path | None:
+        """The file that describes the sweep: that of its first trial; None in a notebook."""
+        codes = (getattr(inspect.unwrap(trial), "__code__", None) for trial, _ in self.grids)
+        files = (Path(code.co_filename) for code in codes if code is not None)
+        return next((file for file in files if file.is_file()), None)
 
     def main(self, arguments: Sequence[str] | None = None) -> NoReturn:
         """Run the verb on the command line and exit with its status; `arguments` defaults to those of the process."""

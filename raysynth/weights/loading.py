@@ -19,18 +19,13 @@ from raysynth.model.settings import settings
 from raysynth.model.t5 import T5, Params
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import name
-from raysynth.specs.models import T5Config
+from raysynth.specs.models import T5Config, described_model
 from raysynth.specs.pretraining import Pretrain, Pretrained
-from raysynth.store.names import full_name
-from raysynth.store.store import Store
+from raysynth.store.store import Store, default_store
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS
 from raysynth.weights.selected import selected
-from raysynth.weights.transfer import described_model
 from raysynth.weights.usage import Usage, usage_of
-
-DEFAULT_STORE = "results/full"
-"""The default store of sweeps without `--tiny`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,16 +146,14 @@ class LoadedModel:
 
 def load(run: str | Finetune | Pretrain | Pretrained, *, store: str | os.PathLike[str] | None = None) -> LoadedModel:
     """The selected checkpoint of an artifact of a store, ready to generate; see `raysynth.load`."""
-    where = Store(os.fspath(store) if store is not None else os.environ.get("RAYSYNTH_STORE") or DEFAULT_STORE)
+    where = Store(os.fspath(store) if store is not None else default_store())
     if isinstance(run, Finetune | Pretrain | Pretrained):
-        artifact = name(run)
-    elif isinstance(run, str):
-        artifact = full_name(run, where)
-    else:
+        run = name(run)
+    elif not isinstance(run, str):
         raise InputError(f"load takes an artifact's name, or a Finetune, Pretrain or Pretrained, got {brief(run)}")
-    weights = selected(artifact, where)
+    weights = selected(run, where)
     return LoadedModel(
-        name=artifact,
+        name=weights.artifact,
         step=weights.step,
         config=described_model(weights.description),
         params=weights.params,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError, StoreError, unknown
+from raysynth.errors import InputError, StoreError
 from raysynth.model.checkpoints import checked_params
 from raysynth.model.t5 import Params
 from raysynth.specs.pretraining import Pretrained
+from raysynth.store.names import full_name
 from raysynth.store.records import Record
 from raysynth.store.store import Store
 from raysynth.weights.checks import Array, flat
@@ -20,6 +21,8 @@ from raysynth.weights.checks import Array, flat
 class Weights:
     """The weights that training selected or an import stored."""
 
+    artifact: str
+    """The artifact's name in its store."""
     params: Params
     """Nested dicts of NumPy arrays."""
     step: int
@@ -36,18 +39,13 @@ class Weights:
 def selected(artifact: str, store: Store) -> Weights:
     """The selected checkpoint of an artifact, verified against the digest in its record.
 
-    The artifact is given by name, such as `pretrain/set.seed0-1c575405`. Raises `InputError` for an unknown or
-    unfinished artifact, a data set, and a checkpoint that is missing or damaged.
+    The artifact is given by name, such as `pretrain/set.seed0-1c575405`, which may be cut as `full_name` says. Raises
+    `InputError` for an unknown or unfinished artifact, a data set, and a checkpoint that is missing or damaged.
     """
-    artifact = artifact.strip("/")
+    artifact = full_name(artifact, store)
     record = store.record_of(artifact)
     if record is None:
-        names = store.names()
-        if not names:
-            raise InputError(f"{store.uri} holds no trained or imported artifacts")
-        if artifact in names:
-            raise InputError(f"{store.uri}: {artifact} is not finished and has no selected checkpoint yet")
-        raise unknown(f"artifact of {store.uri}", artifact, names)
+        raise InputError(f"{store.uri}: {artifact} is not finished and has no selected checkpoint yet")
     step = record.weights.selected_step
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
@@ -58,7 +56,7 @@ def selected(artifact: str, store: Store) -> Weights:
             # The message may name the local copy of a remote checkpoint, which no longer exists when a user reads it.
             line = str(error).replace(cache, store.place)
             raise InputError(f"{artifact} is damaged: {line}; {_remedy(record, store)}") from None
-    return Weights(params=params, step=step, description=record.description)
+    return Weights(artifact=artifact, params=params, step=step, description=record.description)
 
 
 def _remedy(record: Record, store: Store) -> str:

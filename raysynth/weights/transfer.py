@@ -2,14 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from raysynth.errors import InputError, StoreError
 from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.identity import describe, name
-from raysynth.specs.models import Dtype, T5Config
+from raysynth.specs.models import Dtype, T5Config, described_fields, described_model
 from raysynth.specs.pretraining import Pretrained, published_models
 from raysynth.store.checkpoint_files import add_digest, withdraw
 from raysynth.store.marks import provenance
@@ -81,7 +79,7 @@ def _python(artifact: Pretrained) -> str:
     """The Python expression that describes the artifact."""
     if artifact.name in published_models and artifact.model == published_models[artifact.name]:
         return f"pretrained({artifact.name!r})"
-    fields = ", ".join(f"{field}={value!r}" for field, value in _fields(describe(artifact.model)).items())
+    fields = ", ".join(f"{field}={value!r}" for field, value in described_fields(describe(artifact.model)).items())
     return f"pretrained({artifact.name!r}, model=T5Config({fields}))"
 
 
@@ -89,7 +87,7 @@ def _python(artifact: Pretrained) -> str:
 
 
 def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None:
-    """Write the selected checkpoint of the artifact with that name to the new directory `out`.
+    """Write the selected checkpoint of the artifact with that name, which may be cut, to the new directory `out`.
 
     A Hugging Face directory also gets the tokenizer and the settings of `generate`, and a README that describes them.
     Raises `InputError` for an artifact without weights and if `out` exists.
@@ -101,20 +99,5 @@ def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None
             write_t5x(out, config, weights.params, step=weights.step)
         case Format.HUGGING_FACE:
             usage = usage_of(weights.description, store)
-            more = usage_files(usage, config, artifact=artifact.strip("/"), step=weights.step)
+            more = usage_files(usage, config, artifact=weights.artifact, step=weights.step)
             write_hugging_face(out, config, weights.params, more)
-
-
-def described_model(description: Mapping[str, Any]) -> T5Config:
-    """The model of a described artifact: its own, that of its init scheme, or that of the scheme's source."""
-    for field in ("model", "onto"):
-        if field in description:
-            return T5Config(**_fields(description[field]))
-    schemes = description.get("schemes", [None])
-    return described_model(description.get("init") or description.get("source") or schemes[0])
-
-
-def _fields(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a described `T5Config`."""
-    fields = {field: value for field, value in model.items() if field != "is"}
-    return {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}

@@ -223,7 +223,7 @@ def test_the_report_states_the_share_of_evaluation(store, run):
 
 @pytest.mark.parametrize("kind", ["right", "wrong"])
 def test_predictions_of_one_kind(store, run, kind, capsys):
-    assert main(["predictions", f"{run}/", "--store", store.uri, "--only", kind, "-n", "3"]) == 0
+    assert main(["predictions", run[-8:], "--store", store.uri, "--only", kind, "-n", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     heads = [line for line in lines if line.startswith("[")]
     rows = [json.loads(line) for line in (store.local_root / run / "predictions.jsonl").open()]
@@ -233,7 +233,7 @@ def test_predictions_of_one_kind(store, run, kind, capsys):
 
 def test_predictions_of_an_unknown_run_are_a_one_line_error(store, run, capsys):
     for arguments, line in (
-        ([run[:-1]], f"error: unknown finished run of {store.uri} '{run[:-1]}' (did you mean '{run}'?)"),
+        ([f"{run}0"], f"error: unknown artifact of {store.uri} '{run}0' (did you mean '{run}'?)"),
         ([run, "-n", "0"], "error: num_examples must be at least 1, got 0"),
         ([name(task().data)], f"error: {store.uri}: {name(task().data)} has no predictions; only a fine-tuning does"),
     ):

@@ -30,6 +30,7 @@ from raysynth import (
     synthetic_tasks,
     token_space,
 )
+from raysynth.specs.finetuning import in_one_order
 from raysynth.specs.identity import describe, fingerprint, in_order, name
 from raysynth.specs.tiny import tiny
 
@@ -347,3 +348,22 @@ def test_token_space_of_a_small_vocabulary():
     assert (space.first, space.last) == (2, 899)
     assert {space.separator, space.word_separator, space.empty} == {997, 998, 996}
     assert space.number(407) == (6, 2, 9)
+
+
+def test_the_order_of_metrics_is_only_shown():
+    task = downstream_tasks["mtop"]
+    turned = dataclasses.replace(task, metrics=task.metrics[::-1])
+    run, again = (Finetune(task=each, init=RandomInit(T5Config())) for each in (task, turned))
+    assert list(turned.metrics) == list(task.metrics)[::-1]
+    assert run == again
+    assert hash(run) == hash(again)
+    assert name(run) == name(again)
+    assert describe(run) == describe(again)
+    fewer = dataclasses.replace(task, metrics=task.metrics[:1])
+    assert fewer != task
+    assert name(Finetune(task=fewer, init=run.init)) != name(run)
+
+
+@pytest.mark.parametrize("task", downstream_tasks.values(), ids=lambda task: task.name)
+def test_tasks_of_the_catalog_list_their_metrics_in_the_order_of_descriptions(task):
+    assert list(in_one_order(task.metrics)) == list(task.metrics)

@@ -196,9 +196,20 @@ def power_cut(*_):
 
 def test_differences_name_the_fields():
     assert differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}, "d": 4}) == [
-        "b.c (2 against 3)",
-        "d (None against 4)",
+        ("b.c", "2", "3"),
+        ("d", "default", "4"),
     ]
+
+
+def test_descriptions_differ_field_by_field_even_where_one_has_no_such_part():
+    one, other = {"init": {"is": "Random"}}, {"init": {"is": "Full", "source": {"is": "Pretrain", "seed": 3}}}
+    assert differences(one, other) == [
+        ("init.is", "'Random'", "'Full'"),
+        ("init.source.is", "default", "'Pretrain'"),
+        ("init.source.seed", "default", "3"),
+    ]
+    assert differences({"a": [{"b": 1}]}, {"a": [{"b": 1}, {"c": 2}]}) == [("a.1.c", "default", "2")]
+    assert differences({"a": [1, 2]}, {"a": [1]}) == [("a", "[1, 2]", "[1]")]
 
 
 def test_a_file_is_no_store(tmp_path):

@@ -115,7 +115,7 @@ def test_a_remote_store_gives_the_same(store, bucket, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("artifact", "line"),
     [
-        (FIRST[:-1], f"unknown artifact of {{store}} {FIRST[:-1]!r} (did you mean {FIRST!r}?); allowed: "),
+        (f"{FIRST}0", f"unknown artifact of {{store}} '{FIRST}0' (did you mean {FIRST!r}?); allowed: "),
         (name(DATA), f"{name(DATA)} is a data set and has no weights"),
         ("pretrain/begun-12345678", "{store}: pretrain/begun-12345678 is not finished and has no selected checkpoint"),
     ],

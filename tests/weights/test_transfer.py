@@ -15,7 +15,7 @@ from raysynth import (
     synthetic_tasks,
 )
 from raysynth.specs.identity import describe
-from raysynth.weights.transfer import described_model
+from raysynth.specs.models import described_model
 
 
 def test_the_model_of_a_described_fine_tuning_is_the_one_that_was_trained():
