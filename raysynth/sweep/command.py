@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import datetime
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, cpus_per_trial
 from raysynth.errors import InputError, printable
+from raysynth.report.cost import speeds
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.tables import REHEARSAL, Table
 from raysynth.report.write import FORMATS, print_next, print_report
@@ -253,10 +255,17 @@ def status(current: SweepInStore, options: argparse.Namespace) -> int:
         _print_nothing_yet(current.store)
     while options.follow and current.artifacts(State.RUNNING):
         print("\033[H\033[2J" if sys.stdout is not None and sys.stdout.isatty() else "", end="")
+        _print_date()
         print_status(current.statuses, current.store)
         time.sleep(options.follow)
         current = current.reread()
+    if options.follow:
+        _print_date()
     return print_status(current.statuses, current.store)
+
+
+def _print_date() -> None:
+    print(f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}")
 
 
 def report(current: SweepInStore, options: argparse.Namespace) -> int:
@@ -345,6 +354,7 @@ def _make(
     check_environment(os.environ)
     num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
     # These take a second to load, and only this verb needs them.
+    from raysynth.run.estimate import Estimate
     from raysynth.run.make_data import damaged_inputs
     from raysynth.run.progress import Terminal
     from raysynth.run.sources import damaged_sources
@@ -357,7 +367,10 @@ def _make(
         print(f"{name(source)} is made again, because it is damaged: {line}", file=sys.stderr)
     missing, done = [*sources, *missing], done.difference(sources)
     damaged = damaged_inputs(missing, done, store)
-    with leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
+    with (
+        leases.driver(store) as driver,
+        Terminal(len(missing) + len(damaged), Estimate(missing, speeds(current.statuses, store))) as terminal,
+    ):
         for artifact in missing:
             if current.statuses[artifact].state is State.FAILED:
                 store.forget_failure(artifact)
