@@ -126,6 +126,8 @@ class Speed:
     device: str
     threads: int | None = None
     """Those of a trial; None for one per processor."""
+    assumed: str = ""
+    """What is not as in training, in words; empty if nothing."""
 
     @staticmethod
     def read(value: Any, place: str) -> "Speed":
