@@ -44,6 +44,15 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
     print(f"{sum(row['right'] for row in rows):,} of {len(rows):,} right")
 
 
+def samples(content: bytes, place: str, *, num_each: int) -> list[dict[str, Any]]:
+    """The first right and the first wrong predictions of a file, `num_each` at most of both.
+
+    Raises `InputError`, which names `place`, for a damaged file.
+    """
+    rows = _rows(content, place)
+    return [row for right in (True, False) for row in [row for row in rows if row["right"] is right][:num_each]]
+
+
 def _rows(content: bytes, place: str) -> list[dict[str, Any]]:
     """The predictions in JSON lines; raises `InputError`, which names `place` and the line, for any other content."""
     rows = []

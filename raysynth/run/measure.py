@@ -91,7 +91,11 @@ def measure(
 
     with training_session(address, store, num_cpus) as cache:
         resources = trial_resources(nodes(), num_cpus)
-        request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
+        request: dict[str, Any] = {
+            "num_cpus": resources.pop("CPU"),
+            "num_gpus": resources.pop("GPU", 0),
+            "resources": resources,
+        }
         # A process ends after its call, so that no memory of one shape is left when the next one is timed.
         remote = ray.remote(max_calls=1, max_retries=0, **request)(_time_step)
         going = {

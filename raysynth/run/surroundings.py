@@ -94,6 +94,14 @@ def pass_on(artifact: str, result: Mapping[str, Any], observer: Observer) -> Non
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoardSettings:
+    """What the trials of a run show on TensorBoard's page."""
+
+    metrics: tuple[str, ...] = ()
+    """Those of the sweep's fine-tunings: columns of the HParams page, which all runs of the page must have alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One run's surroundings: where it works, who watches, and what it does when something goes wrong."""
 
@@ -111,6 +119,7 @@ class Run:
     """CPUs that a trial reserves, and threads that it computes with on a CPU."""
     checkpoint_seconds: float = 600.0
     """A trial writes a checkpoint between evaluations too once its last one is that old."""
+    board: BoardSettings = BoardSettings()
     trouble: Trouble = field(default_factory=Trouble)
 
 

@@ -35,7 +35,7 @@ from raysynth.report.tables import REHEARSAL, Table
 from raysynth.report.write import FORMATS, print_next, print_report
 from raysynth.run.measure import measure
 from raysynth.run.schedule import Ended
-from raysynth.run.surroundings import Run
+from raysynth.run.surroundings import BoardSettings, Run
 from raysynth.specs import tiny
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.finetuning import Finetune
@@ -385,11 +385,17 @@ def _make(
             max_failed=1 if options.fail_fast else None,
             cpus_per_trial=num_cpus,
             checkpoint_seconds=60 * options.checkpoint_minutes,
+            board=BoardSettings(metrics=_metrics(current)),
         )
         ended = execute(missing, done, damaged, surroundings)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)
     print(f"{counts}, in {store.uri}", file=sys.stderr)
     return dict(ended.failed)
+
+
+def _metrics(current: SweepInStore) -> tuple[str, ...]:
+    """The metrics of all the sweep's tasks, in order."""
+    return tuple(dict.fromkeys(metric for cell in current.cells for metric in cell.artifact.task.metrics))
 
 
 Execute = Callable[[list[Artifact], set[Artifact], set[Dataset | TextDataset], Run], Ended]
