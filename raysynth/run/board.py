@@ -1,4 +1,4 @@
-"""An observer that takes a training's progress to TensorBoard, the store and the driver of its run."""
+"""An observer that takes a training's progress to TensorBoard, W&B, the store and the driver of its run."""
 
 import contextlib
 import time
@@ -9,7 +9,8 @@ from typing import Any
 from raysynth.errors import StoreError, printable
 from raysynth.observer import Progress, Silent
 from raysynth.report.predictions import samples
-from raysynth.run.surroundings import BoardSettings
+from raysynth.run.surroundings import BoardSettings, cache_directory
+from raysynth.run.weights_and_biases import WandbRun
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
 from raysynth.specs.pretraining import Pretrain
@@ -26,7 +27,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Board(Silent):
-    """An observer that takes a run's progress to TensorBoard, the store and the driver."""
+    """An observer that takes a run's progress to TensorBoard, Weights & Biases, the store and the driver."""
 
     def __init__(
         self,
@@ -83,12 +84,22 @@ class Board(Silent):
 
     def _plot(self, progress: Progress) -> "_NoEvents":
         if self._events is None:
-            kind = _EventFile if writes_events() else _NoEvents
-            self._events = kind(self._workspace.path, self._artifact, self._settings, first_step=progress.step)
+            self._events = _All(self._sinks(progress.step))
         for tag, value in progress.scalars.items():
             self._events.scalar(plotted(self._artifact.kind, tag), value, progress.step)
         self._seconds_per_step = progress.scalars.get("speed/seconds_per_step", self._seconds_per_step)
         return self._events
+
+    def _sinks(self, first_step: int) -> "Iterable[_NoEvents | WandbRun]":
+        if writes_events():
+            yield _EventFile(self._workspace.path, self._artifact, self._settings.metrics, first_step=first_step)
+        if self._settings.wandb_project is not None:
+            yield WandbRun(
+                self._artifact,
+                self._settings.wandb_project,
+                directory=cache_directory(self._store),
+                note=lambda line: self._report({"note": line}),
+            )
 
     def _mark(self, progress: Progress) -> None:
         with contextlib.suppress(StoreError):  # the mark only informs, and the next one may succeed
@@ -116,10 +127,7 @@ def writes_events() -> bool:
 
 
 class _NoEvents:
-    """Stands in for an event file without tensorboardX."""
-
-    def __init__(self, directory: Path, artifact: Artifact, settings: BoardSettings, *, first_step: int):
-        pass
+    """Plots nothing."""
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Plot a value."""
@@ -134,14 +142,37 @@ class _NoEvents:
         """End the file."""
 
 
+class _All(_NoEvents):
+    """Plots on several boards."""
+
+    def __init__(self, boards: "Iterable[_NoEvents | WandbRun]"):
+        self._boards = list(boards)
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        for board in self._boards:
+            board.scalar(tag, value, step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        for board in self._boards:
+            board.text(tag, text, step)
+
+    def flush(self) -> None:
+        for board in self._boards:
+            board.flush()
+
+    def close(self) -> None:
+        for board in self._boards:
+            board.close()
+
+
 class _EventFile(_NoEvents):
     """A TensorBoard event file; what an earlier attempt wrote after `first_step` is no longer shown."""
 
-    def __init__(self, directory: Path, artifact: Artifact, settings: BoardSettings, *, first_step: int):
+    def __init__(self, directory: Path, artifact: Artifact, metrics: tuple[str, ...], *, first_step: int):
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(directory), purge_step=first_step + 1 if first_step else None)
-        for summary in _hparams(artifact, settings.metrics):
+        for summary in _hparams(artifact, metrics):
             self._writer.file_writer.add_summary(summary)
 
     def scalar(self, tag: str, value: float, step: int) -> None:

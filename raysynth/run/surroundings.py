@@ -95,10 +95,12 @@ def pass_on(artifact: str, result: Mapping[str, Any], observer: Observer) -> Non
 
 @dataclass(frozen=True, kw_only=True)
 class BoardSettings:
-    """What the trials of a run show on TensorBoard's page."""
+    """What the trials of a run show on TensorBoard and on Weights & Biases."""
 
     metrics: tuple[str, ...] = ()
     """Those of the sweep's fine-tunings: columns of the HParams page, which all runs of the page must have alike."""
+    wandb_project: str | None = None
+    """The project on Weights & Biases; None sends nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)

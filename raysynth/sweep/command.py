@@ -105,6 +105,9 @@ def _add_run(verbs: Verbs) -> None:
         help="write a checkpoint between evaluations once the last one is that old (default: 10)",
     )
     add_in_process(parser)
+    parser.add_argument(
+        "--wandb", metavar="PROJECT", type=text, help="also show every training in this project on Weights & Biases"
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
 
 
@@ -353,12 +356,16 @@ def _make(
     """Make artifacts with Ray or in this process; returns those that failed or diverged, with the reason."""
     check_environment(os.environ)
     num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
+    from raysynth.run import weights_and_biases
+
     # These take a second to load, and only this verb needs them.
     from raysynth.run.estimate import Estimate
     from raysynth.run.make_data import damaged_inputs
     from raysynth.run.progress import Terminal
     from raysynth.run.sources import damaged_sources
 
+    if options.wandb:
+        weights_and_biases.check_installed()
     store, done = current.store, set(current.artifacts(State.DONE))
     execute = _in_process(missing) if options.in_process else _with_ray(options)
     store.check_writable()
@@ -385,7 +392,7 @@ def _make(
             max_failed=1 if options.fail_fast else None,
             cpus_per_trial=num_cpus,
             checkpoint_seconds=60 * options.checkpoint_minutes,
-            board=BoardSettings(metrics=_metrics(current)),
+            board=BoardSettings(metrics=_metrics(current), wandb_project=options.wandb),
         )
         ended = execute(missing, done, damaged, surroundings)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)

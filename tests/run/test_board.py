@@ -14,7 +14,8 @@ from raysynth.cli.board import mirror_events
 from raysynth.observer import Progress
 from raysynth.run.board import Board
 from raysynth.run.surroundings import BoardSettings
-from raysynth.specs.identity import name
+from raysynth.run.weights_and_biases import run_id
+from raysynth.specs.identity import describe, name
 from raysynth.store.store import Store
 from tests.report.grids import pretrain, trial
 
@@ -118,3 +119,72 @@ def test_the_command_starts_tensorboard_on_the_store(store):
 def test_no_store_is_one_line(tmp_path, capsys):
     assert cli.main(["tensorboard", "--store", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no store at ")
+
+
+def wandb_board(store, notes, **settings):
+    artifact = trial("random", 0)
+    with store.workspace(artifact) as workspace:
+        board = Board(artifact, workspace, store, notes.append, lambda: None, BoardSettings(**settings))
+        for step in (1, 2):
+            board.progress(name(artifact), Progress(step=step, num_steps=9, scalars={"train/loss": 2.0 / step}))
+        board.close()
+
+
+def test_weights_and_biases_offline_has_one_run_an_artifact(store, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    notes = []
+    for _ in range(2):  # the second time after an interruption
+        wandb_board(store, notes, wandb_project="p")
+    assert not [note for note in notes if "note" in note]
+    runs = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert {run.name.split("-", 3)[3] for run in runs} == {run_id(trial("random", 0))}
+
+
+class FailingWandb:
+    """Stands in for the package; every call fails."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("no network\nat all")
+
+
+def test_what_fails_on_weights_and_biases_is_noted_and_fails_nothing(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", FailingWandb())
+    notes = []
+    wandb_board(store, notes, wandb_project="p")
+    told = [note["note"] for note in notes if "note" in note]
+    assert told == ["nothing more goes to Weights & Biases: RuntimeError: no network"]
+
+
+class KeepingWandb:
+    """Stands in for the package and keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+        self.Settings = dict
+
+    def init(self, **arguments):
+        self.told.append(arguments)
+        return self
+
+    def define_metric(self, *_, **__):
+        pass
+
+    def log(self, values):
+        self.told.append(values)
+
+    def finish(self):
+        self.told.append("finished")
+
+
+def test_a_run_on_weights_and_biases_has_the_description_and_the_steps(store, monkeypatch):
+    package = KeepingWandb()
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    wandb_board(store, [], wandb_project="p")
+    begun, *values, last = package.told
+    artifact = trial("random", 0)
+    assert (begun["project"], begun["id"], begun["resume"]) == ("p", run_id(artifact), "allow")
+    assert begun["config"] == describe(artifact)
+    assert values == [{"step": step, "finetune/train/loss": 2.0 / step} for step in (1, 2)]
+    assert last == "finished"
