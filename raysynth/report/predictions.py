@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from raysynth.errors import InputError, printable, unknown
+from raysynth.store.records import Record
 from raysynth.store.store import Store
 
 
@@ -23,15 +24,9 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
         if run in runs:
             raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
         raise unknown(f"finished run of {store.uri}", run, runs)
-    content = store.read_bytes(f"{run}/predictions.jsonl")
+    content = read_predictions(run, record, store)
     if content is None:
         raise InputError(f"{store.uri}: {run} has no predictions; only a fine-tuning does")
-    expected = record.weights.predictions_sha256
-    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-        raise InputError(
-            f"{store.uri}: {run}/predictions.jsonl is damaged; "
-            f"`raysynth verify --store {store.uri} --deep --repair` has the run made again"
-        )
     rows = _rows(content, f"{store.uri}: {run}/predictions.jsonl")
     selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]
     for number, row in selected[:num_examples]:
@@ -42,6 +37,18 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
             if reference != row["target"]:
                 print(f"  {'or:':11} {printable(reference)}")
     print(f"{sum(row['right'] for row in rows):,} of {len(rows):,} right")
+
+
+def read_predictions(run: str, record: Record, store: Store) -> bytes | None:
+    """The file of a run's predictions, or None if it has none; raises `InputError` if it is not as it was written."""
+    content = store.read_bytes(f"{run}/predictions.jsonl")
+    expected = record.weights.predictions_sha256
+    if content is not None and expected is not None and hashlib.sha256(content).hexdigest() != expected:
+        raise InputError(
+            f"{store.uri}: {run}/predictions.jsonl is damaged; "
+            f"`raysynth verify --store {store.uri} --deep --repair` has the run made again"
+        )
+    return content
 
 
 def samples(content: bytes, place: str, *, num_each: int) -> list[dict[str, Any]]:
