@@ -129,19 +129,19 @@ def test_event_files_hold_the_scalars_and_the_numbers_of_the_records(quickstart)
     for label, record in records(store).items():
         events = EventAccumulator(str(store / "finetune" / label), size_guidance={"scalars": 0}).Reload()
         assert {
-            "train/loss",
-            "validation/token_accuracy",
-            "learning_rate",
-            "speed/tokens_per_second",
-            "speed/seconds_per_step",
+            "finetune/train/loss",
+            "finetune/validation/token_accuracy",
+            "schedule/finetune/learning_rate",
+            "speed/finetune/tokens_per_second",
+            "speed/finetune/seconds_per_step",
         } <= set(events.Tags()["scalars"])
         result = record["result"]
-        validation = {event.step: event.value for event in events.Scalars("validation/token_accuracy")}
+        validation = {event.step: event.value for event in events.Scalars("finetune/validation/token_accuracy")}
         assert validation == pytest.approx(
             {int(step): evaluation["token_accuracy"] for step, evaluation in result["evaluations"].items()}
         )
         for metric, value in result["test"].items():
-            (event,) = events.Scalars(f"test/{metric}")
+            (event,) = events.Scalars(f"finetune/test/{metric}")
             assert (event.step, event.value) == (result["selected_step"], pytest.approx(value))
 
 
@@ -154,7 +154,12 @@ def test_hparams_are_declared_from_the_start_with_the_same_columns_for_all_runs(
         values = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
         columns.add(frozenset(values))
         assert values["task"].string_value == "python_ast"
-    assert columns == {frozenset({"kind", "task", "init", "source", "learning_rate", "seed"})}
+        content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+        declared = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+        tests = {info.name.tag for info in declared if "/test/" in info.name.tag}
+        assert tests == {f"finetune/test/{metric}" for metric in records(store)[label]["result"]["test"]}
+    fields = {"kind", "task", "init", "source", "model", "num_steps", "source_steps", "learning_rate", "seed"}
+    assert columns == {frozenset(fields)}
 
 
 def test_learning_curves_are_a_picture(quickstart):

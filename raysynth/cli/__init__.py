@@ -4,7 +4,7 @@ import argparse
 import importlib.metadata
 from collections.abc import Sequence
 
-from raysynth.cli import artifacts, clusters, tasks
+from raysynth.cli import artifacts, board, clusters, tasks
 from raysynth.command_line import exit_status, parse
 
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for module in (tasks, artifacts, clusters):
+    for module in (tasks, artifacts, board, clusters):
         module.add_verbs(verbs)
     options = parse(parser, arguments)
     return exit_status(lambda: int(options.run(options)))

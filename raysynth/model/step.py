@@ -13,13 +13,14 @@ import numpy as np
 
 from raysynth.data.layout import Block, Shape
 from raysynth.environment import num_threads
-from raysynth.errors import Diverged
+from raysynth.errors import Diverged, first_line
 from raysynth.model import optimizer
 from raysynth.model.devices import DeviceBlock, device, named_key, place, replicated
 from raysynth.model.settings import settings
 from raysynth.model.t5 import T5, Params, init_params, loss_and_counts, teacher_forced_logits
 from raysynth.specs.models import T5Config
 from raysynth.specs.recipes import Recipe
+from raysynth.store.machine import free_memory
 from raysynth.tokens.streams import Purpose, stream
 
 Counts = dict[str, jax.Array]
@@ -115,11 +116,24 @@ def check_finite(loss: float, step: int) -> None:
 
 
 @settings()
-def time_step(recipe: Recipe, model: T5Config, shape: Shape, *, num_steps: int = 5) -> dict[str, Any]:
+def time_step(
+    recipe: Recipe, model: T5Config, shape: Shape, *, num_steps: int = 5, memory_bytes: int | None = None
+) -> dict[str, Any]:
     """Time a training step on this host, on a full block of that shape and without compilation.
 
-    Returns `seconds_per_step`, the `device` and the number of `threads` (None: one per processor).
+    Returns `seconds_per_step`, the `device` and the number of `threads` (None: one per processor). Raises `MemoryError`
+    if the step needs more memory than the device has, or on a CPU more than `memory_bytes`, by default nine tenths of
+    the host's free memory.
     """
+    try:
+        return _timed(recipe, model, shape, num_steps, memory_bytes)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise MemoryError(first_line(error)) from None
+        raise
+
+
+def _timed(recipe: Recipe, model: T5Config, shape: Shape, num_steps: int, memory_bytes: int | None) -> dict[str, Any]:
     rng = stream(Purpose.TIMED_BATCH, 0)
     tokens = [
         rng.integers(2, model.vocab_size, (shape.rows, width), dtype=np.int32)
@@ -128,7 +142,10 @@ def time_step(recipe: Recipe, model: T5Config, shape: Shape, *, num_steps: int =
     block = Block(*tokens, *map(np.ones_like, tokens))
     blocks, network = place((block,)), T5(model, dropout_rate=recipe.dropout_rate)
     key = named_key(0, Purpose.TIMED_DROPOUT)
-    state = TrainState.start(init_params(model, named_key(0, Purpose.TIMED_INIT)))
+    params = init_params(model, named_key(0, Purpose.TIMED_INIT))
+    if jax.default_backend() == "cpu":
+        _check_memory(network, recipe, params, blocks, key, memory_bytes)
+    state = TrainState.start(params)
     started = 0.0
     for _ in range(num_steps + 2):
         state, counts = train_step(
@@ -146,6 +163,22 @@ def time_step(recipe: Recipe, model: T5Config, shape: Shape, *, num_steps: int =
     _wait((state.params, counts))
     seconds = (time.perf_counter() - started) / num_steps
     return {"seconds_per_step": seconds, "device": device(), "threads": num_threads(os.environ)}
+
+
+def _check_memory(
+    network: T5, recipe: Recipe, params: Params, blocks: tuple[DeviceBlock, ...], key: jax.Array, limit: int | None
+) -> None:
+    """Raise `MemoryError` if a step would need more memory than there is: the kernel would end other processes too."""
+    free = free_memory()
+    limit = limit if limit is not None or free is None else free * 9 // 10
+    start = jax.eval_shape(optimizer.init, params)
+    arguments = (params, start, blocks, np.float32(0), key, np.uint32(0))
+    needs = update.lower(network, recipe.z_loss, recipe.label_smoothing, *arguments).compile().memory_analysis()
+    if needs is None or limit is None:
+        return
+    needed = needs.temp_size_in_bytes + needs.argument_size_in_bytes
+    if needed > limit:
+        raise MemoryError(f"a step needs {needed / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB are free")
 
 
 def _wait(arrays: Any) -> None:

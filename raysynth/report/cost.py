@@ -6,6 +6,7 @@ Reads only the store, so it works from any machine.
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +36,24 @@ class Cost:
     """Number of artifacts with steps left whose speed is unknown."""
 
     def text(self, *, num_workers: int = 1, price: float | None = None) -> str:
-        """Describe the cost in one line, with the days on several hosts and the money at a price per host-hour."""
-        days = f", {self.hours / 24 / num_workers:.2f} days on {num_workers} workers" if num_workers > 1 else ""
+        """Describe the cost in one line, with the time on several hosts and the money at a price per host-hour."""
+        seconds = 3600 * self.hours
+        device_time = f"{self.hours:,.0f} device-hours" if self.hours >= 10 else f"{duration(seconds)} of device time"
+        shared = f", {duration(seconds / num_workers)} on {num_workers} workers" if num_workers > 1 else ""
         money = f", {self.hours * price:,.2f} at {price:g} an hour" if price is not None else ""
         if self.unknown and not self.hours:
-            return f"{self.steps:,} training steps, device-hours unknown (plan --measure times them)"
+            return f"{self.steps:,} training steps, device time unknown (plan --measure times them)"
         rest = f" and {self.unknown} artifacts whose speed is unknown (plan --measure)" if self.unknown else ""
-        return f"{self.steps:,} training steps, {self.hours:.2f} device-hours{days}{money}{rest}"
+        return f"{self.steps:,} training steps, {device_time}{shared}{money}{rest}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it, such as `0.4 s`, `12 min`, `3.5 h` or `2.1 days`."""
+    limits = {"s": 99.5, "min": 99.5 * 60, "h": 72 * 3600, "days": math.inf}
+    sizes = {"s": 1.0, "min": 60.0, "h": 3600.0, "days": 86_400.0}
+    unit = next(unit for unit, limit in limits.items() if seconds < limit)
+    number = seconds / sizes[unit]
+    return f"{number:,.0f} {unit}" if number >= 10 or not number else f"{number:.2g} {unit}"
 
 
 def remaining(statuses: Mapping[Artifact, Status], store: Store) -> Cost:
@@ -114,6 +126,8 @@ class Speed:
     device: str
     threads: int | None = None
     """Those of a trial; None for one per processor."""
+    assumed: str = ""
+    """What is not as in training, in words; empty if nothing."""
 
     @staticmethod
     def read(value: Any, place: str) -> "Speed":

@@ -4,12 +4,12 @@ import base64
 import html
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from raysynth.errors import printable
+from raysynth.errors import InputError, printable
 from raysynth.report import figures
 from raysynth.report.cost import remaining
 from raysynth.report.next_seeds import (
@@ -22,12 +22,14 @@ from raysynth.report.next_seeds import (
     proposal_row,
     summary,
 )
+from raysynth.report.predictions import read_predictions, samples
 from raysynth.report.published import PrintedTable, printed_entry, read_printed
 from raysynth.report.tables import (
     PAPER,
     Entry,
     Key,
     Layout,
+    Place,
     Table,
     column_headings,
     gap_closed,
@@ -36,7 +38,7 @@ from raysynth.report.tables import (
     spread,
 )
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.grid import Cell, label_text
+from raysynth.specs.grid import Cell, hashable, label_text
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.store.records import WeightsResult
 from raysynth.store.store import State, Status, Store
@@ -70,7 +72,7 @@ def page(
     """The page as HTML; its links to records are relative to `reports/SWEEP/` in the store."""
     parts = [
         _head(sweep, claim, cells, statuses, store, now),
-        *(_section(section, cells, statuses) for section in sections),
+        *(_section(section, cells, statuses, store) for section in sections),
         _pretrainings(pretraining_svg),
         _failures(statuses),
         _runs(cells, statuses),
@@ -112,7 +114,7 @@ def _head(
 # -------------------------------------------------------------------------------- a table
 
 
-def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]) -> str:
+def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact, Status], store: Store) -> str:
     table = section.table
     parts = [
         f"<h2>{_text(table.title)}</h2>",
@@ -130,6 +132,7 @@ def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact
         axis = str(table.best_of).replace("_", " ")
         caption = f"Validation token accuracy by {axis}: mean over {table.fold}s, from the lowest to the highest"
         parts.append(_figure(section.tuning_svg, caption))
+    parts += _predictions(table, cells, statuses, store)
     if not table.rehearsal:
         parts.append(_next_seeds(section))
     return "\n".join(["<section>", *parts, "</section>"])
@@ -202,22 +205,69 @@ def _dots(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Statu
             if (ours := _interval(entry, metric)) is not None or theirs is not None:
                 panel[_row_name(row)] = ours, theirs
                 seeds.setdefault(title, {})[_row_name(row)] = _finite(100 * value for value in entry.values(metric))
-    if table.gap and not table.columns:
-        _add_gap({row: entry for (row, _), entry in entries.items()}, table.gap, panels, seeds)
+    if table.gap:
+        _add_gap(_averages(table, entries, statuses), table.gap, panels, seeds)
     return list(dict.fromkeys(_row_name(row) for row, _ in entries)), panels, seeds
 
 
-def _add_gap(entries: Mapping[Key, Entry], gap: tuple[Key, Key], panels: Panels, seeds: Seeds) -> None:
+def _averages(
+    table: Table, entries: Mapping[Place, Entry], statuses: Mapping[Artifact, Status]
+) -> dict[Key, list[float]]:
+    """The first metric by row, averaged over the table's columns: one value for each seed that all of them have."""
+    columns = {column for _, column in entries}
+    values: dict[Key, dict[Key, list[float]]] = {}
+    for (row, _), entry in entries.items():
+        by_seed = values.setdefault(row, {})
+        for cell in entry.cells:
+            record = statuses[cell.artifact].record
+            scores = {} if record is None else record.weights.test or {}
+            if entry.metrics[0] in scores:
+                by_seed.setdefault((hashable(cell.fields[table.fold]),), []).append(scores[entry.metrics[0]])
+    return {
+        row: [mean(each) for each in by_seed.values() if len(each) == len(columns)] for row, by_seed in values.items()
+    }
+
+
+def _add_gap(averages: Mapping[Key, list[float]], gap: tuple[Key, Key], panels: Panels, seeds: Seeds) -> None:
     """Add the panel of the gap closed: that of each mean and of each seed, on the scale of the two rows' means."""
-    baseline, ceiling = (entries[row].mean(entries[row].metrics[0]) for row in gap)
-    for row, entry in entries.items():
-        values = [
-            100 * gap_closed(value, baseline=baseline, ceiling=ceiling) for value in entry.values(entry.metrics[0])
-        ]
+    baseline, ceiling = (mean(averages[row]) for row in gap)
+    for row, scores in averages.items():
+        values = [100 * gap_closed(value, baseline=baseline, ceiling=ceiling) for value in scores]
         if values and all(map(math.isfinite, values)):
             sd = spread(values) if len(values) > 1 else 0.0
             panels.setdefault("gap closed", {})[_row_name(row)] = (mean(values), sd), None
             seeds.setdefault("gap closed", {})[_row_name(row)] = values
+
+
+NUM_SHOWN, NUM_EACH = 12, 3
+"""Most entries of a table whose predictions the page shows, and most right and most wrong ones of each."""
+
+
+def _predictions(
+    table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact, Status], store: Store
+) -> Iterator[str]:
+    """Some test predictions, right and wrong, of the first run of each of the first entries."""
+    for (row, column), entry in list(table.entries(cells, statuses).items())[:NUM_SHOWN]:
+        done = ((cell, record) for cell in entry.cells if (record := statuses[cell.artifact].record) is not None)
+        cell, record = next(done, (None, None))
+        if cell is None or record is None:
+            continue
+        run = name(cell.artifact)
+        try:
+            content = read_predictions(run, record, store)
+            rows = [] if content is None else samples(content, f"{store.uri}: {run}", num_each=NUM_EACH)
+        except InputError as error:
+            yield f"<p class=warning>{_text(str(error))}</p>"
+            continue
+        lines = [
+            f"<tr><th scope=row>{'right' if each['right'] else '<span class=failed>wrong</span>'}</th>"
+            + "".join(f"<td class=text>{_text(each[field])}</td>" for field in ("source", "target", "prediction"))
+            + "</tr>"
+            for each in rows
+        ]
+        if lines:
+            title = ", ".join(map(str, [*map(label_text, (*row, *column)), f"{table.fold} {cell.fields[table.fold]}"]))
+            yield _details(f"Sample predictions: {title}", _table(["", "source", "target", "prediction"], lines, 4))
 
 
 def _row_name(row: Key) -> str:
@@ -423,6 +473,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: .35rem .65rem; text-align: right; vertical-align: top; white-space: nowrap; }
 thead th { background: var(--box); border-bottom: 1px solid var(--line); font-size: .85em; vertical-align: bottom;
   white-space: normal; }
+td.text { text-align: left; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 14rem; }
 tbody th, th.words, td.words { text-align: left; font-weight: 500; }
 thead th.words { font-weight: bold; }
 td.words { font-weight: normal; white-space: normal; min-width: 5rem; }

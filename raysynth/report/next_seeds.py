@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysynth.errors import InputError, brief
-from raysynth.report.cost import Cost, cost, speeds
+from raysynth.report.cost import Cost, cost, duration, speeds
 from raysynth.report.significance import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
 from raysynth.report.tables import Entry, Place, Table
 from raysynth.specs.finetuning import Finetune
@@ -223,7 +223,7 @@ def _merged(additions: list[Addition]) -> list[Addition]:
 
 COMPARISON_HEADER = ["comparison", "difference", "SE", "p", "seeds now"]
 """Header for the rows of `comparison_row`."""
-PROPOSAL_HEADER = ["comparison", "add seeds", *COMPARISON_HEADER[1:], "steps", "device-hours"]
+PROPOSAL_HEADER = ["comparison", "add seeds", *COMPARISON_HEADER[1:], "steps", "device time"]
 """Header for the rows of `proposal_row`."""
 NOTE = (
     "The seeds to add are the cheapest that settle a difference if means and SDs stay as they are; estimates move, so "
@@ -254,7 +254,8 @@ def proposal_row(proposal: Proposal) -> list[str]:
     cost = proposal.cost
     if cost is None:
         return [label, proposal.text, *numbers, "", ""]
-    return [label, proposal.text, *numbers, f"{cost.steps:,}", "unknown" if cost.unknown else f"{cost.hours:.2f}"]
+    device_time = "unknown" if cost.unknown else duration(3600 * cost.hours)
+    return [label, proposal.text, *numbers, f"{cost.steps:,}", device_time]
 
 
 def summary(next_seeds: NextSeeds) -> str:

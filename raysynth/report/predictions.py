@@ -7,6 +7,7 @@ from typing import Any
 from raysynth.errors import InputError, printable
 from raysynth.specs.finetuning import Finetune
 from raysynth.store.names import full_name
+from raysynth.store.records import Record
 from raysynth.store.store import Store
 
 
@@ -23,15 +24,9 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
     record = store.record_of(run)
     if record is None:
         raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
-    content = store.read_bytes(f"{run}/predictions.jsonl")
+    content = read_predictions(run, record, store)
     if content is None:
         raise InputError(f"{store.uri}: {run} has no predictions; only a fine-tuning does")
-    expected = record.weights.predictions_sha256
-    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-        raise InputError(
-            f"{store.uri}: {run}/predictions.jsonl is damaged; "
-            f"`raysynth verify --store {store.uri} --deep --repair` has the run made again"
-        )
     rows = _rows(content, f"{store.uri}: {run}/predictions.jsonl")
     selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]
     for number, row in selected[:num_examples]:
@@ -42,6 +37,27 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
             if reference != row["target"]:
                 print(f"  {'or:':11} {printable(reference)}")
     print(f"{sum(row['right'] for row in rows):,} of {len(rows):,} right")
+
+
+def read_predictions(run: str, record: Record, store: Store) -> bytes | None:
+    """The file of a run's predictions, or None if it has none; raises `InputError` if it is not as it was written."""
+    content = store.read_bytes(f"{run}/predictions.jsonl")
+    expected = record.weights.predictions_sha256
+    if content is not None and expected is not None and hashlib.sha256(content).hexdigest() != expected:
+        raise InputError(
+            f"{store.uri}: {run}/predictions.jsonl is damaged; "
+            f"`raysynth verify --store {store.uri} --deep --repair` has the run made again"
+        )
+    return content
+
+
+def samples(content: bytes, place: str, *, num_each: int) -> list[dict[str, Any]]:
+    """The first right and the first wrong predictions of a file, `num_each` at most of both.
+
+    Raises `InputError`, which names `place`, for a damaged file.
+    """
+    rows = _rows(content, place)
+    return [row for right in (True, False) for row in [row for row in rows if row["right"] is right][:num_each]]
 
 
 def _rows(content: bytes, place: str) -> list[dict[str, Any]]:

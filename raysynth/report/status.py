@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from raysynth.errors import printable
-from raysynth.report.cost import cost, remaining, speeds, steps_left
+from raysynth.report.cost import cost, duration, remaining, speeds, steps_left
 from raysynth.specs import parameters
 from raysynth.specs.distinctions import distinctions
 from raysynth.specs.finetuning import Finetune
@@ -22,9 +22,9 @@ from raysynth.store.store import State, Status, Store
 
 
 def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers: int, price: float | None) -> None:
-    """Print every artifact with its state, its inputs that are not done, its steps and, if known, its hours.
+    """Print every artifact with its state, its inputs that are not done, its steps and, if known, its time.
 
-    The last line is the cost of all, with days for `num_workers` hosts and money at `price` per host-hour.
+    The last line is the cost of all, with the time on `num_workers` hosts and money at `price` per host-hour.
     """
     kinds = Counter(artifact.kind for artifact in statuses)
     print(f"{printable(store.uri)}: " + ", ".join(f"{count} {_PLURALS[kind]}" for kind, count in kinds.items()))
@@ -69,8 +69,8 @@ def _plan_details(artifact: Artifact, status: Status, seconds_per_step: float | 
         details += f"  import it: {import_command(artifact, store)}"
     left = steps_left(artifact, status)
     if left:
-        hours = "hours unknown" if seconds_per_step is None else f"{left * seconds_per_step / 3600:.2f} hours"
-        details += f"  {left:,} steps, {hours}"
+        time_left = "time unknown" if seconds_per_step is None else duration(left * seconds_per_step)
+        details += f"  {left:,} steps, {time_left}"
     if isinstance(artifact, Finetune) and (touched := parameters.touched(artifact.init)):
         details += f", sets {len(touched)} of {len(parameters.paths(artifact.model))} parameters"
     return details
@@ -118,12 +118,11 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
 def _progress(progress: Running) -> str:
     """Where a running artifact is, how fast it goes and when it will end at the latest."""
     age_seconds = time.time() - progress.time
-    line = f"step {progress.step:,} of {progress.num_steps:,} on {progress.host}, {age_seconds:.0f} s ago"
+    line = f"step {progress.step:,} of {progress.num_steps:,} on {progress.host}, {duration(age_seconds)} ago"
     if not progress.seconds_per_step:
         return line
-    left_minutes = round((progress.num_steps - progress.step) * progress.seconds_per_step / 60)
-    left = f"{left_minutes // 60} h {left_minutes % 60} min left at most"
-    return f"{line}, {1 / progress.seconds_per_step:.3g} steps/s, {left}"
+    left = duration((progress.num_steps - progress.step) * progress.seconds_per_step)
+    return f"{line}, {1 / progress.seconds_per_step:.3g} steps/s, {left} left at most"
 
 
 # -------------------------------------------------------------------------------- failures

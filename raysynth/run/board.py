@@ -1,14 +1,16 @@
-"""An observer that takes a training's progress to TensorBoard, the store and the driver of its run."""
+"""An observer that takes a training's progress to TensorBoard, W&B, the store and the driver of its run."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raysynth.downstream.metrics import METRICS
-from raysynth.errors import StoreError
+from raysynth.errors import StoreError, printable
 from raysynth.observer import Progress, Silent
+from raysynth.report.predictions import samples
+from raysynth.run.surroundings import BoardSettings, cache_directory
+from raysynth.run.weights_and_biases import WandbRun
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
 from raysynth.specs.pretraining import Pretrain
@@ -25,7 +27,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Board(Silent):
-    """An observer that takes a run's progress to TensorBoard, the store and the driver."""
+    """An observer that takes a run's progress to TensorBoard, Weights & Biases, the store and the driver."""
 
     def __init__(
         self,
@@ -34,12 +36,14 @@ class Board(Silent):
         store: Store,
         report: Report,
         check_lease: Callable[[], None],
+        settings: BoardSettings = BoardSettings(),  # noqa: B008  # it is frozen
     ):
         self._artifact = artifact
         self._workspace = workspace
         self._store = store
         self._report = report
         self._check_lease = check_lease
+        self._settings = settings
         self._events: _NoEvents | None = None
         self._last_report = self._last_mark = float("-inf")
         self._seconds_per_step: float | None = None
@@ -63,10 +67,15 @@ class Board(Silent):
         self._report({"note": note})
 
     def write_test(self, scores: Metrics, step: int) -> None:
-        """Write the test scores at the selected step, so that the HParams page has a column for each."""
+        """Write the test scores at the selected step, and some predictions as text."""
         assert self._events is not None, "training reports its first step before it can end"
         for metric, value in scores.items():
-            self._events.scalar(f"test/{metric}", value, step)
+            self._events.scalar(plotted(self._artifact.kind, f"test/{metric}"), value, step)
+        file = self._workspace.path / "predictions.jsonl"
+        rows = samples(file.read_bytes(), str(file), num_each=NUM_PREDICTIONS) if file.exists() else []
+        for word, is_right in (("right", True), ("wrong", False)):
+            if some := [row for row in rows if row["right"] is is_right]:
+                self._events.text(f"{self._artifact.kind}/predictions/{word}", _as_text(some), step)
 
     def close(self) -> None:
         """End the event file."""
@@ -75,12 +84,22 @@ class Board(Silent):
 
     def _plot(self, progress: Progress) -> "_NoEvents":
         if self._events is None:
-            kind = _EventFile if writes_events() else _NoEvents
-            self._events = kind(self._workspace.path, self._artifact, first_step=progress.step)
+            self._events = _All(self._sinks(progress.step))
         for tag, value in progress.scalars.items():
-            self._events.scalar(tag, value, progress.step)
+            self._events.scalar(plotted(self._artifact.kind, tag), value, progress.step)
         self._seconds_per_step = progress.scalars.get("speed/seconds_per_step", self._seconds_per_step)
         return self._events
+
+    def _sinks(self, first_step: int) -> "Iterable[_NoEvents | WandbRun]":
+        if writes_events():
+            yield _EventFile(self._workspace.path, self._artifact, self._settings.metrics, first_step=first_step)
+        if self._settings.wandb_project is not None:
+            yield WandbRun(
+                self._artifact,
+                self._settings.wandb_project,
+                directory=cache_directory(self._store),
+                note=lambda line: self._report({"note": line}),
+            )
 
     def _mark(self, progress: Progress) -> None:
         with contextlib.suppress(StoreError):  # the mark only informs, and the next one may succeed
@@ -108,13 +127,13 @@ def writes_events() -> bool:
 
 
 class _NoEvents:
-    """Stands in for an event file without tensorboardX."""
-
-    def __init__(self, directory: Path, artifact: Artifact, *, first_step: int):
-        pass
+    """Plots nothing."""
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Plot a value."""
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Show a text in Markdown."""
 
     def flush(self) -> None:
         """Let everyone see what is plotted."""
@@ -123,18 +142,44 @@ class _NoEvents:
         """End the file."""
 
 
+class _All(_NoEvents):
+    """Plots on several boards."""
+
+    def __init__(self, boards: "Iterable[_NoEvents | WandbRun]"):
+        self._boards = list(boards)
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        for board in self._boards:
+            board.scalar(tag, value, step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        for board in self._boards:
+            board.text(tag, text, step)
+
+    def flush(self) -> None:
+        for board in self._boards:
+            board.flush()
+
+    def close(self) -> None:
+        for board in self._boards:
+            board.close()
+
+
 class _EventFile(_NoEvents):
     """A TensorBoard event file; what an earlier attempt wrote after `first_step` is no longer shown."""
 
-    def __init__(self, directory: Path, artifact: Artifact, *, first_step: int):
+    def __init__(self, directory: Path, artifact: Artifact, metrics: tuple[str, ...], *, first_step: int):
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(directory), purge_step=first_step + 1 if first_step else None)
-        for summary in _hparams(artifact):
+        for summary in _hparams(artifact, metrics):
             self._writer.file_writer.add_summary(summary)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         self._writer.add_scalar(tag, value, step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._writer.add_text(tag, text, step)
 
     def flush(self) -> None:
         self._writer.flush()
@@ -143,20 +188,52 @@ class _EventFile(_NoEvents):
         self._writer.close()
 
 
-def _hparams(artifact: Artifact) -> Iterable[Any]:
+def plotted(kind: str, tag: str) -> str:
+    """The tag under which a scalar of a training of that kind is plotted.
+
+    TensorBoard sorts cards by their tags: losses, accuracies and scores come first, then learning rates and speeds.
+    """
+    if tag.startswith(_FIRST):
+        return f"{kind}/{tag}"
+    group, _, rest = tag.rpartition("/")
+    return f"{group or 'schedule'}/{kind}/{rest}"
+
+
+_FIRST = ("train/", "validation/", "test/")
+
+NUM_PREDICTIONS = 5
+"""Most right and most wrong predictions that the page shows of a run."""
+
+
+def _as_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Predictions as Markdown: code, because they may hold any sign."""
+    fields = ("source", "target", "prediction")
+    blocks = ("\n".join(f"    {field + ':':11} {printable(row[field])}" for field in fields) for row in rows)
+    return "\n    \n".join(blocks)
+
+
+def _hparams(artifact: Artifact, test_metrics: tuple[str, ...]) -> Iterable[Any]:
     """TensorBoard's HParams declaration. Every run has the same columns, or the page would show those of one run."""
     from tensorboardX.summary import hparams
 
     assert isinstance(artifact, Pretrain | Finetune), "only these are trained"
     sources = (artifact,) if isinstance(artifact, Pretrain) else artifact.init.sources
+    recipe = artifact.task if isinstance(artifact, Finetune) else artifact
+    model = artifact.model
     values = {
         "kind": artifact.kind,
         "task": artifact.task.name if isinstance(artifact, Finetune) else artifact.data.task.name,
         "init": artifact.init.name if isinstance(artifact, Finetune) else "random",
         "source": " ".join(source.source_name for source in sources) or "-",
+        "model": f"{model.num_encoder_layers}+{model.num_decoder_layers} layers, width {model.emb_dim}",
+        "num_steps": recipe.num_steps,
+        "source_steps": sum(source.num_steps for source in sources if isinstance(source, Pretrain)),
         "learning_rate": artifact.task.learning_rate if isinstance(artifact, Finetune) else 0.0,
         "seed": artifact.seed,
     }
-    metrics = {"validation/token_accuracy": None, **{f"test/{metric}": None for metric in METRICS}}
+    metrics = {
+        **{plotted("finetune", f"test/{metric}"): None for metric in test_metrics},
+        **{plotted(kind, "validation/token_accuracy"): None for kind in ("finetune", "pretrain")},
+    }
     experiment, start, _ = hparams(values, metrics)
     return experiment, start

@@ -113,6 +113,7 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
         cache=cache,
         driver=run.driver.name,
         checkpoint_seconds=run.checkpoint_seconds,
+        board=run.board,
     )
     with scratch() as room:  # Tune's own state is never restored
         tuner = tune.Tuner(

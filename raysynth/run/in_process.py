@@ -84,6 +84,7 @@ def _attempt(artifact: Artifact, run: Run, cache: Path) -> dict[str, Any]:
         node=None,
         driver=run.driver.name,
         checkpoint_seconds=run.checkpoint_seconds,
+        board=run.board,
     )
 
 

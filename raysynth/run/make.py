@@ -15,6 +15,7 @@ from raysynth.environment import num_threads
 from raysynth.errors import Diverged, InputError, StoreError, first_line
 from raysynth.run.board import Board, Report
 from raysynth.run.sources import source_params
+from raysynth.run.surroundings import BoardSettings
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
@@ -39,6 +40,7 @@ def attempt(
     node: str | None,
     driver: str,
     checkpoint_seconds: float,
+    board: BoardSettings,
 ) -> dict[str, Any]:
     """Make an artifact for the run that is called `driver`; returns how that ended, for `Schedule.ended`.
 
@@ -54,6 +56,7 @@ def attempt(
             node=node,
             driver=driver,
             checkpoint_seconds=checkpoint_seconds,
+            board=board,
         )
     except LeaseLost:
         return {"outcome": Outcome.PREEMPTED}
@@ -77,6 +80,7 @@ def make(
     node: str | None,
     driver: str | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    board: BoardSettings = BoardSettings(),  # noqa: B008  # it is frozen
 ) -> None:
     """Train an artifact in its workspace and write its record, on the Ray node with that id, or without Ray.
 
@@ -94,7 +98,7 @@ def make(
             raise LeaseLost
 
     with store.workspace(artifact) as workspace:
-        board = Board(artifact, workspace, store, report, check_lease)
+        watch = Board(artifact, workspace, store, report, check_lease, board)
         try:
             if isinstance(artifact, Pretrain):
                 data, data_sha256 = fetch(artifact.data, store, cache)
@@ -103,7 +107,7 @@ def make(
                     data=data,
                     data_sha256=data_sha256,
                     directory=workspace.path,
-                    observer=board,
+                    observer=watch,
                     saved=workspace.push,
                     checkpoint_seconds=checkpoint_seconds,
                 )
@@ -115,16 +119,16 @@ def make(
                     data_sha256=data_sha256,
                     sources={source: partial(source_params, source, store, cache) for source in artifact.init.sources},
                     directory=workspace.path,
-                    observer=board,
+                    observer=watch,
                     saved=workspace.push,
                     checkpoint_seconds=checkpoint_seconds,
                 )
             else:
                 raise TypeError(f"{name(artifact)} is not made by a trial")
             if trained.result.test is not None:
-                board.write_test(trained.result.test, trained.result.selected_step)
+                watch.write_test(trained.result.test, trained.result.selected_step)
         finally:
-            board.close()
+            watch.close()
         check_lease()
         workspace.push()
         where = replace(

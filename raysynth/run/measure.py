@@ -1,5 +1,6 @@
 """Timing of training steps on the hosts that will train."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from raysynth.command_line import screen
 from raysynth.data.batch_shape import batch_shape
 from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
-from raysynth.report.cost import recipe_of, speed_file, speeds
+from raysynth.report.cost import Speed, recipe_of, speed_file, speeds
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.models import T5Config
@@ -16,29 +17,71 @@ from raysynth.specs.recipes import Recipe
 from raysynth.store.files import private_directory
 from raysynth.store.store import State, Status, Store
 
+ASSUMED = (
+    "every row is full; compilation, evaluation, decoding and checkpoints come on top; trainings that run at once on a "
+    "host may slow each other"
+)
+"""What all estimates from measured speeds take for granted."""
 
-def measure(statuses: dict[Artifact, Status], store: Store, address: str | None, num_cpus: int = 1) -> None:
-    """Time a few steps of each recipe, model and data whose speed is unknown, each on one worker with that many CPUs.
+
+@dataclass(frozen=True, kw_only=True)
+class _Timed:
+    """What is timed for one file of speeds."""
+
+    recipe: Recipe
+    model: T5Config
+    shape: Shape
+    """Of the block that training will have."""
+    is_upper_bound: bool
+    """Whether the data are not made yet, so that the shape is that of full lengths."""
+
+    def text(self, timed: Shape) -> str:
+        """A block of such trainings in words."""
+        block = f"{timed.rows} rows of {timed.input_width}/{timed.target_width}"
+        return f"{self.recipe.batch_size} examples in {block}, width {self.model.emb_dim}"
+
+    def speed(self, timing: dict[str, Any], timed: Shape) -> Speed:
+        """The speed of a whole block, from the answer of `time_step` for a block of the same or fewer rows."""
+        assumed = ["full lengths, because the data are not made yet"] if self.is_upper_bound else []
+        if timed.rows < self.shape.rows:
+            assumed.append(f"{timed.rows} of {self.shape.rows} rows timed for lack of memory, and time grows with rows")
+        scale = self.shape.rows / timed.rows
+        return Speed(**{**timing, "seconds_per_step": timing["seconds_per_step"] * scale}, assumed="; ".join(assumed))
+
+
+def measure(
+    statuses: dict[Artifact, Status],
+    store: Store,
+    address: str | None,
+    num_cpus: int = 1,
+    memory_bytes: int | None = None,
+) -> None:
+    """Time a few steps of each recipe, model and data whose speed is unknown, each in a process of its own.
+
+    A process has `num_cpus` CPUs. Where memory ends, half the rows are timed, or a quarter and so on, and the time is
+    scaled. `memory_bytes` bounds the memory of a step on a CPU; by default the host's free memory does.
 
     The timed block has the shape that training will have. It is unknown for downstream data that are not made yet; then
     rows of the recipe's full lengths are timed, which is too slow.
 
     Known are the speeds in records and of earlier measurements. The results go to the store. Does not start Ray if
-    every speed is known.
+    every speed is known. Raises `WorkerError` if a single row does not fit in memory.
     """
-    shapes: dict[str, tuple[Recipe, T5Config, Shape]] = {}
-    upper_bounds: set[str] = set()
-    for (artifact, status), speed in zip(statuses.items(), speeds(statuses, store).values(), strict=True):
+    shapes: dict[str, _Timed] = {}
+    for (artifact, status), known in zip(statuses.items(), speeds(statuses, store).values(), strict=True):
         if not isinstance(artifact, Pretrain | Finetune):
             continue
         recipe, file = recipe_of(artifact), speed_file(artifact)
-        if recipe is None or file is None or speed is not None or status.state is State.DONE:
+        if recipe is None or file is None or known is not None or status.state is State.DONE:
             continue
         if file not in shapes:
             shape = _block_shape(artifact, recipe, store)
-            if shape is None:
-                upper_bounds.add(file)
-            shapes[file] = recipe, artifact.model, shape or _full_shape(recipe)
+            shapes[file] = _Timed(
+                recipe=recipe,
+                model=artifact.model,
+                shape=shape or _full_shape(recipe),
+                is_upper_bound=shape is None,
+            )
     if not shapes:
         return
     import ray
@@ -48,20 +91,45 @@ def measure(statuses: dict[Artifact, Status], store: Store, address: str | None,
 
     with training_session(address, store, num_cpus) as cache:
         resources = trial_resources(nodes(), num_cpus)
-        request = {"num_cpus": resources.pop("CPU"), "num_gpus": resources.pop("GPU", 0), "resources": resources}
-        answers = {
-            file: ray.remote(_time_step).options(**request).remote(recipe, model, shape, cache)
-            for file, (recipe, model, shape) in shapes.items()
+        request: dict[str, Any] = {
+            "num_cpus": resources.pop("CPU"),
+            "num_gpus": resources.pop("GPU", 0),
+            "resources": resources,
         }
-        for number, (file, answer) in enumerate(answers.items(), start=1):
-            timing = _answer(answer, _shape_text(*shapes[file]))
-            store.write_json(file, timing)
+        # A process ends after its call, so that no memory of one shape is left when the next one is timed.
+        remote = ray.remote(max_calls=1, max_retries=0, **request)(_time_step)
+        going = {
+            remote.remote(shape, cache, shape.shape, memory_bytes): (file, shape.shape)
+            for file, shape in shapes.items()
+        }
+        num_measured = 0
+        while going:
+            (ready,), _ = ray.wait(list(going), num_returns=1)
+            file, timed = going.pop(ready)
+            timing = _answer(ready, shapes[file].text(timed))
+            if timing is None:
+                half = _half(shapes[file], timed)
+                going[remote.remote(shapes[file], cache, half, memory_bytes)] = file, half
+                continue
+            num_measured += 1
+            speed = shapes[file].speed(timing, timed)
+            store.write_json(file, {key: value for key, value in vars(speed).items() if value != ""})
             print(
-                f"measured {number} of {len(answers)}: {timing['seconds_per_step']:.3g} s a step of "
-                f"{_shape_text(*shapes[file])}, on {timing['device']}, threads: {timing['threads'] or 'all'}"
-                + (" (full lengths, because the data are not made yet)" if file in upper_bounds else ""),
+                f"measured {num_measured} of {len(shapes)}: {speed.seconds_per_step:.3g} s a step of "
+                f"{shapes[file].text(shapes[file].shape)}, on {speed.device}, threads: {speed.threads or 'all'}"
+                + (f" ({speed.assumed})" if speed.assumed else ""),
                 file=screen(),
             )
+    print(f"assumed: {ASSUMED}", file=screen())
+
+
+def _half(shape: "_Timed", timed: Shape) -> Shape:
+    """A block of half the rows; raises `WorkerError` if there is only one."""
+    if timed.rows == 1:
+        raise WorkerError(f"no time for {shape.text(timed)}: it does not fit in memory", "")
+    half = replace(timed, rows=timed.rows // 2)
+    print(f"no memory for {shape.text(timed)}; trying {half.rows} rows", file=screen())
+    return half
 
 
 def _block_shape(artifact: Pretrain | Finetune, recipe: Recipe, store: Store) -> Shape | None:
@@ -76,13 +144,8 @@ def _full_shape(recipe: Recipe) -> Shape:
     return Shape(rows=recipe.batch_size, input_width=recipe.input_length, target_width=recipe.target_length)
 
 
-def _shape_text(recipe: Recipe, model: T5Config, shape: Shape) -> str:
-    block = f"{shape.rows} rows of {shape.input_width}/{shape.target_width}"
-    return f"{recipe.batch_size} examples in {block}, width {model.emb_dim}"
-
-
-def _answer(reference: Any, shape: str) -> dict[str, Any]:
-    """The answer of a worker; raises `WorkerError` for its exception, or if its process ended."""
+def _answer(reference: Any, shape: str) -> dict[str, Any] | None:
+    """The answer of a worker, or None if it had too little memory; raises `WorkerError` for what else ended it."""
     import ray
 
     from raysynth.run.deaths import Reader
@@ -90,17 +153,25 @@ def _answer(reference: Any, shape: str) -> dict[str, Any]:
 
     reader = Reader(logs())
     try:
-        answer: dict[str, Any] = ray.get(reference)
+        answer: dict[str, Any] | None = ray.get(reference)
         return answer
     except ray.exceptions.RayTaskError as error:
         raise WorkerError.of(error.cause) from None
+    except ray.exceptions.OutOfMemoryError:
+        return None
     except ray.exceptions.RayError as error:
         death = reader(None)
+        if "ran out of memory" in death.cause:
+            return None
         raise WorkerError(f"no time for {shape}: {death.cause or first_line(error)}", death.log or str(error)) from None
 
 
-def _time_step(recipe: Recipe, model: T5Config, shape: Shape, cache: Path) -> dict[str, Any]:
+def _time_step(timed: _Timed, cache: Path, shape: Shape, memory_bytes: int | None) -> dict[str, Any] | None:
+    """Time a block of that shape; None if memory ends."""
     private_directory(cache)  # where this host's compiled programs lie
     from raysynth.model.step import time_step  # imports JAX, which only workers need
 
-    return time_step(recipe, model, shape)
+    try:
+        return time_step(timed.recipe, timed.model, shape, memory_bytes=memory_bytes)
+    except MemoryError:
+        return None

@@ -95,6 +95,16 @@ def pass_on(artifact: str, result: Mapping[str, Any], observer: Observer) -> Non
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoardSettings:
+    """What the trials of a run show on TensorBoard and on Weights & Biases."""
+
+    metrics: tuple[str, ...] = ()
+    """Those of the sweep's fine-tunings: columns of the HParams page, which all runs of the page must have alike."""
+    wandb_project: str | None = None
+    """The project on Weights & Biases; None sends nothing there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One run's surroundings: where it works, who watches, and what it does when something goes wrong."""
 
@@ -112,6 +122,7 @@ class Run:
     """CPUs that a trial reserves, and threads that it computes with on a CPU."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """A trial writes a checkpoint between evaluations too once its last one is that old."""
+    board: BoardSettings = BoardSettings()
     trouble: Trouble = field(default_factory=Trouble)
 
 

@@ -8,6 +8,7 @@ import ray
 from ray import tune
 
 from raysynth.run.make import attempt
+from raysynth.run.surroundings import BoardSettings
 from raysynth.specs.identity import Artifact
 from raysynth.store.store import Store
 
@@ -20,6 +21,7 @@ def trial(
     cache: Path,
     driver: str,
     checkpoint_seconds: float,
+    board: BoardSettings,
 ) -> None:
     """Make the artifact that `config` names for the run that is called `driver`."""
     node = ray.get_runtime_context().get_node_id()
@@ -32,5 +34,6 @@ def trial(
         node=node,
         driver=driver,
         checkpoint_seconds=checkpoint_seconds,
+        board=board,
     )
     tune.report(end)

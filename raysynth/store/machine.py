@@ -33,6 +33,25 @@ def described(cpuinfo: str) -> str:
     return ", ".join([*model, *([" ".join(features)] if features else [])])
 
 
+def free_memory() -> int | None:
+    """Bytes of this host's memory that a process may still use, within its container's limit; None if unknown."""
+    found = []
+    if match := re.search(r"^MemAvailable: *(\d+) kB", _text("/proc/meminfo"), re.MULTILINE):
+        found.append(int(match[1]) * 2**10)
+    limit, used = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    if limit.isdigit() and used.isdigit():
+        cached = re.search(r"^inactive_file (\d+)", _text("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+        found.append(int(limit) - int(used) + (int(cached[1]) if cached else 0))
+    return min(found, default=None)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 @functools.cache
 def commit() -> str | None:
     """The last Git commit of the package's code, with "-dirty" if the code was changed since.

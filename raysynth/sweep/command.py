@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import datetime
 import os
 import sys
 import time
@@ -28,12 +29,13 @@ from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, cpus_per_trial, made_by
 from raysynth.errors import InputError, printable
+from raysynth.report.cost import speeds
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.tables import REHEARSAL, Table
 from raysynth.report.write import FORMATS, print_next, print_report, print_tables
 from raysynth.run.measure import measure
 from raysynth.run.schedule import Ended
-from raysynth.run.surroundings import Run
+from raysynth.run.surroundings import BoardSettings, Run
 from raysynth.specs import tiny
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.finetuning import Finetune
@@ -103,6 +105,9 @@ def _add_run(verbs: Verbs) -> None:
         help="write a checkpoint between evaluations once the last one is that old (default: 10)",
     )
     add_in_process(parser)
+    parser.add_argument(
+        "--wandb", metavar="PROJECT", type=text, help="also show every training in this project on Weights & Biases"
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
 
 
@@ -289,10 +294,17 @@ def status(current: SweepInStore, options: argparse.Namespace) -> int:
         _print_nothing_yet(current.store)
     while options.follow and current.artifacts(State.RUNNING):
         print("\033[H\033[2J" if sys.stdout is not None and sys.stdout.isatty() else "", end="")
+        _print_date()
         print_status(current.statuses, current.store)
         time.sleep(options.follow)
         current = current.reread()
+    if options.follow:
+        _print_date()
     return print_status(current.statuses, current.store)
+
+
+def _print_date() -> None:
+    print(f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}")
 
 
 def report(current: SweepInStore, options: argparse.Namespace) -> int:
@@ -389,11 +401,16 @@ def _make(
     """Make artifacts with Ray or in this process; returns those that failed or diverged, with the reason."""
     check_environment(os.environ)
     num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
+    from raysynth.run import weights_and_biases
+
     # These take a second to load, and only this verb needs them.
+    from raysynth.run.estimate import Estimate
     from raysynth.run.make_data import damaged_inputs
     from raysynth.run.progress import Terminal
     from raysynth.run.sources import damaged_sources
 
+    if options.wandb:
+        weights_and_biases.check_installed()
     store, done = current.store, set(current.artifacts(State.DONE))
     execute = _in_process(missing) if options.in_process else _with_ray(options)
     store.check_writable()
@@ -403,7 +420,12 @@ def _make(
     missing, done = [*sources, *missing], done.difference(sources)
     damaged = damaged_inputs(missing, done, store)
     commit = None if current.sweep.file is None else commit_of(current.sweep.file)
-    with made_by(commit), leases.driver(store) as driver, Terminal(len(missing) + len(damaged)) as terminal:
+    estimate = Estimate(missing, speeds(current.statuses, store))
+    with (
+        made_by(commit),
+        leases.driver(store) as driver,
+        Terminal(len(missing) + len(damaged), estimate) as terminal,
+    ):
         for artifact in missing:
             if current.statuses[artifact].state is State.FAILED:
                 store.forget_failure(artifact)
@@ -418,11 +440,17 @@ def _make(
             max_failed=1 if options.fail_fast else None,
             cpus_per_trial=num_cpus,
             checkpoint_seconds=60 * options.checkpoint_minutes,
+            board=BoardSettings(metrics=_metrics(current), wandb_project=options.wandb),
         )
         ended = execute(missing, done, damaged, surroundings)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)
     print(f"{counts}, in {store.uri}", file=sys.stderr)
     return dict(ended.failed)
+
+
+def _metrics(current: SweepInStore) -> tuple[str, ...]:
+    """The metrics of all the sweep's tasks, in order."""
+    return tuple(dict.fromkeys(metric for cell in current.cells for metric in cell.artifact.task.metrics))
 
 
 Execute = Callable[[list[Artifact], set[Artifact], set[Dataset | TextDataset], Run], Ended]

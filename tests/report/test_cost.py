@@ -2,7 +2,7 @@
 
 import pytest
 
-from raysynth.report.cost import remaining, speed_file, speeds
+from raysynth.report.cost import duration, remaining, speed_file, speeds
 from raysynth.report.status import print_plan, print_status
 from raysynth.run.measure import measure
 from raysynth.specs.identity import in_order, name
@@ -36,7 +36,31 @@ def test_the_plan_ends_with_days_and_money_if_asked(store, capsys):
     done(store, RANDOM[0], 86.4)
     print_plan(store.statuses(in_order(RANDOM)), store, num_workers=4, price=8.0)
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line == "to do: 2,000 training steps, 48.00 device-hours, 0.50 days on 4 workers, 384.00 at 8 an hour"
+    assert line == "to do: 2,000 training steps, 48 device-hours, 12 h on 4 workers, 384.00 at 8 an hour"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.04, "0.04 s"),
+        (12.4, "12 s"),
+        (112, "1.9 min"),
+        (3_600, "60 min"),
+        (9_000, "2.5 h"),
+        (259_200, "3 days"),
+    ],
+)
+def test_a_duration_has_the_unit_that_suits_it(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_plan_of_a_few_seconds_says_seconds(store, capsys):
+    done(store, RANDOM[0], 0.002)
+    print_plan(store.statuses(in_order(RANDOM)), store, num_workers=1, price=None)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == "to do: 2,000 training steps, 4 s of device time"
+    assert printed.count("  1,000 steps, 2 s\n") == 2
 
 
 def test_what_diverged_is_not_planned_again_and_blocks(store, capsys):
@@ -58,7 +82,7 @@ def test_status_says_what_runs_how_fast_and_what_waits(store, capsys):
     assert print_status(store.statuses(ALL), store) == 0
     out = capsys.readouterr().out
     assert "step 1,000 of 5,000 on " in out
-    assert "1.11 steps/s, 1 h 0 min left at most" in out
+    assert "1.11 steps/s, 60 min left at most" in out
     assert f"waiting     1 for {name(SOURCE)} (running)" in out
 
 

@@ -1,5 +1,7 @@
 """The page of a report: well-formed, without external files, with every number and record of the sweep."""
 
+import dataclasses
+import json
 import posixpath
 import re
 from html.parser import HTMLParser
@@ -7,6 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from raysynth import Sweep
+from raysynth.report import figures
 from raysynth.specs.identity import in_order, name
 from raysynth.specs.tiny import tiny as tiny_finetune
 from raysynth.store.store import Outcome, State, Store
@@ -129,3 +133,47 @@ def test_tiny_tables_and_pages_are_rehearsals(tmp_path, capsys):
     assert (reports / "table1.csv").read_text().splitlines()[0].endswith(",rehearsal")
     assert (reports / "results.csv").read_text().splitlines()[0].endswith(",rehearsal")
     assert tiny.results(store=tmp_path, tiny=True)["rehearsal"].to_pylist() == ["tiny"] * 8
+
+
+def test_the_page_shows_some_predictions_right_and_wrong(store):
+    run = name(trial("random", 0))
+    rows = [{"source": f"s{row}", "target": "t<b>", "prediction": "p&", "right": row % 2 == 0} for row in range(20)]
+    store.write_bytes(f"{run}/predictions.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    _, read = page(store)
+    assert "Sample predictions: random, seed 0" in read.texts
+    assert [each for each in read.texts if re.fullmatch(r"s\d+", each)] == ["s0", "s2", "s4", "s1", "s3", "s5"]
+    assert "t<b>" in read.texts
+    store.write_bytes(f"{run}/predictions.jsonl", b"{")
+    assert f"{store.uri}: {run}, line 1 is damaged" in page(store)[0]
+
+
+def on_task(init, task, seed):
+    """A fine-tuning on one of two tasks, which differ in their steps."""
+    tuned = trial(init, seed)
+    return dataclasses.replace(
+        tuned, task=dataclasses.replace(tuned.task, num_steps={"one": 1_000, "two": 2_000}[task])
+    )
+
+
+def test_the_gap_closed_is_a_panel_of_tables_with_columns_too(tmp_path, monkeypatch):
+    store, shown = Store(str(tmp_path)), {}
+    values = {"random": [0.2, 0.4], "slow": [0.5, 0.5], "fast": [0.4, 0.8]}
+    by_task = Sweep(name="s", claim="c")
+    by_task.add(on_task, init=list(values), task=["one", "two"], seed=range(2))
+    by_task.table(title="t", rows=("init",), columns=("task",), baseline=("random",), ceiling=("fast",))
+    for init, of_seeds in values.items():
+        for seed, value in enumerate(of_seeds):
+            record(store, on_task(init, "one", seed), value)
+            if (init, seed) != ("slow", 1):
+                record(store, on_task(init, "two", seed), value + 0.1)
+
+    def keep(rows, panels, seeds):
+        shown.update(seeds["gap closed"])
+        return dots(rows, panels, seeds)
+
+    dots = figures.dots
+    monkeypatch.setattr(figures, "dots", keep)
+    assert main(by_task, ["report", "--store", store.uri]) == 0
+    assert shown["random"] == pytest.approx([-100 / 3, 100 / 3])
+    assert shown["fast"] == pytest.approx([100 / 3, 500 / 3])
+    assert shown["slow"] == pytest.approx([200 / 3]), "its second seed lacks a task"

@@ -1,0 +1,137 @@
+"""How long the rest of a run takes, from the steps per second that its trainings show."""
+
+import datetime
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from raysynth.observer import Progress
+from raysynth.report.cost import recipe_of, speed_file
+from raysynth.specs.finetuning import Finetune
+from raysynth.specs.flops import training_flops
+from raysynth.specs.identity import Artifact, name
+from raysynth.specs.pretraining import Pretrain
+
+
+@dataclass(kw_only=True)
+class _Training:
+    """A training that is not over yet."""
+
+    shape: str
+    """Trainings of the same shape have the same speed."""
+    needs: tuple[str, ...]
+    steps_left: int
+    first_steps_left: int
+    began: float | None = None
+    num_speeds: int = 0
+
+
+class Estimate:
+    """Follows the trainings of a run and estimates the seconds until the last one ends.
+
+    Each training counts with its steps left times the seconds per step of its shape, as measured in this run, or else
+    as the store knows it, or else by its FLOPs beside those of a shape that is known. A training that has not begun
+    also counts with the mean time that finished ones took beside their steps: compilation, evaluation, decoding.
+    """
+
+    def __init__(self, artifacts: Iterable[Artifact] = (), speeds: Mapping[Artifact, float | None] | None = None):
+        """`speeds` are seconds per step that are known before the run; see `raysynth.report.cost.speeds`."""
+        self._trainings: dict[str, _Training] = {}
+        self._seconds: dict[str, float] = {}
+        """Seconds per step by shape."""
+        self._flops: dict[str, float] = {}
+        """FLOPs of a step by shape, with full rows for all of them."""
+        self._others: list[float] = []
+        """Seconds that each finished training took beside its steps."""
+        self._most_at_once = 1
+        for artifact in artifacts:
+            recipe, shape = recipe_of(artifact), speed_file(artifact)
+            if recipe is None or shape is None or not isinstance(artifact, Pretrain | Finetune):
+                continue
+            self._flops[shape] = training_flops(
+                artifact.model,
+                num_rows=recipe.batch_size,
+                input_length=recipe.input_length,
+                target_length=recipe.target_length,
+            )
+            self._trainings[name(artifact)] = _Training(
+                shape=shape,
+                needs=tuple(map(name, artifact.inputs())),
+                steps_left=recipe.num_steps,
+                first_steps_left=recipe.num_steps,
+            )
+            known = (speeds or {}).get(artifact)
+            if known is not None:
+                self._seconds[shape] = known
+
+    def started(self, artifact: str) -> None:
+        """Note that an artifact begins, again perhaps."""
+        training = self._trainings.get(artifact)
+        if training is not None and training.began is None:
+            training.began = time.monotonic()
+            running = sum(each.began is not None for each in self._trainings.values())
+            self._most_at_once = max(self._most_at_once, running)
+
+    def progress(self, artifact: str, progress: Progress) -> None:
+        """Note how far a training is and how fast."""
+        training = self._trainings.get(artifact)
+        if training is None:
+            return
+        training.steps_left = progress.num_steps - progress.step
+        seconds = progress.scalars.get("speed/seconds_per_step")
+        if seconds is None and not progress.scalars:  # the first report of an attempt
+            training.first_steps_left, training.num_speeds = training.steps_left, 0
+        elif seconds is not None:
+            training.num_speeds += 1
+            if training.num_speeds > 1:  # the first interval includes compilation
+                self._seconds[training.shape] = seconds
+
+    def ended(self, artifact: str) -> None:
+        """Note that an artifact is done or has failed."""
+        training = self._trainings.pop(artifact, None)
+        if training is not None and training.began is not None and self._seconds:
+            num_steps = training.first_steps_left - training.steps_left
+            seconds = time.monotonic() - training.began - num_steps * self._seconds_per_step(training)
+            self._others.append(max(0.0, seconds))
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the last training ends, or None while no speed is known.
+
+        As many trainings run at once as ever did in this run. No estimate is shorter than the longest chain of a
+        training and those that wait for it.
+        """
+        if not self._seconds and self._trainings:
+            return None
+        chains: dict[str, float] = {}
+        total = 0.0
+        # Inputs come first, so backwards each training follows all that wait for it.
+        for artifact, training in reversed(self._trainings.items()):
+            seconds = self._own_seconds(training)
+            total += seconds
+            chain = seconds + chains.get(artifact, 0.0)
+            chains[artifact] = chain
+            for needed in training.needs:
+                chains[needed] = max(chain, chains.get(needed, 0.0))
+        return max([total / self._most_at_once, *chains.values()])
+
+    def seconds_left_of(self, artifact: str) -> float | None:
+        """Seconds until a training ends, or None if it is none or its speed is unknown."""
+        training = self._trainings.get(artifact)
+        return None if training is None or not self._seconds else self._own_seconds(training)
+
+    def _own_seconds(self, training: _Training) -> float:
+        seconds = training.steps_left * self._seconds_per_step(training)
+        if training.began is None and self._others:
+            seconds += sum(self._others) / len(self._others)
+        return seconds
+
+    def _seconds_per_step(self, training: _Training) -> float:
+        if training.shape not in self._seconds:
+            known, seconds = next(iter(self._seconds.items()))
+            return seconds * self._flops[training.shape] / self._flops[known]
+        return self._seconds[training.shape]
+
+
+def clock(seconds: float | None) -> str:
+    """A time left as hours, minutes and seconds, such as `0:01:52`; empty if unknown."""
+    return "" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))

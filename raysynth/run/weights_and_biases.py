@@ -1,0 +1,100 @@
+"""Shows a training on Weights & Biases: one run an artifact, which goes on under the same id after an interruption.
+
+Nothing that fails there fails the training: the first failure is noted, and nothing more is sent.
+"""
+
+import html
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raysynth.environment import is_installed
+from raysynth.errors import InputError, first_line
+from raysynth.specs.identity import Artifact, describe, name
+
+INIT_SECONDS = 30.0
+"""Most time for the service to answer when a run begins."""
+
+
+def check_installed() -> None:
+    """Raise `InputError` unless the package `wandb` is installed."""
+    if not is_installed("wandb"):
+        raise InputError("--wandb needs the package wandb: pip install 'raysynth[wandb]'")
+
+
+def run_id(artifact: Artifact) -> str:
+    """The id of an artifact's run, such as `finetune-3fb5a7f9`."""
+    return f"{artifact.kind}-{name(artifact).rpartition('-')[2]}"
+
+
+class WandbRun:
+    """Sends scalars and texts of a training; `note` is told, in one line, of the first failure."""
+
+    def __init__(self, artifact: Artifact, project: str, *, directory: Path, note: Callable[[str], None]):
+        """`directory` holds what W&B writes on this machine, unless `WANDB_DIR` names another one."""
+        self._note = note
+        self._run: Any = None
+        self._step, self._values = 0, dict[str, Any]()
+        self._guarded(lambda: self._begin(artifact, project, directory))
+
+    def _begin(self, artifact: Artifact, project: str, directory: Path) -> None:
+        import wandb
+
+        if "WANDB_DIR" not in os.environ:
+            directory.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=project,
+            id=run_id(artifact),
+            name=name(artifact),
+            group=artifact.kind,
+            config=describe(artifact),
+            resume="allow",
+            reinit="create_new",
+            dir=os.environ.get("WANDB_DIR") or str(directory),
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, save_code=False, init_timeout=INIT_SECONDS
+            ),
+        )
+        # A resumed training repeats the steps since its last checkpoint, which W&B's own step refuses.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Plot a value."""
+        self._add(tag, value, step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Show a text as it is."""
+
+        def add() -> None:
+            import wandb
+
+            self._add(tag, wandb.Html(f"<pre>{html.escape(text)}</pre>"), step)
+
+        self._guarded(add)
+
+    def _add(self, tag: str, value: Any, step: int) -> None:
+        if step != self._step or tag in self._values:
+            self.flush()
+        self._step = step
+        self._values[tag] = value
+
+    def flush(self) -> None:
+        """Send what is collected of a step."""
+        values, self._values = self._values, {}
+        if values and self._run is not None:
+            self._guarded(lambda: self._run.log({"step": self._step, **values}))
+
+    def close(self) -> None:
+        """End the run."""
+        self.flush()
+        if self._run is not None:
+            self._guarded(self._run.finish)
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._run = None
+            self._note(f"nothing more goes to Weights & Biases: {type(error).__name__}: {first_line(error)}")
