@@ -7,8 +7,9 @@ from raysynth.synthetic.lime import LIME
 from raysynth.synthetic.nonsense_summary import NonsenseSummary
 from raysynth.synthetic.shuffle_dyck import ShuffleDyck
 from raysynth.synthetic.simple import simple_tasks
+from raysynth.synthetic.stack import Stack
 
-_OTHER_TASKS = (LIME(), Dyck(), NonsenseSummary(), ShuffleDyck())
+_OTHER_TASKS = (LIME(), Dyck(), NonsenseSummary(), ShuffleDyck(), Stack())
 
 synthetic_tasks: Named[SyntheticTask] = Named(
     "synthetic task", {**simple_tasks, **{task.name: task for task in _OTHER_TASKS}}

@@ -29,7 +29,7 @@ class ShuffleDyck(BracketTask):
     A sequence has exactly `sequence_length` tokens, so brackets may stay open at its end. It is cut into segments of
     568 tokens, the last one of 344; each is one example, with an input of up to 512 tokens and a target of up to 114,
     end of sequence included. Rows 4i to 4i + 3 of `sample` are one sequence. The 64 kinds are the first 128 ids of the
-    paper's pool; `tokens=T5_TOKENS` (`raysynth.tokens.token_space`) makes 15,999 kinds of all of them.
+    paper's pool; `tokens=TokenSpace()` makes 15,999 kinds of all of it.
     """
 
     name: ClassVar[str] = "shuffle_dyck"

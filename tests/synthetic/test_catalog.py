@@ -30,7 +30,7 @@ APPENDIX_E = {"lime": LIME(), "dyck": Dyck(), "nonsense_summary": NonsenseSummar
 """The tasks of Appendix E, in a form that does not need T5's vocabulary."""
 
 
-LATER = ("shuffle_dyck",)
+LATER = ("shuffle_dyck", "stack")
 """The tasks that came after the paper."""
 
 
@@ -67,6 +67,7 @@ CHECKSUMS = {
     "dyck": 2_891_593_306,
     "nonsense_summary": 1_775_103_983,
     "shuffle_dyck": 1_555_201_293,
+    "stack": 1_216_865_578,
 }
 DRAWN = APPENDIX_E | {name_of_task: synthetic_tasks[name_of_task] for name_of_task in LATER}
 

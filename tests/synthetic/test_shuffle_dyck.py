@@ -16,8 +16,7 @@ from tests.synthetic.test_dyck import restored
 
 def sequences(task, count, seed=0):
     """`count` whole sequences, which `sample` cuts into segments."""
-    rows = [row.tolist() for row in task.sample(np.random.default_rng(seed), 4 * count)]
-    return [sum(rows[start : start + 4], []) for start in range(0, len(rows), 4)]
+    return task.sample(np.random.default_rng(seed), 4 * count).values.reshape(count, 2048).tolist()
 
 
 def test_draws_follow_the_rule():
