@@ -21,6 +21,7 @@ from raysynth.specs.identity import describe, name
 from raysynth.specs.tiny import tiny
 from raysynth.synthetic.contract import checked_draw
 from raysynth.synthetic.dyck import Dyck
+from raysynth.synthetic.iid_control import IIDControl
 from raysynth.synthetic.lime import LIME
 from raysynth.synthetic.nonsense_summary import NonsenseSummary, OneTokenPerWord
 from raysynth.synthetic.simple import simple_tasks
@@ -30,7 +31,7 @@ APPENDIX_E = {"lime": LIME(), "dyck": Dyck(), "nonsense_summary": NonsenseSummar
 """The tasks of Appendix E, in a form that does not need T5's vocabulary."""
 
 
-LATER = ("shuffle_dyck", "stack")
+LATER = ("shuffle_dyck", "stack", "iid_control")
 """The tasks that came after the paper."""
 
 
@@ -68,6 +69,7 @@ CHECKSUMS = {
     "nonsense_summary": 1_775_103_983,
     "shuffle_dyck": 1_555_201_293,
     "stack": 1_216_865_578,
+    "iid_control": 1_946_685_464,
 }
 DRAWN = APPENDIX_E | {name_of_task: synthetic_tasks[name_of_task] for name_of_task in LATER}
 
@@ -91,6 +93,6 @@ def test_later_tasks_draw_no_input_twice(task):
 @pytest.mark.parametrize("task", DRAWN)
 def test_rows_do_not_depend_on_how_many_follow(task):
     few, many = (DRAWN[task].draw(np.random.default_rng(5), count) for count in (20, 60))
-    if not isinstance(DRAWN[task], SpanTask):  # which draws noise after all segments
+    if not isinstance(DRAWN[task], SpanTask | IIDControl):  # which draw noise, or tokens, after all segments or lengths
         assert [row.tolist() for row in few[1]] == [row.tolist() for row in many[1].take(np.arange(20))]
     assert len(few[0]) == len(few[1]) == 20
