@@ -6,11 +6,12 @@ from raysynth.synthetic.dyck import Dyck
 from raysynth.synthetic.iid_control import IIDControl
 from raysynth.synthetic.lime import LIME
 from raysynth.synthetic.nonsense_summary import NonsenseSummary
+from raysynth.synthetic.random_rnn import RandomRNN
 from raysynth.synthetic.shuffle_dyck import ShuffleDyck
 from raysynth.synthetic.simple import simple_tasks
 from raysynth.synthetic.stack import Stack
 
-_OTHER_TASKS = (LIME(), Dyck(), NonsenseSummary(), ShuffleDyck(), Stack(), IIDControl())
+_OTHER_TASKS = (LIME(), Dyck(), NonsenseSummary(), ShuffleDyck(), Stack(), RandomRNN(), IIDControl())
 
 synthetic_tasks: Named[SyntheticTask] = Named(
     "synthetic task", {**simple_tasks, **{task.name: task for task in _OTHER_TASKS}}
