@@ -2,6 +2,7 @@
 
 from raysynth.errors import Named
 from raysynth.synthetic.base import SyntheticTask
+from raysynth.synthetic.cellular_automaton import CellularAutomaton
 from raysynth.synthetic.dyck import Dyck
 from raysynth.synthetic.iid_control import IIDControl
 from raysynth.synthetic.lime import LIME
@@ -11,7 +12,16 @@ from raysynth.synthetic.shuffle_dyck import ShuffleDyck
 from raysynth.synthetic.simple import simple_tasks
 from raysynth.synthetic.stack import Stack
 
-_OTHER_TASKS = (LIME(), Dyck(), NonsenseSummary(), ShuffleDyck(), Stack(), RandomRNN(), IIDControl())
+_OTHER_TASKS = (
+    LIME(),
+    Dyck(),
+    NonsenseSummary(),
+    ShuffleDyck(),
+    Stack(),
+    RandomRNN(),
+    CellularAutomaton(),
+    IIDControl(),
+)
 
 synthetic_tasks: Named[SyntheticTask] = Named(
     "synthetic task", {**simple_tasks, **{task.name: task for task in _OTHER_TASKS}}

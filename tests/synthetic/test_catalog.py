@@ -31,7 +31,7 @@ APPENDIX_E = {"lime": LIME(), "dyck": Dyck(), "nonsense_summary": NonsenseSummar
 """The tasks of Appendix E, in a form that does not need T5's vocabulary."""
 
 
-LATER = ("shuffle_dyck", "stack", "random_rnn", "iid_control")
+LATER = ("shuffle_dyck", "stack", "random_rnn", "cellular_automaton", "iid_control")
 """The tasks that came after the paper."""
 
 
@@ -70,6 +70,7 @@ CHECKSUMS = {
     "shuffle_dyck": 1_555_201_293,
     "stack": 1_216_865_578,
     "random_rnn": 1_905_595_883,
+    "cellular_automaton": 3_280_703_191,
     "iid_control": 1_946_685_464,
 }
 DRAWN = APPENDIX_E | {name_of_task: synthetic_tasks[name_of_task] for name_of_task in LATER}
