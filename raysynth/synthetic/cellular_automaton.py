@@ -17,7 +17,6 @@ from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from raysynth.errors import InputError
 from raysynth.fields import finite, positive, spec, whole

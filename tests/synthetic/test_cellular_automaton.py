@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import math
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_each_grid_follows_from_the_one_before_by_the_documented_rule(task):
         assert len(target) == task.grid_length
         assert len(source) == task.num_grids * task.grid_length
         drawn = grids(task, source + target)
-        for grid, after in zip(drawn[:-1], drawn[1:], strict=True):
+        for grid, after in pairwise(drawn):
             scaled = plain_logits(kernels, grid) / task.temperature
             scaled -= scaled.max(-1, keepdims=True)
             # Kernels are rounded to 1 / 512 of their SD, which moves logits by up to about one part in a hundred.
