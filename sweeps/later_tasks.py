@@ -10,6 +10,7 @@ Command: python sweeps/later_tasks.py run
 """
 
 import dataclasses
+from typing import Any
 
 from raysynth import (
     Dataset,
@@ -20,7 +21,6 @@ from raysynth import (
     Sweep,
     SyntheticTask,
     T5Config,
-    TokenSpace,
     downstream_tasks,
     synthetic_tasks,
     token_space,
@@ -39,9 +39,9 @@ FEW_TOKENS = dataclasses.replace(TOKENS, last=129)
 SPANS = SpanCorruption(input_length=24, first_sentinel=511)
 
 
-def small(task: str, tokens: TokenSpace = TOKENS, **fields: object) -> SyntheticTask:
+def small(task: str, **fields: Any) -> SyntheticTask:
     """A task with other fields, for the vocabulary of 512 ids and inputs of 24 tokens."""
-    return dataclasses.replace(synthetic_tasks[task].tiny(), tokens=tokens, **fields)  # type: ignore[arg-type]
+    return dataclasses.replace(synthetic_tasks[task].tiny(), **{"tokens": TOKENS, **fields})
 
 
 LENGTHS = {"min_length": 4, "max_length": 20}
@@ -50,7 +50,7 @@ TASKS = (
     small("identity", **LENGTHS),
     small("lime", first_mark=412),
     small("dyck", objective=SPANS),
-    small("shuffle_dyck", FEW_TOKENS, objective=SPANS),
+    small("shuffle_dyck", tokens=FEW_TOKENS, objective=SPANS),
     small("stack", min_length=8, max_length=20),
     small("random_rnn", objective=SPANS, hidden_size=64, sequences_per_network=100),
     small("cellular_automaton", num_states=4, min_ratio=0.9),
