@@ -14,11 +14,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from raysynth.errors import InputError
-from raysynth.fields import Choice, choose, instance, positive, preset, share, spec, whole
-from raysynth.synthetic.base import SyntheticTask
+from raysynth.fields import Choice, choose, positive, preset, share, spec, whole
+from raysynth.synthetic.span_task import BracketTask
 from raysynth.tokens.compiled import compiled
 from raysynth.tokens.ragged import Floats, Ids, Ints, Ragged
-from raysynth.tokens.span_corruption import SpanCorruption
 
 
 class Frequency(StrEnum):
@@ -30,7 +29,7 @@ class Frequency(StrEnum):
 
 
 @spec
-class Dyck(SyntheticTask):
+class Dyck(BracketTask):
     """Restore the spans removed from a string of nested brackets (Appendix E.2).
 
     A kind of bracket is a pair of tokens, a head and a tail. The lower half of the pool holds the heads, the upper half
@@ -40,6 +39,9 @@ class Dyck(SyntheticTask):
     the last open head. Once all heads are written, the open ones are closed. Blocks of 128 sentences without
     separators are cut into segments of 568 tokens; the last segment of a block is shorter. Each segment is one
     example, so inputs have 3 to 512 tokens and targets 3 to 114, end of sequence included.
+
+    Later papers' k-Dyck with kinds of equal frequency is `frequency="uniform"` with a pool of 2k tokens, such as
+    `tokens=TokenSpace(last=129)` for 64 kinds; brackets whose kinds cross are the task `shuffle_dyck`.
     """
 
     name: ClassVar[str] = "dyck"
@@ -54,33 +56,18 @@ class Dyck(SyntheticTask):
     """Bounds of that distribution, which is truncated."""
     sentences_per_block: int = 128
     """Sentences that are joined before they are cut into segments."""
-    objective: SpanCorruption = SpanCorruption()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choose(self, "frequency", Frequency)
         share(self, "open_share")
         positive(self, "open_share", "sentence_mean", "sentence_sd")
         whole(self, "shortest_sentence", "longest_sentence", "sentences_per_block")
-        instance(self, "objective", SpanCorruption)
         if self.shortest_sentence >= self.longest_sentence:
             raise InputError(
                 f"Dyck.shortest_sentence must be below longest_sentence ({self.longest_sentence}), "
                 f"got {self.shortest_sentence}"
             )
-        if self.objective.last_sentinel <= self.tokens.last:
-            raise InputError(
-                f"Dyck: the sentinels {self.objective.last_sentinel}..{self.objective.first_sentinel} must lie above "
-                f"the drawn ids ({self.tokens.last})"
-            )
-
-    @property
-    def num_kinds(self) -> int:
-        """Number of kinds of brackets."""
-        return self.tokens.size // 2
-
-    @property
-    def largest_id(self) -> int:
-        return self.objective.first_sentinel
 
     def tiny(self) -> "Dyck":
         """Short sentences in segments of 26 tokens."""
@@ -106,24 +93,6 @@ class Dyck(SyntheticTask):
             offsets,
         )
         return Ragged(values[: offsets[-1]].copy(), offsets)
-
-    def draw(self, rng: np.random.Generator, count: int) -> tuple[Ragged, Ragged]:
-        """`count` segments with spans removed, and those spans."""
-        return self.objective.corrupt(rng, self.sample(rng, count))
-
-    def readable(self, source: Ids, target: Ids) -> tuple[str, str]:
-        """Write heads as (1, tails as 1), numbered by kind in order of appearance, and sentinels as <s0>."""
-        numbers: dict[int, int] = {}
-
-        def word(id: int) -> str:
-            if id > self.tokens.last:
-                return f"<s{self.objective.first_sentinel - id}>"
-            tail, kind = divmod(id - self.tokens.first, self.num_kinds)
-            number = numbers.setdefault(kind, len(numbers) + 1)
-            return f"{number})" if tail else f"({number}"
-
-        source_text, target_text = (" ".join(map(word, ids.tolist())) for ids in (source, target))
-        return source_text, target_text
 
     def _pairs_per_sentence(self) -> Floats:
         """Probabilities of sentences of 0, 1, 2, ... pairs, [longest_sentence // 2 + 2]."""

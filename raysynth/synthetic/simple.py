@@ -561,7 +561,10 @@ class Sort(SimpleTask):
 
 @spec
 class Identity(UniformTask):
-    """The input itself (Appendix G.4); uniform tokens."""
+    """The input itself (Appendix G.4); uniform tokens.
+
+    Later papers' Copy, a sequence w followed by w for a decoder, is this task.
+    """
 
     name: ClassVar[str] = "identity"
 

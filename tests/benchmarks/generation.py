@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from raysynth import InputError, synthetic_tasks
 from raysynth.data.duplicates import row_hashes
-from raysynth.data.shard_files import parquet
+from raysynth.data.shard_files import shard_bytes
 from raysynth.synthetic.simple import simple_tasks
 from tests.synthetic.test_simple import brute
 
@@ -137,7 +137,7 @@ def speed(task, count, seconds, file):
         sources, targets = task.draw(np.random.default_rng([0, shard]), count)
         hashes = row_hashes(sources)
         np.unique(hashes, return_index=True)
-        file.write_bytes(parquet(sources, targets))
+        file.write_bytes(shard_bytes(sources, targets))
         spent += time.process_time() - started
         shard, examples = shard + 1, examples + count
         tokens += len(sources.values) + len(targets.values)
