@@ -1,7 +1,8 @@
 """Descriptions of the shapes of T5 models."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from raysynth.errors import InputError, unknown
 from raysynth.fields import Choice, choose, instance, preset, spec, whole
@@ -51,6 +52,15 @@ class T5Config:
                 raise unknown("mlp_activations entry", name, ("relu", "gelu", "linear"))
         instance(self, "logits_via_embedding", bool)
         choose(self, "dtype", Dtype)
+
+
+def described_config(description: Mapping[str, Any]) -> T5Config:
+    """The configuration with that description, as `describe` returns it or a record holds it."""
+    fields: dict[str, Any] = {
+        field: tuple(value) if isinstance(value, list) else value for field, value in description.items()
+    }
+    del fields["is"]
+    return T5Config(**fields)
 
 
 T5_SMALL = T5Config()

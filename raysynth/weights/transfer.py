@@ -9,7 +9,7 @@ from typing import Any
 from raysynth.errors import InputError, StoreError
 from raysynth.model.checkpoints import params_digest, write_params
 from raysynth.specs.identity import describe, name
-from raysynth.specs.models import Dtype, T5Config
+from raysynth.specs.models import Dtype, T5Config, described_config
 from raysynth.specs.pretraining import Pretrained, published_models
 from raysynth.store.checkpoint_files import add_digest, withdraw
 from raysynth.store.marks import provenance
@@ -109,7 +109,7 @@ def described_model(description: Mapping[str, Any]) -> T5Config:
     """The model of a described artifact: its own, that of its init scheme, or that of the scheme's source."""
     for field in ("model", "onto"):
         if field in description:
-            return T5Config(**_fields(description[field]))
+            return described_config(description[field])
     schemes = description.get("schemes", [None])
     return described_model(description.get("init") or description.get("source") or schemes[0])
 
