@@ -59,6 +59,8 @@ class Purpose(IntEnum):
     """The batches that the shape of a packed block is fitted to."""
     LENGTHS = 21
     """Examples that show the lengths of a data set that is not made yet."""
+    BOOTSTRAP = 30
+    """The seeds that are drawn again for a bootstrap interval."""
 
 
 def stream(purpose: Purpose, seed: int, *places: int) -> np.random.Generator:
