@@ -12,7 +12,15 @@ from raysynth.errors import InputError
 from raysynth.specs.catalog import downstream_tasks, natural_source, paper_tasks, text_corpora
 from raysynth.specs.datasets import Dataset, T5Vocabulary, TextCorpus, TextDataset, TrainedVocabulary
 from raysynth.specs.finetuning import DownstreamTask, Finetune
-from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
+from raysynth.specs.init_schemes import (
+    ComposedInit,
+    ConstantInit,
+    FullInit,
+    InitScheme,
+    NoisedInit,
+    RandomInit,
+    StatisticInit,
+)
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
 from raysynth.specs.pretraining import Pretrain, Pretrained, pretrained
 from raysynth.specs.recipes import AtStep, Best, Constant, FirstAbove, InverseSquareRoot
@@ -44,6 +52,7 @@ __all__ = [
     "InputError",
     "InverseSquareRoot",
     "Mixture",
+    "NoisedInit",
     "Pretrain",
     "Pretrained",
     "Ragged",

@@ -45,12 +45,18 @@ if TYPE_CHECKING:
 else:
 
     class Choice:
-        """`Choice[Kind, Literal[...]]` is `Kind`, an enumeration or None too; the literals must be its texts."""
+        """`Choice[Kind, Literal[...]]` is `Kind`; the literals must be its texts.
+
+        `Kind` is an enumeration, with None or tuples of members as further choices. The texts of tuples come second.
+        """
 
         def __class_getitem__(cls, parameters):
             kind, literal = parameters
-            (enumeration,) = [each for each in get_args(kind) or (kind,) if each is not NoneType]
-            if list(get_args(literal)) != [member.value for member in enumeration]:
+            (enumeration,) = [
+                each for each in get_args(kind) or (kind,) if isinstance(each, type) and each is not NoneType
+            ]
+            texts_of_one = get_args(literal)[0] if get_origin(literal) is Union else literal
+            if list(get_args(texts_of_one)) != [member.value for member in enumeration]:
                 raise TypeError(f"the literals of {enumeration.__name__} must be {[*enumeration]}, got {literal}")
             return kind
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from raysynth.errors import InputError, printable
 from raysynth.report import figures
 from raysynth.report.cost import remaining
+from raysynth.report.intervals import COVERAGE, NUM_RESAMPLES, Interval
 from raysynth.report.next_seeds import (
     COMPARISON_HEADER,
     NOTE,
@@ -54,6 +55,8 @@ class Section:
     """Learning curves; None if nothing is done."""
     tuning_svg: bytes | None
     """Validation accuracy by the values of `best_of`; None if there are none."""
+    intervals: Sequence[Interval]
+    """Bootstrap intervals of the table's numbers."""
     next_seeds: NextSeeds | str
     """What to run next, or why that is unknown."""
 
@@ -122,6 +125,8 @@ def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact
         _results(section.layout),
         *(f"<p class=warning>{_text(note)}</p>" for note in section.layout.notes),
     ]
+    if section.intervals:
+        parts.append(_intervals(section))
     rows, panels, seeds = _dots(table, cells, statuses)
     if any(panels.values()):
         caption = f"Percent on the test split: means with one SD over {table.fold}s to each side, and each {table.fold}"
@@ -161,6 +166,31 @@ def _results(layout: Layout) -> str:
         entries = "".join(f"<td>{_entry(text)}</td>" for text in row[layout.num_names :])
         lines.append(f"<tr{' class=paper' if row[0] == PAPER else ''}>{names}{entries}</tr>")
     return _table([column.replace("_", " ") for column in layout.header], lines, layout.num_names)
+
+
+def _intervals(section: Section) -> str:
+    """The bootstrap intervals, which open at a click."""
+    fold = section.table.fold
+    lines = [
+        _row(
+            [
+                *(" ".join(map(label_text, key)) for key in (each.row, each.column)),
+                heading(each.what),
+                f"{100 * each.value:.1f}",
+                f"{100 * each.low:.1f} to {100 * each.high:.1f}",
+                str(each.num_seeds),
+            ],
+            3,
+        )
+        for each in section.intervals
+    ]
+    title = f"{100 * COVERAGE:.0f} % bootstrap intervals over {fold}s, in percent"
+    note = (
+        f"{NUM_RESAMPLES:,} stratified resamples: {fold}s are drawn again within each entry. With few {fold}s the "
+        "intervals are too narrow."
+    )
+    header = ["row", "column", "of", "value", "interval", f"{fold}s"]
+    return _details(title, f"<p class=quiet>{_text(note)}</p>\n{_table(header, lines, 3)}")
 
 
 def _entry(text: str) -> str:

@@ -77,10 +77,9 @@ def propose_seeds(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifac
     """
     settled, unsettled, waiting = [], [], []
     for comparison in comparisons(table, cells, statuses):
-        difference = comparison.difference
         if not all(entry.values(comparison.metric) for entry in comparison.entries):
             waiting.append(comparison)
-        elif difference is not None and difference.settled:
+        elif comparison.settled:
             settled.append(comparison)
         else:
             unsettled.append(comparison)
@@ -93,7 +92,9 @@ def propose_seeds(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifac
     firsts = {place: supply.finetunes(1) for place, supply in supplies.items()}
     prices = _Prices(itertools.chain(*firsts.values()), statuses, store)
     costs = {place: prices.cost_of(first) for place, first in firsts.items()}
-    choices = [_choice(comparison, [costs[place] for place in comparison.places]) for comparison in unsettled]
+    # What Holm's correction asks of the next difference: each proposal alone is enough, and so are several together.
+    level = LEVEL / max(len(unsettled) + len(waiting), 1)
+    choices = [_choice(comparison, [costs[place] for place in comparison.places], level) for comparison in unsettled]
 
     chosen = [
         [
@@ -162,7 +163,7 @@ class _Supply:
         return range(self._first_new, self._first_new + max(0, num_seeds - len(self._pending)))
 
 
-def _choice(comparison: Comparison, costs: list[Cost]) -> tuple[int, int] | None:
+def _choice(comparison: Comparison, costs: list[Cost], level: float) -> tuple[int, int] | None:
     """Number of seeds to add to each side, or None; `costs` holds the cost of one seed of each side.
 
     A side without an SD gets one seed first. Costs are hours, or steps if a speed is unknown.
@@ -172,7 +173,7 @@ def _choice(comparison: Comparison, costs: list[Cost]) -> tuple[int, int] | None
         return int(first is None), int(second is None)
     by_steps = any(cost.unknown for cost in costs)
     first_cost, second_cost = (float(cost.steps) if by_steps else cost.hours for cost in costs)
-    return cheapest(first, second, (first_cost, second_cost))
+    return cheapest(first, second, (first_cost, second_cost), level=level)
 
 
 def _cheapest_first(proposals: list[Proposal]) -> list[Proposal]:
@@ -221,15 +222,15 @@ def _merged(additions: list[Addition]) -> list[Addition]:
 
 # -------------------------------------------------------------------------------- as text
 
-COMPARISON_HEADER = ["comparison", "difference", "SE", "p", "seeds now"]
+COMPARISON_HEADER = ["comparison", "difference", "SE", "p", "Holm p", "seeds now"]
 """Header for the rows of `comparison_row`."""
 PROPOSAL_HEADER = ["comparison", "add seeds", *COMPARISON_HEADER[1:], "steps", "device time"]
 """Header for the rows of `proposal_row`."""
 NOTE = (
     "The seeds to add are the cheapest that settle a difference if means and SDs stay as they are; estimates move, so "
     "expect success about half the time. A pooled SD is that of the table's other entries of the task, a paper SD is "
-    f"the printed one. If there is no true difference, {100 * LEVEL:.0f} % of tests pass all the same, and more if "
-    "seeds are added until one does."
+    f"the printed one. Settled means a p below {LEVEL:g} after Holm's correction over all comparisons of the table; "
+    "the uncorrected p is that of one comparison alone. Seeds added until a difference is settled find more false ones."
 )
 
 
@@ -243,9 +244,14 @@ def comparison_row(comparison: Comparison) -> list[str]:
         comparison.label,
         f"{100 * (first - second):+.1f}",
         "unknown" if difference is None else f"{100 * difference.error:.1f}{borrowed}",
-        "" if difference is None else "<0.001" if difference.p < 0.001 else f"{difference.p:.3f}",
+        _p_text(None if difference is None else difference.p),
+        _p_text(comparison.corrected_p),
         " : ".join(str(len(entry.results)) for entry in comparison.entries),
     ]
+
+
+def _p_text(p: float | None) -> str:
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def proposal_row(proposal: Proposal) -> list[str]:
@@ -263,7 +269,10 @@ def summary(next_seeds: NextSeeds) -> str:
     num_settled, num_waiting = len(next_seeds.settled), len(next_seeds.waiting)
     num_comparisons = num_settled + len(next_seeds.proposals) + num_waiting
     waiting = f"; {num_waiting} wait for a first result" if num_waiting else ""
-    return f"{num_settled} of {num_comparisons} differences are settled at two-sided 95 %, each alone{waiting}"
+    return (
+        f"{num_settled} of {num_comparisons} differences are settled at two-sided 95 % after Holm's correction over "
+        f"all {num_comparisons}{waiting}"
+    )
 
 
 def extend_lines(table: Table, next_seeds: NextSeeds) -> list[str]:

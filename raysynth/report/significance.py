@@ -1,8 +1,8 @@
 """Whether seeds settle a difference of means, and the cheapest seeds that would, by Welch's test.
 
-Each comparison is tested alone, at two-sided 95 %. If there is no true difference, one in twenty tests passes anyway,
-and adding seeds until a test passes makes that more likely. So decide on the number of seeds once, run them, and report
-the number.
+A difference is settled if its two-sided p is below 0.05 after Holm's correction over all comparisons of its table. So
+a table without any true difference shows a settled one in at most one of twenty cases, however many it compares. Adding
+seeds until a test passes makes that more likely: decide on the number of seeds once, run them, and report the number.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from raysynth.specs.identity import Artifact
 from raysynth.store.store import Status
 
 LEVEL = 0.05
-"""A difference is settled if the two-sided p of Welch's test is below this."""
+"""A difference is settled if its two-sided p is below this after Holm's correction over the table."""
 MOST_SEEDS = 30
 """The most seeds to ask for on one side."""
 PRINTED_SEEDS = 5
@@ -73,12 +73,7 @@ class Difference:
     freedom: float
     """Degrees of freedom by Welch and Satterthwaite; NaN if both SDs are zero."""
     p: float
-    """Two-sided."""
-
-    @property
-    def settled(self) -> bool:
-        """Whether p is below `LEVEL`."""
-        return self.p < LEVEL
+    """Two-sided, of this difference alone."""
 
 
 def difference(first: Sample, second: Sample) -> Difference:
@@ -88,8 +83,23 @@ def difference(first: Sample, second: Sample) -> Difference:
     return Difference(value=value, error=float(error), freedom=float(freedom), p=float(p))
 
 
-def cheapest(first: Sample, second: Sample, costs: tuple[float, float]) -> tuple[int, int] | None:
-    """The seeds to add to each side that settle the difference at the least cost.
+def holm(values: Sequence[float]) -> list[float]:
+    """The p of each of several tests after Holm's correction, which bounds the family-wise error; NaN counts as 1.
+
+    Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    known = [1.0 if math.isnan(value) else value for value in values]
+    corrected, least = [0.0] * len(known), 0.0
+    for rank, index in enumerate(sorted(range(len(known)), key=known.__getitem__)):
+        least = max(least, min(1.0, (len(known) - rank) * known[index]))
+        corrected[index] = least
+    return corrected
+
+
+def cheapest(
+    first: Sample, second: Sample, costs: tuple[float, float], *, level: float = LEVEL
+) -> tuple[int, int] | None:
+    """The seeds to add to each side that bring p below `level` at the least cost.
 
     `costs` holds the cost of one seed of each side. Among equal costs, the fewest seeds win, then the most even
     numbers. Assumes that means and SDs stay as they are. Each side ends with at least two seeds, so that it has an SD
@@ -102,7 +112,7 @@ def cheapest(first: Sample, second: Sample, costs: tuple[float, float]) -> tuple
         (first.spread**2 / first_size, second.spread**2 / second_size),
         (first_size - 1, second_size - 1),
     )
-    settled = p < LEVEL
+    settled = p < level
     if not settled.any():
         return None
     more_first, more_second = first_size - first.size, second_size - second.size
@@ -155,6 +165,13 @@ class Comparison:
     entries: tuple[Entry, Entry]
     samples: tuple[Sample | None, Sample | None]
     """None for an entry without results, or with one seed and no SD to assume."""
+    corrected_p: float | None = None
+    """The two-sided p after Holm's correction over all comparisons of the table; None without a `difference`."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the corrected p is below `LEVEL`."""
+        return self.corrected_p is not None and self.corrected_p < LEVEL
 
     @property
     def label(self) -> str:
@@ -173,7 +190,8 @@ def comparisons(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact,
 
     With a baseline or ceiling, each row is compared with those, column by column. A table with neither claims an order:
     each row is compared with the next or, if a column holds several tasks, each column with the next. Only entries of
-    the same data and metric are compared. With `best_of`, the entries are at the value that the table shows.
+    the same data and metric are compared. With `best_of`, the entries are at the value that the table shows. Holm's
+    correction counts comparisons without a difference too, so that a missing result never makes another settled.
 
     Raises `InputError` if an entry folds fields besides `fold`: its SD would not be one over seeds.
     """
@@ -195,7 +213,12 @@ def comparisons(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact,
                     samples=(samples[first], samples[second]),
                 )
             )
-    return compared
+    differences = [comparison.difference for comparison in compared]
+    corrected = holm([1.0 if each is None else each.p for each in differences])
+    return [
+        dataclasses.replace(comparison, corrected_p=None if difference is None else p)
+        for comparison, difference, p in zip(compared, differences, corrected, strict=True)
+    ]
 
 
 def _pairs(table: Table, entries: Mapping[Place, Entry]) -> list[tuple[Place, Place]]:

@@ -1,7 +1,12 @@
 """Why two artifacts are not the same one."""
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 from raysynth.errors import InputError, printable
 from raysynth.report.terminal import print_table
+from raysynth.specs.parameters import parse, paths, touched_by
 from raysynth.store.names import full_name
 from raysynth.store.records import Record
 from raysynth.store.store import KINDS, Store, differences
@@ -10,8 +15,8 @@ from raysynth.store.store import KINDS, Store, differences
 def print_why(first: str, second: str, store: Store) -> None:
     """Print a table of the fields in which the descriptions of two finished artifacts differ, then library versions.
 
-    The artifacts are given by name, which may be cut as `full_name` says. Raises `InputError` for one that is unknown
-    or not finished.
+    For fine-tunings, the lines on top say how many parameters their init schemes set. The artifacts are given by name,
+    which may be cut as `full_name` says. Raises `InputError` for one that is unknown or not finished.
     """
     records = [_record(artifact, store) for artifact in (first, second)]
     descriptions = [record.description for record in records]
@@ -24,10 +29,20 @@ def print_why(first: str, second: str, store: Store) -> None:
     ]
     for number, record in enumerate(records, start=1):
         print(printable(f"{number}: {record.artifact}"))
+        if "init" in record.description:
+            print(printable(f"   {_touched(record.description['init'])}"))
     if not fields:
         print("the descriptions are equal")
     if fields or packages:
         print_table(("field", "1", "2"), [*fields, *packages])
+
+
+def _touched(init: Mapping[str, Any]) -> str:
+    """How many parameters a described init scheme sets, by module."""
+    model, touched = touched_by(init)
+    counts = Counter(parse(path).module for path in touched)
+    modules = ", ".join(f"{module} {count}" for module, count in counts.items())
+    return f"sets {len(touched)} of {len(paths(model))} parameters{f': {modules}' if modules else ''}"
 
 
 def _record(artifact: str, store: Store) -> Record:

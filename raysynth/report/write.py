@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from raysynth.errors import InputError, first_line, printable
-from raysynth.report import figures, html, results
+from raysynth.report import figures, html, intervals, results
 from raysynth.report.latex import as_latex
 from raysynth.report.next_seeds import (
     NOTE,
@@ -129,9 +129,21 @@ def _files(
             tuning_png, tuning_svg = _curves(f"{title} by {axis}", tuning, xlabel=axis, at_values=True)
             yield f"tuning_curves{number}.png", tuning_png
         next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
+        found = [] if table.rehearsal else intervals.intervals(table, cells, statuses)
+        if found:
+            content = as_csv(intervals.INTERVAL_HEADER, intervals.interval_rows(found))
+            yield f"intervals{number}.csv", content.encode()
+        if not table.rehearsal and not isinstance(next_seeds, str):
+            content = as_csv(intervals.COMPARISON_CSV_HEADER, intervals.comparison_rows(next_seeds))
+            yield f"comparisons{number}.csv", content.encode()
         sections.append(
             html.Section(
-                table=table, layout=layout, curves_svg=curves_svg, tuning_svg=tuning_svg, next_seeds=next_seeds
+                table=table,
+                layout=layout,
+                curves_svg=curves_svg,
+                tuning_svg=tuning_svg,
+                intervals=found,
+                next_seeds=next_seeds,
             )
         )
     pretraining_svg = None

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import field
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from raysynth.downstream.metrics import METRICS
 from raysynth.errors import InputError, unknown
 from raysynth.fields import check_name, finite, instance, positive, spec, texts, whole
 from raysynth.specs.datasets import TextDataset
-from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
+from raysynth.specs.init_schemes import InitScheme
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Source
 from raysynth.specs.recipes import Constant, Recipe, Schedule
@@ -96,7 +96,7 @@ class Finetune:
 
     def __post_init__(self) -> None:
         instance(self, "task", DownstreamTask)
-        instance(self, "init", RandomInit, FullInit, StatisticInit, ConstantInit, ComposedInit)
+        instance(self, "init", *get_args(InitScheme))
         whole(self, "seed", minimum=0)
         size = self.task.data.vocabulary.size
         if size > self.model.vocab_size:

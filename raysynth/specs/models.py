@@ -83,9 +83,14 @@ def described_model(description: Mapping[str, Any]) -> T5Config:
     """The model of a described artifact: its own, that of its init scheme, or that of the scheme's source."""
     for field in ("model", "onto"):
         if field in description:
-            return T5Config(**described_fields(description[field]))
+            return described_config(description[field])
     schemes = description.get("schemes", [None])
     return described_model(description.get("init") or description.get("source") or schemes[0])
+
+
+def described_config(description: Mapping[str, Any]) -> T5Config:
+    """The configuration with that description, as `describe` returns it or a record holds it."""
+    return T5Config(**described_fields(description))
 
 
 def described_fields(model: Mapping[str, Any]) -> dict[str, Any]:

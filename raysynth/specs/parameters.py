@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from raysynth.errors import unknown
 from raysynth.specs.init_schemes import (
@@ -19,10 +20,13 @@ from raysynth.specs.init_schemes import (
     FullInit,
     GroupBy,
     InitScheme,
+    NoisedInit,
     RandomInit,
     StatisticInit,
+    Where,
+    families,
 )
-from raysynth.specs.models import T5Config
+from raysynth.specs.models import T5Config, described_config
 
 
 class Kind(StrEnum):
@@ -33,7 +37,19 @@ class Kind(StrEnum):
     LAYER_NORM = "layer_norms"
     RELATIVE_BIAS = "relative_biases"
     VOCABULARY = "vocabulary"
-    """Token embedding and output layer: only `FullInit` sets them, with `Embeddings.SOURCE`."""
+    """Token embedding and output layer: only `FullInit` and `NoisedInit` set them, with `Embeddings.SOURCE`."""
+
+
+class Axis(StrEnum):
+    """What a dimension of a parameter counts."""
+
+    EMB = "emb_dim"
+    INNER = "inner"
+    """The dimensions of all heads, head by head."""
+    HEADS = "num_heads"
+    MLP = "mlp_dim"
+    VOCABULARY = "vocab_size"
+    BUCKETS = "num_buckets"
 
 
 _FAMILIES = {
@@ -65,7 +81,7 @@ class Parameter:
 
     @property
     def family(self) -> Family | None:
-        """The family that the parameter belongs to; None if only `Family.ALL` includes it."""
+        """The family of the parameter's module; None outside the layers."""
         return _FAMILIES.get(self.module)
 
     @property
@@ -76,6 +92,30 @@ class Parameter:
         if self.module == "relpos_bias":
             return Kind.RELATIVE_BIAS
         return Kind.LAYER_NORM if self.module.endswith("norm") else Kind.KERNEL
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """What each dimension of the parameter counts; kernels are [in, out]."""
+        match self.module:
+            case "token_embedder":
+                return Axis.VOCABULARY, Axis.EMB
+            case "logits_dense":
+                return Axis.EMB, Axis.VOCABULARY
+            case "relpos_bias":
+                return Axis.HEADS, Axis.BUCKETS
+        if self.kind is Kind.LAYER_NORM:
+            return (Axis.EMB,)
+        inner = Axis.INNER if self.family is Family.ATTENTION else Axis.MLP
+        return (inner, Axis.EMB) if self.matrix in ("out", "wo") else (Axis.EMB, inner)
+
+    def is_in(self, where: Where) -> bool:
+        """Whether a family of `where` includes the parameter; none includes the vocabulary."""
+        if self.kind is Kind.VOCABULARY:
+            return False
+        own = {Family.ALL, self.family}
+        own |= {Family.LAYER_NORM} if self.kind is Kind.LAYER_NORM else set()
+        own |= {Family.RELATIVE_BIAS} if self.kind is Kind.RELATIVE_BIAS else set()
+        return not own.isdisjoint(families(where))
 
     @property
     def type(self) -> str:
@@ -123,12 +163,9 @@ _OUTSIDE_LAYERS = ("token_embedder", "relpos_bias", "encoder_norm", "decoder_nor
 @functools.cache
 def paths(config: T5Config) -> Mapping[str, tuple[int, ...]]:
     """The shape of every parameter by its path, sorted by path; kernels are [in, out]."""
-    emb, inner, mlp = config.emb_dim, config.num_heads * config.head_dim, config.mlp_dim
-    num_factors = len(config.mlp_activations)
-    attention = {"query": (emb, inner), "key": (emb, inner), "value": (emb, inner), "out": (inner, emb)}
-    factors = ["wi"] if num_factors == 1 else [f"wi_{index}" for index in range(num_factors)]
-
-    shapes: dict[str, tuple[int, ...]] = {"token_embedder/embedding": (config.vocab_size, emb)}
+    factors = [f"wi_{index}" for index in range(len(config.mlp_activations))]
+    matrices = ["wo", *(factors if len(factors) > 1 else ["wi"])]
+    names = ["token_embedder/embedding", *([] if config.logits_via_embedding else ["decoder/logits_dense/kernel"])]
     for stack, num_layers, attentions, norms in (
         ("encoder", config.num_encoder_layers, ["attention"], ["pre_attention_layer_norm"]),
         (
@@ -138,21 +175,22 @@ def paths(config: T5Config) -> Mapping[str, tuple[int, ...]]:
             ["pre_self_attention_layer_norm", "pre_cross_attention_layer_norm"],
         ),
     ):
-        shapes[f"{stack}/relpos_bias/rel_embedding"] = (config.num_heads, config.num_buckets)
-        shapes[f"{stack}/{stack}_norm/scale"] = (emb,)
+        names += [f"{stack}/relpos_bias/rel_embedding", f"{stack}/{stack}_norm/scale"]
         for layer in (f"{stack}/layers_{index}" for index in range(num_layers)):
             for module in attentions:
-                shapes |= {f"{layer}/{module}/{matrix}/kernel": shape for matrix, shape in attention.items()}
-            shapes |= {f"{layer}/mlp/{factor}/kernel": (emb, mlp) for factor in factors}
-            shapes[f"{layer}/mlp/wo/kernel"] = (mlp, emb)
-            shapes |= {f"{layer}/{norm}/scale": (emb,) for norm in (*norms, "pre_mlp_layer_norm")}
-    if not config.logits_via_embedding:
-        shapes["decoder/logits_dense/kernel"] = (emb, config.vocab_size)
-    return MappingProxyType(dict(sorted(shapes.items())))
+                names += [f"{layer}/{module}/{matrix}/kernel" for matrix in ("query", "key", "value", "out")]
+            names += [f"{layer}/mlp/{matrix}/kernel" for matrix in matrices]
+            names += [f"{layer}/{norm}/scale" for norm in (*norms, "pre_mlp_layer_norm")]
+    return MappingProxyType({name: tuple(_size(axis, config) for axis in parse(name).axes) for name in sorted(names)})
+
+
+def _size(axis: Axis, config: T5Config) -> int:
+    size: int = config.num_heads * config.head_dim if axis is Axis.INNER else getattr(config, axis)
+    return size
 
 
 @functools.cache
-def groups(config: T5Config, group_by: GroupBy, where: Family) -> Mapping[str, tuple[str, ...]]:
+def groups(config: T5Config, group_by: GroupBy, where: Where) -> Mapping[str, tuple[str, ...]]:
     """The paths of the parameters of `where` in groups, by the group's name; names and paths are sorted.
 
     The token embedding and, for T5 1.1, the output layer are in no group: they stay random, as in the paper's code.
@@ -160,7 +198,7 @@ def groups(config: T5Config, group_by: GroupBy, where: Family) -> Mapping[str, t
     grouped: dict[str, tuple[str, ...]] = {}
     for path in paths(config):
         parameter = parse(path)
-        if parameter.kind is not Kind.VOCABULARY and where in (Family.ALL, parameter.family):
+        if parameter.is_in(where):
             name = parameter.group(group_by)
             grouped[name] = (*grouped.get(name, ()), path)
     return MappingProxyType(dict(sorted(grouped.items())))
@@ -198,12 +236,30 @@ def touched(scheme: InitScheme) -> tuple[str, ...]:
     match scheme:
         case RandomInit():
             return ()
-        case FullInit(embeddings=Embeddings.SOURCE):
-            return tuple(paths(scheme.model))
-        case FullInit():
-            where = Family.ALL
+        case FullInit() | NoisedInit():
+            return _set_by(scheme.model, scheme.where, scheme.embeddings)
         case StatisticInit() | ConstantInit():
-            where = scheme.where
+            return _set_by(scheme.model, scheme.where, Embeddings.RANDOM)
         case ComposedInit():
             return tuple(sorted({path for part in scheme.schemes for path in touched(part)}))
-    return tuple(groups(scheme.model, GroupBy.PARAMETER, where))
+
+
+def touched_by(description: Mapping[str, Any]) -> tuple[T5Config, tuple[str, ...]]:
+    """The model of a described init scheme, and the sorted paths of the parameters that the scheme sets."""
+    if description["is"] == ComposedInit.__name__:
+        parts = [touched_by(part) for part in description["schemes"]]
+        return parts[0][0], tuple(sorted({path for _, part in parts for path in part}))
+    model = described_config(description.get("model") or description.get("onto") or description["source"]["model"])
+    if description["is"] == RandomInit.__name__:
+        return model, ()
+    where = description.get("where", Family.ALL)
+    chosen = tuple(map(Family, where)) if isinstance(where, list) else Family(where)
+    return model, _set_by(model, chosen, Embeddings(description.get("embeddings", Embeddings.RANDOM)))
+
+
+@functools.cache
+def _set_by(model: T5Config, where: Where, embeddings: Embeddings | None) -> tuple[str, ...]:
+    """The sorted paths of the families in `where`, with those of the vocabulary for `Embeddings.SOURCE`."""
+    parameters = map(parse, paths(model))
+    also = Kind.VOCABULARY if embeddings is Embeddings.SOURCE else None
+    return tuple(each.path for each in parameters if each.is_in(where) or each.kind is also)

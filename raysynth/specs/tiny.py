@@ -5,7 +5,15 @@ import dataclasses
 from raysynth.downstream.rows import Split
 from raysynth.specs.datasets import TrainedVocabulary
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.init_schemes import ComposedInit, ConstantInit, FullInit, InitScheme, RandomInit, StatisticInit
+from raysynth.specs.init_schemes import (
+    ComposedInit,
+    ConstantInit,
+    FullInit,
+    InitScheme,
+    NoisedInit,
+    RandomInit,
+    StatisticInit,
+)
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrained, Source
 from raysynth.specs.recipes import AtStep, Best
@@ -49,7 +57,7 @@ def _tiny_init(init: InitScheme) -> InitScheme:
     schemes = init.schemes if isinstance(init, ComposedInit) else (init,)
     if any(isinstance(source, Pretrained) for source in init.sources):
         model = init.model
-    elif any(isinstance(scheme, StatisticInit) and scheme.onto is not None for scheme in schemes):
+    elif any(isinstance(scheme, FullInit | StatisticInit) and scheme.onto is not None for scheme in schemes):
         model = dataclasses.replace(_tiny_model(init.model), num_encoder_layers=2, num_decoder_layers=2)
     else:
         model = _tiny_model(init.model)
@@ -59,8 +67,8 @@ def _tiny_init(init: InitScheme) -> InitScheme:
 
 
 def _tiny_scheme(
-    scheme: FullInit | StatisticInit | ConstantInit, model: T5Config
-) -> FullInit | StatisticInit | ConstantInit:
+    scheme: FullInit | NoisedInit | StatisticInit | ConstantInit, model: T5Config
+) -> FullInit | NoisedInit | StatisticInit | ConstantInit:
     """The scheme for `model`, with a tiny source unless that is a `Pretrained`."""
     match scheme:
         case ConstantInit():
@@ -68,6 +76,9 @@ def _tiny_scheme(
         case StatisticInit() if scheme.onto is not None:
             source = _tiny_source(scheme.source, _tiny_model(scheme.source.model))
             return dataclasses.replace(scheme, source=source, onto=model)
+        case FullInit() if scheme.onto is not None:
+            shape = scheme.source.model if model == scheme.onto else _larger(model)
+            return dataclasses.replace(scheme, source=_tiny_source(scheme.source, shape), onto=model)
         case _:
             return dataclasses.replace(scheme, source=_tiny_source(scheme.source, model))
 
@@ -90,6 +101,11 @@ def _tiny_source(source: Source, model: T5Config) -> Source:
         eval_every=_NUM_STEPS // 2,
         selection=Best("token_accuracy"),
     )
+
+
+def _larger(model: T5Config) -> T5Config:
+    """A model from which `model` is selected, with unequal ratios of sizes."""
+    return dataclasses.replace(model, emb_dim=24, num_heads=3, num_encoder_layers=3, num_decoder_layers=3, mlp_dim=64)
 
 
 def _tiny_model(model: T5Config) -> T5Config:

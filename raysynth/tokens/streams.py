@@ -59,6 +59,10 @@ class Purpose(IntEnum):
     """The batches that the shape of a packed block is fitted to."""
     LENGTHS = 21
     """Examples that show the lengths of a data set that is not made yet."""
+    BOOTSTRAP = 30
+    """The seeds that are drawn again for a bootstrap interval."""
+    SHUFFLED_ENTRIES = 31
+    """The order of a parameter's entries in an init scheme; the seed is drawn from the scheme's key and the path."""
 
 
 def stream(purpose: Purpose, seed: int, *places: int) -> np.random.Generator:

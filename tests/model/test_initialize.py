@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from raysynth.errors import InputError
-from raysynth.model.initialize import initialize, mean_and_sd
+from raysynth.model.initialize import initialize, mean_and_sd, spaced
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.init_schemes import (
     ComposedInit,
@@ -18,13 +18,14 @@ from raysynth.specs.init_schemes import (
     Family,
     FullInit,
     GroupBy,
+    NoisedInit,
     RandomInit,
     Statistic,
     StatisticInit,
 )
 from raysynth.specs.models import T5Config
 from raysynth.specs.parameters import Kind, groups, parse, paths, touched
-from raysynth.specs.pretraining import Pretrain
+from raysynth.specs.pretraining import Pretrain, Pretrained
 from raysynth.synthetic.catalog import synthetic_tasks
 from raysynth.tokens.token_space import token_space
 from tests.statistic_schemes import SCHEMES
@@ -65,6 +66,10 @@ ALL_SCHEMES = [
     RandomInit(MODEL),
     FullInit(SOURCE),
     FullInit(SOURCE, embeddings=Embeddings.SOURCE),
+    FullInit(SOURCE, where=("attention", "relative_bias")),
+    NoisedInit(SOURCE, scale=0.5),
+    NoisedInit(SOURCE, scale=2.0, where=Family.MLP, embeddings=Embeddings.SOURCE),
+    StatisticInit(SOURCE, group_by="parameter", statistic="shuffled", where=("layer_norm", "mlp")),
     ConstantInit(MODEL, where=Family.PRE_ATTENTION_LAYER_NORM, value=0.2),
     *(scheme_of(name) for name in SCHEMES),
     ComposedInit(
@@ -134,7 +139,7 @@ def test_constant_init():
 def test_mean_sd_draws_norms_and_scale_sets_them():
     norms = [path for path in paths(MODEL) if parse(path).kind is Kind.LAYER_NORM]
     spreads = {}
-    for statistic in Statistic:
+    for statistic in (Statistic.MEAN_SD, Statistic.SCALE):
         scheme = StatisticInit(SOURCE, group_by=GroupBy.PARAMETER, statistic=statistic)
         params = flat(initialize(scheme, RANDOM, {SOURCE: TRAINED}, KEY))
         spreads[statistic] = [float(np.ptp(params[path])) for path in norms]
@@ -229,7 +234,7 @@ def named_in_the_source(group):
     return group
 
 
-@pytest.mark.parametrize("statistic", Statistic)
+@pytest.mark.parametrize("statistic", [Statistic.MEAN_SD, Statistic.SCALE])
 @pytest.mark.parametrize("group_by", GroupBy)
 def test_a_larger_model_gets_the_statistics_of_the_source(group_by, statistic):
     scheme = StatisticInit(SOURCE, group_by=group_by, statistic=statistic, onto=DEEPER)
@@ -273,3 +278,102 @@ def test_composed_schemes_on_a_model_of_another_size():
     alone = flat(initialize(of(SOURCE, onto=DEEPER), DEEPER_RANDOM, {SOURCE: TRAINED}, KEY))
     for path, leaf in params.items():
         np.testing.assert_array_equal(leaf, np.full_like(leaf, 0.2) if path in touched(norms) else alone[path])
+
+
+# -------------------------------------------------------------------------------- parts, shuffled and noised values
+
+
+def test_attention_of_one_source_and_mlp_of_another():
+    composed = ComposedInit(schemes=(FullInit(SOURCE, where="attention"), FullInit(OTHER, where="mlp")))
+    params = flat(initialize(composed, RANDOM, {SOURCE: TRAINED, OTHER: OTHER_TRAINED}, KEY))
+    origins = {Family.ATTENTION: TRAINED, Family.MLP: OTHER_TRAINED}
+    for path, leaf in params.items():
+        np.testing.assert_array_equal(leaf, flat(origins.get(parse(path).family, RANDOM))[path])
+
+
+def test_shuffled_values_are_a_permutation_that_key_and_path_decide():
+    scheme = StatisticInit(SOURCE, group_by="parameter", statistic="shuffled")
+    once, again, other = (
+        flat(initialize(scheme, RANDOM, {SOURCE: TRAINED}, key)) for key in (KEY, KEY, jax.random.key(4))
+    )
+    for path in touched(scheme):
+        ours, theirs = np.ravel(once[path]), np.ravel(flat(TRAINED)[path])
+        np.testing.assert_array_equal(np.sort(ours), np.sort(theirs))
+        assert abs(np.corrcoef(ours, theirs)[0, 1]) < 5 / np.sqrt(ours.size)
+        np.testing.assert_array_equal(once[path], again[path])
+        assert not np.array_equal(once[path], other[path])
+    order = [
+        np.argsort(np.argsort(np.ravel(once[path])))[np.argsort(np.ravel(flat(TRAINED)[path]))]
+        for path in ("encoder/layers_0/mlp/wi/kernel", "encoder/layers_1/mlp/wi/kernel")
+    ]
+    assert not np.array_equal(*order)
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_noise_has_the_scale_of_each_parameters_own_sd(scale):
+    scheme = NoisedInit(SOURCE, scale=scale)
+    params = flat(initialize(scheme, RANDOM, {SOURCE: TRAINED}, KEY))
+    assert touched(scheme) == touched(FullInit(SOURCE))
+    noise = [
+        np.ravel((params[path] - flat(TRAINED)[path]) / flat(TRAINED)[path].astype(np.float64).std())
+        for path in touched(scheme)
+    ]
+    values = np.concatenate(noise)
+    assert abs(values.mean()) < 5 * scale / np.sqrt(values.size)
+    assert abs(values.std() / scale - 1) < 0.02
+    norms = [each.std() / scale for each in noise if each.size == 16]
+    assert 0.8 < np.mean(norms) < 1.1
+
+
+# -------------------------------------------------------------------------------- weight selection
+
+WIDE = T5Config(
+    vocab_size=64, emb_dim=20, num_heads=5, head_dim=6, mlp_dim=33, num_encoder_layers=3, num_decoder_layers=4
+)
+NARROW = dataclasses.replace(
+    WIDE, emb_dim=10, num_heads=2, head_dim=4, mlp_dim=7, num_encoder_layers=2, num_decoder_layers=3
+)
+IMPORTED = Pretrained("wide", model=WIDE)
+
+
+def test_a_smaller_model_selects_first_layers_whole_heads_and_spaced_units():
+    theirs = flat(arrays(WIDE, 5))
+    scheme = FullInit(IMPORTED, onto=NARROW)
+    assert touched(scheme) == tuple(paths(NARROW))
+    params = flat(initialize(scheme, arrays(NARROW, 6), {IMPORTED: arrays(WIDE, 5)}, KEY))
+    assert {path: leaf.shape for path, leaf in params.items()} == paths(NARROW)
+    # Worked out by hand: 10 divides 20; 2 of 5 are the first and the last; 0, 5/3, 10/3, 5; 0, 32/6, ..., 32.
+    emb, heads, dims, mlp = range(0, 20, 2), [0, 4], [0, 2, 3, 5], [0, 5, 11, 16, 21, 27, 32]
+    inner = [6 * head + dim for head in heads for dim in dims]
+    for path, rows, columns in (
+        ("encoder/layers_1/attention/query/kernel", emb, inner),
+        ("decoder/layers_2/encoder_decoder_attention/out/kernel", inner, emb),
+        ("decoder/layers_0/mlp/wi/kernel", emb, mlp),
+        ("decoder/layers_0/mlp/wo/kernel", mlp, emb),
+        ("encoder/relpos_bias/rel_embedding", heads, range(32)),
+        ("token_embedder/embedding", range(64), emb),
+    ):
+        np.testing.assert_array_equal(params[path], theirs[path][np.ix_(rows, columns)])
+    np.testing.assert_array_equal(params["decoder/decoder_norm/scale"], theirs["decoder/decoder_norm/scale"][emb])
+
+
+def test_spaced_units_differ_and_begin_with_the_first():
+    for total in range(1, 60):
+        for num in range(1, total + 1):
+            units = spaced(num, total)
+            assert len(set(units.tolist())) == num
+            assert units[0] == 0
+            assert units[-1] == (total - total // num if total % num == 0 else total - 1)
+
+
+def test_a_gated_untied_model_is_selected_with_its_output_layer():
+    gated = dataclasses.replace(WIDE, mlp_activations=("gelu", "linear"), logits_via_embedding=False)
+    source = Pretrained("gated", model=gated)
+    small = dataclasses.replace(gated, emb_dim=5, mlp_dim=11)
+    scheme = FullInit(source, onto=small)
+    params = flat(initialize(scheme, arrays(small, 0), {source: arrays(gated, 1)}, KEY))
+    assert "decoder/logits_dense/kernel" in touched(scheme)
+    np.testing.assert_array_equal(
+        params["decoder/layers_3/mlp/wi_1/kernel"],
+        flat(arrays(gated, 1))["decoder/layers_3/mlp/wi_1/kernel"][::4, ::3],
+    )

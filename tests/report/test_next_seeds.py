@@ -37,7 +37,7 @@ def test_a_difference_is_that_of_the_records(store):
     assert difference.p > LEVEL
     assert difference.value == pytest.approx(statistics.fmean(VALUES["full"]) - statistics.fmean(VALUES["random"]))
     assert proposal_row(proposal)[0] == "full against random"
-    assert summary(next_seeds) == "0 of 1 differences are settled at two-sided 95 %, each alone"
+    assert summary(next_seeds) == "0 of 1 differences are settled at two-sided 95 % after Holm's correction over all 1"
 
 
 def test_new_pre_trainings_count_and_move_the_seeds_to_the_cheaper_side(tmp_path):
@@ -150,6 +150,25 @@ def test_the_row_says_if_no_number_of_seeds_would_do(store):
     row = proposal_row(proposal)
     assert row[1:2] + row[-2:] == ["none up to 30 a side would", "", ""]
     assert next_seeds.additions == ()
+
+
+def test_seeds_are_planned_at_holms_level_so_that_each_proposal_settles_its_difference(store):
+    values = {"random": VALUES["random"], "slow": [0.37, 0.36, 0.41], "fast": [0.80, 0.81, 0.82]}
+    next_seeds = propose(grid(random=3, slow=3, fast=3, full=3), values | {"full": VALUES["full"]}, store)
+    (settled,) = next_seeds.settled
+    assert settled.names[0] == "fast"
+    for comparison in (settled, *(proposal.comparison for proposal in next_seeds.proposals)):
+        assert comparison.corrected_p >= comparison.difference.p
+    for proposal in next_seeds.proposals:
+        first, second = proposal.comparison.samples
+        sizes = [side.size + more for side, more in zip((first, second), proposal.add, strict=True)]
+        p = stats.ttest_ind_from_stats(
+            first.mean, first.spread, sizes[0], second.mean, second.spread, sizes[1], equal_var=False
+        ).pvalue
+        assert p < LEVEL / 2
+    alone = propose(grid(random=3, slow=3), {}, store).proposals[0]
+    slow = next(each for each in next_seeds.proposals if each.comparison.names[0] == "slow")
+    assert sum(slow.add) > sum(alone.add)
 
 
 # -------------------------------------------------------------------------------- the paper's tables

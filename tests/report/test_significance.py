@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raysynth.report.significance import LEVEL, MOST_SEEDS, Sample, cheapest, difference, pooled
+from raysynth.report.significance import LEVEL, MOST_SEEDS, Sample, cheapest, difference, holm, pooled
 
 
 def sample(mean, spread, size):
@@ -39,13 +39,13 @@ def test_a_difference_has_the_p_and_the_freedom_of_welchs_test(first, second):
     assert ours.p == pytest.approx(theirs.pvalue)
     assert ours.value / ours.error == pytest.approx(theirs.statistic)
     interval = stats.t.interval(0.95, ours.freedom, ours.value, ours.error)
-    assert (interval[0] > 0 or interval[1] < 0) == ours.settled
+    assert (interval[0] > 0 or interval[1] < 0) == (ours.p < LEVEL)
     assert difference(second, first).p == ours.p
 
 
 def test_without_any_spread_only_equal_means_are_not_settled():
-    assert difference(sample(0.2, 0.0, 2), sample(0.1, 0.0, 3)).settled
-    assert not difference(sample(0.1, 0.0, 2), sample(0.1, 0.0, 3)).settled
+    assert difference(sample(0.2, 0.0, 2), sample(0.1, 0.0, 3)).p == 0
+    assert difference(sample(0.1, 0.0, 2), sample(0.1, 0.0, 3)).p == 1
     assert cheapest(sample(0.1, 0.0, 2), sample(0.1, 0.0, 3), (1.0, 1.0)) is None
 
 
@@ -79,7 +79,7 @@ def test_new_seeds_with_the_same_means_and_sds_settle_it_and_one_fewer_do_not():
     for _ in range(200):
         first, second = (sample(rng.normal(0.5, 0.02), rng.uniform(0.005, 0.03), rng.integers(2, 6)) for _ in range(2))
         more = cheapest(first, second, (1.0, 1.0))
-        if difference(first, second).settled or more is None:
+        if difference(first, second).p < LEVEL or more is None:
             continue
         sizes = first.size + more[0], second.size + more[1]
         assert stats.ttest_ind(drawn(first, sizes[0]), drawn(second, sizes[1]), equal_var=False).pvalue < LEVEL
@@ -118,3 +118,37 @@ def test_the_pooled_sd_is_that_of_the_values_around_their_own_means():
     samples = [sample(np.mean(group), np.std(group, ddof=1), len(group)) for group in groups]
     squares = sum((value - np.mean(group)) ** 2 for group in groups for value in group)
     assert pooled(samples) == (pytest.approx(math.sqrt(squares / 3)), 3)
+
+
+# -------------------------------------------------------------------------------- several comparisons
+
+
+def test_holms_p_is_that_of_the_step_down_procedure():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    assert holm([math.nan, 0.01]) == [1.0, 0.02]
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        values = rng.uniform(0, 0.1, rng.integers(1, 9)).tolist()
+        rejected, left = set(), sorted(range(len(values)), key=values.__getitem__)
+        while left and values[left[0]] < LEVEL / len(left):
+            rejected.add(left.pop(0))
+        assert {index for index, p in enumerate(holm(values)) if p < LEVEL} == rejected
+
+
+@pytest.mark.parametrize("num_true", [0, 3])
+def test_the_family_wise_error_of_simulated_tables_is_at_most_the_level(num_true):
+    """Ten rows of five seeds against a baseline; `num_true` rows differ from it by far, the others not at all."""
+    num_tables, num_rows, num_seeds = 1_500, 10, 5
+    values = np.random.default_rng(1).normal(0.5, 0.02, (num_tables, num_rows + 1, num_seeds))
+    values[:, :num_true] += 0.2
+    alone = together = 0
+    for rows in values:
+        samples = [sample(row.mean(), row.std(ddof=1), num_seeds) for row in rows]
+        ps = [difference(each, samples[-1]).p for each in samples[:-1]]
+        alone += min(ps[num_true:]) < LEVEL
+        together += min(holm(ps)[num_true:]) < LEVEL
+    error = math.sqrt(LEVEL * (1 - LEVEL) / num_tables)
+    assert together / num_tables < LEVEL + 3 * error
+    assert alone / num_tables > 0.15

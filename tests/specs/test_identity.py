@@ -299,7 +299,7 @@ def test_nothing_evaluated_selects_nothing():
         ),
         (
             lambda: ComposedInit(schemes=(FullInit(pretrain()), RandomInit(T5_SMALL))),
-            "ComposedInit.schemes must be FullInit, StatisticInit or ConstantInit, got RandomInit(",
+            "ComposedInit.schemes must be FullInit, NoisedInit, StatisticInit or ConstantInit, got RandomInit(",
         ),
         (
             lambda: ComposedInit(schemes=(statistics(), layer_norms(T5_BASE))),
