@@ -10,6 +10,8 @@ from raysynth.store.names import full_name
 from raysynth.store.records import Record
 from raysynth.store.store import Store
 
+_AGAIN = "`raysynth verify --store {} --deep --repair` has the run made again"
+
 
 def print_predictions(run: str, store: Store, *, num_examples: int | None, right: bool | None) -> None:
     """Print source, target and prediction of test examples, each with whether it is right, and how many are.
@@ -21,12 +23,14 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
     if num_examples is not None and num_examples < 1:
         raise InputError(f"num_examples must be at least 1, got {num_examples}")
     run = full_name(run, store, (Finetune.kind,))
+    if not run.startswith(f"{Finetune.kind}/"):
+        raise InputError(f"{store.uri}: {run} has no predictions; only a fine-tuning does")
     record = store.record_of(run)
     if record is None:
         raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
     content = read_predictions(run, record, store)
     if content is None:
-        raise InputError(f"{store.uri}: {run} has no predictions; only a fine-tuning does")
+        raise InputError(f"{store.uri}: {run}/predictions.jsonl is missing; {_AGAIN.format(store.uri)}")
     rows = _rows(content, f"{store.uri}: {run}/predictions.jsonl")
     selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]
     for number, row in selected[:num_examples]:
@@ -44,10 +48,7 @@ def read_predictions(run: str, record: Record, store: Store) -> bytes | None:
     content = store.read_bytes(f"{run}/predictions.jsonl")
     expected = record.weights.predictions_sha256
     if content is not None and expected is not None and hashlib.sha256(content).hexdigest() != expected:
-        raise InputError(
-            f"{store.uri}: {run}/predictions.jsonl is damaged; "
-            f"`raysynth verify --store {store.uri} --deep --repair` has the run made again"
-        )
+        raise InputError(f"{store.uri}: {run}/predictions.jsonl is damaged; {_AGAIN.format(store.uri)}")
     return content
 
 

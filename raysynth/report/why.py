@@ -15,8 +15,8 @@ from raysynth.store.store import KINDS, Store, differences
 def print_why(first: str, second: str, store: Store) -> None:
     """Print a table of the fields in which the descriptions of two finished artifacts differ, then library versions.
 
-    For fine-tunings, the lines on top say how many parameters their init schemes set. The artifacts are given by name,
-    which may be cut as `full_name` says. Raises `InputError` for one that is unknown or not finished.
+    Of fine-tunings whose init schemes set different parameters, a row says how many, by module. The artifacts are given
+    by name, which may be cut as `full_name` says. Raises `InputError` for one that is unknown or not finished.
     """
     records = [_record(artifact, store) for artifact in (first, second)]
     descriptions = [record.description for record in records]
@@ -29,20 +29,22 @@ def print_why(first: str, second: str, store: Store) -> None:
     ]
     for number, record in enumerate(records, start=1):
         print(printable(f"{number}: {record.artifact}"))
-        if "init" in record.description:
-            print(printable(f"   {_touched(record.description['init'])}"))
+    touched = [_touched(description) for description in descriptions]
+    parameters = [("parameters set", *touched)] if touched[0] != touched[1] else []
     if not fields:
         print("the descriptions are equal")
     if fields or packages:
-        print_table(("field", "1", "2"), [*fields, *packages])
+        print_table(("field", "1", "2"), [*fields, *parameters, *packages])
 
 
-def _touched(init: Mapping[str, Any]) -> str:
-    """How many parameters a described init scheme sets, by module."""
-    model, touched = touched_by(init)
+def _touched(description: Mapping[str, Any]) -> str:
+    """How many parameters the init scheme of a described fine-tuning sets, by module; "" for other artifacts."""
+    if "init" not in description:
+        return ""
+    model, touched = touched_by(description["init"])
     counts = Counter(parse(path).module for path in touched)
     modules = ", ".join(f"{module} {count}" for module, count in counts.items())
-    return f"sets {len(touched)} of {len(paths(model))} parameters{f': {modules}' if modules else ''}"
+    return f"{len(touched)} of {len(paths(model))}{f': {modules}' if modules else ''}"
 
 
 def _record(artifact: str, store: Store) -> Record:
