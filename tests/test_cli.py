@@ -1,6 +1,7 @@
 """The `raysynth` command: examples print as in the appendix, data sets are written where the command says."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -355,3 +356,24 @@ def test_a_path_in_place_of_a_run_is_one_line_without_a_cure(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error == f"error: {tmp_path} holds no fine-tunings\n"
     assert error.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------------------------ completion
+
+
+def completions(line, tmp_path):
+    """What a shell with argcomplete offers after a command line."""
+    out = tmp_path / "completions"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(out)}
+    environ = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line)), "RAYSYNTH_STORE": str(tmp_path)}
+    command = "from raysynth.cli import main; main()"
+    subprocess.run([sys.executable, "-c", command], env=environ, check=True)
+    return {word.strip() for word in out.read_text().split("\n")}
+
+
+def test_a_shell_completes_verbs_tasks_and_artifacts(tmp_path):
+    tuned = Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5Config()))
+    Store(str(tmp_path)).record(tuned, result=weights_result(), provenance=provenance())
+    assert completions("raysynth predi", tmp_path) == {"predict", "predictions"}
+    assert completions("raysynth show ident", tmp_path) == {"identity"}
+    assert completions("raysynth predictions f", tmp_path) == {name(tuned)}

@@ -98,7 +98,7 @@ def test_plan_and_status_show_that_all_is_done(quickstart):
 
 def test_the_table_is_that_of_the_records(quickstart):
     store, done = quickstart
-    lines = list(csv.DictReader((store / "reports/quickstart/table1.csv").open()))
+    lines = list(csv.DictReader((store / "reports/quickstart-tiny/table1.csv").open()))
     assert {"synthetic", "init", "match", "accuracy", "closed", "seeds"} <= set(done.stdout.split())
     for line in lines:
         accuracies = [
@@ -164,7 +164,7 @@ def test_hparams_are_declared_from_the_start_with_the_same_columns_for_all_runs(
 
 def test_learning_curves_are_a_picture(quickstart):
     store, _ = quickstart
-    png = (store / "reports/quickstart/learning_curves1.png").read_bytes()
+    png = (store / "reports/quickstart-tiny/learning_curves1.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     assert len(png) > 10_000
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysynth import verify
-from raysynth.cli.options import add_store
+from raysynth.cli.options import add_artifacts, add_store, complete
 from raysynth.command_line import Verbs, add_verb, integer, path, positive, text
 from raysynth.downstream.files import opened
 from raysynth.errors import InputError, printable, unknown
@@ -22,13 +22,12 @@ from raysynth.report.listing import STATES, print_list
 from raysynth.report.predictions import print_predictions
 from raysynth.report.tables import as_csv
 from raysynth.report.why import print_why
+from raysynth.specs.finetuning import Finetune
 from raysynth.specs.init_schemes import GroupBy
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.specs.pretraining import published_models
 from raysynth.store.marks import Watch
 from raysynth.store.store import KINDS, Store
-
-_NAME = "its name, such as pretrain/set.seed0-1c575405, or a unique beginning of it, or its fingerprint"
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -54,10 +53,12 @@ def _add_list(verbs: Verbs) -> None:
     parser = add_verb(verbs, "list", _list, "list the artifacts of a store with their states")
     add_store(parser)
     several = "; several with commas between them"
-    parser.add_argument("--kind", type=_several, default=(), help=f"of {', '.join(KINDS)}{several}")
+    kind = parser.add_argument("--kind", type=_several, default=(), help=f"of {', '.join(KINDS)}{several}")
+    complete(kind, lambda **_: KINDS)
     parser.add_argument("--task", type=_several, default=(), help=f"a synthetic or downstream task{several}")
     parser.add_argument("--init", type=_several, default=(), help=f"an init scheme, such as full or set.full{several}")
-    parser.add_argument("--state", type=_several, default=(), help=f"of {', '.join(STATES)}{several}")
+    state = parser.add_argument("--state", type=_several, default=(), help=f"of {', '.join(STATES)}{several}")
+    complete(state, lambda **_: STATES)
     parser.add_argument("--text", default="", help="a part of the name, or of the reason of a failure")
 
 
@@ -145,7 +146,7 @@ def _repair(findings: list[verify.Finding], store: Store) -> int:
 
 def _add_predictions(verbs: Verbs) -> None:
     parser = add_verb(verbs, "predictions", _predictions, "print the test predictions of a finished fine-tuning")
-    parser.add_argument("artifact", metavar="RUN", help=_NAME)
+    add_artifacts(parser, "artifact", "RUN", (Finetune.kind,))
     add_store(parser)
     parser.add_argument("-n", "--num-examples", type=integer, help="print at most this many (default: all)")
     parser.add_argument("--only", choices=("right", "wrong"), help="print right or wrong predictions only")
@@ -159,7 +160,7 @@ def _predictions(options: argparse.Namespace) -> int:
 
 def _add_predict(verbs: Verbs) -> None:
     parser = add_verb(verbs, "predict", _predict, "print the output of a trained model for each text, one a line")
-    parser.add_argument("artifact", metavar="RUN", help=_NAME)
+    add_artifacts(parser, "artifact", "RUN")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="an input; - reads lines from standard input")
     parser.add_argument("--file", metavar="FILE", type=path, help="read further inputs from its lines")
     parser.add_argument(
@@ -196,8 +197,8 @@ def _lines(stream: BinaryIO) -> list[str]:
 
 def _add_why(verbs: Verbs) -> None:
     parser = add_verb(verbs, "why", _why, "list the fields in which two artifacts of a store differ")
-    parser.add_argument("first", metavar="ARTIFACT", help=_NAME)
-    parser.add_argument("second", metavar="OTHER", help="another one, named alike")
+    add_artifacts(parser, "first", "ARTIFACT", KINDS)
+    add_artifacts(parser, "second", "OTHER", KINDS, help="another one, named alike")
     add_store(parser)
 
 
@@ -244,7 +245,7 @@ def _published(model: str) -> T5Config:
 
 def _add_export(verbs: Verbs) -> None:
     parser = add_verb(verbs, "export", _export, "write an artifact's weights as a T5X or Hugging Face directory")
-    parser.add_argument("artifact", metavar="ARTIFACT", help=_NAME)
+    add_artifacts(parser, "artifact", "ARTIFACT")
     add_store(parser)
     parser.add_argument("--format", choices=("t5x", "hugging-face"), required=True)
     parser.add_argument("out", metavar="OUT", type=path, help="a directory that does not exist yet")
@@ -264,7 +265,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _add_stats(verbs: Verbs) -> None:
     parser = add_verb(verbs, "stats", _stats, "print the statistics of an artifact's weights")
-    parser.add_argument("artifact", metavar="ARTIFACT", help=_NAME)
+    add_artifacts(parser, "artifact", "ARTIFACT")
     add_store(parser)
     parser.add_argument(
         "--by",
@@ -292,9 +293,8 @@ def _stats(options: argparse.Namespace) -> int:
 
 def _add_figure6(verbs: Verbs) -> None:
     parser = add_verb(verbs, "figure6", _figure6, "draw the mean pre-attention layer norms by layer, as in Figure 6")
-    parser.add_argument(
-        "artifacts", metavar="[LABEL=]ARTIFACT", nargs="+", help="names, which may be cut too; LABEL is for the legend"
-    )
+    usage = "names, which may be cut too; LABEL is for the legend"
+    add_artifacts(parser, "artifacts", "[LABEL=]ARTIFACT", nargs="+", help=usage)
     add_store(parser)
     parser.add_argument(
         "--out", metavar="FILE", type=path, required=True, help="a .png or .svg file; without a suffix, one of each"

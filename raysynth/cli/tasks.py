@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raysynth.cli.options import add_store
+from raysynth.cli.options import add_store, complete
 from raysynth.command_line import (
     Verbs,
     add_data,
@@ -185,7 +185,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _add_task(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(TASKS)}")
+    task = parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(TASKS)}")
+    complete(task, lambda **_: TASKS)
 
 
 def _add_lengths(parser: argparse.ArgumentParser) -> None:

@@ -61,7 +61,7 @@ def print_report(
             return
     print(f"tables and learning curves: {place}/{folder}/", file=lines)
     print(f"all of it as a page: {place}/{folder}/report.html", file=lines)
-    print(f"TensorBoard: tensorboard --logdir {place}", file=lines)
+    print(f"TensorBoard: raysynth tensorboard --store {place}", file=lines)
 
 
 def print_tables(

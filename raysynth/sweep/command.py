@@ -336,7 +336,7 @@ def _print_report(current: SweepInStore, table_format: str = "text") -> None:
         print("not written: reports/ is for the whole sweep, without --only and --set", file=sys.stderr)
         return
     print_report(
-        sweep.name,
+        f"{sweep.name}-tiny" if current.is_tiny else sweep.name,  # both may be in one store
         f"{REHEARSAL}: {sweep.claim}" if current.is_tiny else sweep.claim,
         current.tables,
         current.cells,

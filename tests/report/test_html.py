@@ -121,12 +121,11 @@ def test_a_layout_without_next_seeds_still_has_its_report(store):
 def test_tiny_tables_and_pages_are_rehearsals(tmp_path, capsys):
     tiny = sweep()
     assert main(tiny, ["report", "--tiny", "--store", str(tmp_path)]) == 0
-    assert not (tmp_path / "reports").exists() or "Rehearsal" in (tmp_path / "reports/s/report.html").read_text()
     for cell in tiny.cells(size=tiny_finetune):
         record(Store(str(tmp_path)), cell.artifact, 0.5)
     assert main(tiny, ["report", "--tiny", "--store", str(tmp_path)]) == 0
     assert "Rehearsal (--tiny)" in capsys.readouterr().out
-    reports = tmp_path / "reports/s"
+    reports = tmp_path / "reports/s-tiny"
     assert "Rehearsal (--tiny)" in (reports / "report.html").read_text()
     assert "Rehearsal with tiny models" in (reports / "table1.md").read_text()
     assert "Rehearsal with tiny models" in (reports / "table1.tex").read_text()
