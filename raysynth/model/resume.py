@@ -114,6 +114,17 @@ def evaluation_file(directory: Path, step: int) -> Path:
     return directory / "evaluations" / f"{step}.json"
 
 
+def initial_scores(directory: Path, artifact: str, selection: Selection, observer: Observer) -> dict[str, float] | None:
+    """The scores before the first step, which are only shown and never selected; None if they are not there whole.
+
+    `observer` gets a note if they were damaged.
+    """
+    evaluations, problems = _read_evaluations(directory, artifact, [0], selection)
+    for problem_line in problems:
+        observer.noted(artifact, f"{problem_line}; it is evaluated again")
+    return evaluations.get(0)
+
+
 def write_evaluation(directory: Path, *, artifact: str, step: int, scores: dict[str, float]) -> None:
     """Write the scores of a step of an artifact."""
     write_whole(evaluation_file(directory, step), seal({"artifact": artifact, "step": step, "scores": scores}))

@@ -28,7 +28,7 @@ from raysynth.model.devices import named_key, place, replicated
 from raysynth.model.evaluate import Evaluator, TextEvaluator, means
 from raysynth.model.initialize import initialize
 from raysynth.model.reporter import Reporter
-from raysynth.model.resume import Evaluations, evaluated_steps, resume, write_evaluation
+from raysynth.model.resume import Evaluations, evaluated_steps, initial_scores, resume, write_evaluation
 from raysynth.model.settings import settings
 from raysynth.model.step import TrainState, check_finite, train_step
 from raysynth.model.t5 import T5, Params, init_params
@@ -274,6 +274,14 @@ def _train(
         write_evaluation(directory, artifact=artifact, step=before.step, scores=scores)
         before = resume(directory, artifact, recipe, observer)
     evaluations = before.evaluations
+    reporter = Reporter(artifact, recipe, first_step=before.step, observer=observer)
+    initial = initial_scores(directory, artifact, recipe.selection, observer)
+    if initial is None:
+        with reporter.evaluating():
+            initial = evaluate(jax.device_put(params, replicated()))
+            check_finite(initial["loss"], 0)
+            write_evaluation(directory, artifact=artifact, step=0, scores=initial)
+            reporter.evaluated(0, initial)
 
     def evaluate_state(state: TrainState) -> None:
         evaluations[state.step] = evaluate(state.params)
@@ -295,7 +303,6 @@ def _train(
     ):
         if before.step:
             state = checkpoints.restore(before.step, like=state)
-        reporter = Reporter(artifact, recipe, first_step=state.step, observer=observer)
         batches = (layout.to_blocks(stream.examples(step)) for step in range(state.step, recipe.num_steps))
         placed_batches = ((blocks, place(blocks)) for blocks in batches)
         upcoming = next(placed_batches, None)
@@ -332,7 +339,7 @@ def _train(
     return _TrainedModel(
         selected_step=selected,
         last_step=state.step,
-        evaluations=evaluations,
+        evaluations={0: initial, **evaluations},
         params=selected_params,
         timing=reporter.timing(),
     )

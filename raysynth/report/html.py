@@ -335,7 +335,7 @@ def _next_seeds(section: Section) -> str:
             )
     if next_seeds.settled:
         lines = [_row(comparison_row(comparison), 1) for comparison in next_seeds.settled]
-        parts.append(_details(f"{len(next_seeds.settled)} settled differences", _table(COMPARISON_HEADER, lines, 1)))
+        parts.append(_details(f"settled differences: {len(next_seeds.settled)}", _table(COMPARISON_HEADER, lines, 1)))
     return "\n".join(parts)
 
 

@@ -56,7 +56,7 @@ class WeightsResult:
     validation: Metrics | None = None
     """At the selected step."""
     evaluations: Mapping[int, Metrics] | None = None
-    """All validation metrics by step."""
+    """All validation metrics by step; those of step 0, before training, are never selected."""
     test: Metrics | None = None
     """Of a fine-tuning: the selected checkpoint's scores on the test split."""
     num_test: int | None = None

@@ -121,7 +121,8 @@ def test_the_validation_split_is_decoded_and_selects(whole):
     directory, training = whole
     result = training.result
     curve = {int(step): value["squad_exact_match"] for step, value in result.evaluations.items()}
-    assert sorted(curve) == [2, 4, 6]
+    assert sorted(curve) == [0, 2, 4, 6]
+    del curve[0]  # which is never selected
     assert result.selected_step == min(step for step in curve if curve[step] == max(curve.values()))
     assert set(result.validation) == {"token_accuracy", "loss", "squad_exact_match", "squad_f1"}
     # This task is scored on its validation split, so both scores of the selected checkpoint agree.

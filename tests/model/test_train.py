@@ -91,7 +91,9 @@ def test_only_the_selected_checkpoint_stays(uninterrupted):
 def test_the_result_says_what_was_selected(uninterrupted):
     result = uninterrupted[1].result
     evaluations = {int(step): e for step, e in result.evaluations.items()}
-    assert sorted(evaluations) == [3, 6, 9, 12]
+    assert sorted(evaluations) == [0, 3, 6, 9, 12]
+    initial = evaluations.pop(0)  # is shown, and never selected
+    assert initial["loss"] > evaluations[3]["loss"]
     assert result.selected_step == Best("token_accuracy").choose(evaluations)
     assert result.validation == evaluations[result.selected_step]
     params = read_params(uninterrupted[0] / "checkpoints", result.selected_step)
@@ -134,6 +136,9 @@ def test_the_next_batch_is_laid_out_before_a_report_waits_for_the_step(synthetic
         def progress(self, artifact, progress):
             assert len(laid_out) == (progress.step + 1 if progress.step else 0)
             super().progress(artifact, progress)
+
+        def evaluated(self, artifact, progress):
+            laid_out.clear()  # the evaluation before the first step lays out batches of its own
 
     monkeypatch.setattr(Packed, "to_blocks", lambda self, batch: laid_out.append(batch) or to_blocks(self, batch))
     with pytest.raises(Killed):
