@@ -2,11 +2,12 @@
 
 Table:   none of the paper's. Exact match on statements of Python's standard library -> S-expressions, quickstart.py's
          task, by init scheme.
-Varies:  init scheme: random; full, shuffled, mean/SD and four strengths of noise from Set; full and mean/SD from the
-         IID control, which has Set's lengths and nothing to learn; x learning rate x seed. Each seed has pre-trainings
-         of its own, which parts.py and later_tasks.py share.
-Trials:  117 fine-tunings, 6 pre-trainings.
-Cost:    29,250 steps of fine-tuning and at most 12,000 of pre-training; about twelve minutes on 2 idle cores.
+Varies:  init scheme: random; full, shuffled, mean/SD and four strengths of noise from Set; the mean/SD of attention
+         alone, and all mean/SD with the layer norm 0.2 of the paper's Table 8; full and mean/SD from the IID control,
+         which has Set's lengths and nothing to learn; x learning rate x seed. Each seed has pre-trainings of its own,
+         which parts.py and later_tasks.py share.
+Trials:  141 fine-tunings, 6 pre-trainings.
+Cost:    35,250 steps of fine-tuning and at most 12,000 of pre-training; about fifteen minutes on 2 idle cores.
 Command: python sweeps/controls.py run
 """
 
@@ -14,6 +15,8 @@ import dataclasses
 from collections.abc import Callable
 
 from raysynth import (
+    ComposedInit,
+    ConstantInit,
     Dataset,
     Finetune,
     FullInit,
@@ -28,6 +31,7 @@ from raysynth import (
     synthetic_tasks,
     token_space,
 )
+from raysynth.specs.init_schemes import FamilyName
 from raysynth.synthetic.iid_control import IIDControl
 
 SEEDS = range(3)
@@ -57,13 +61,18 @@ def pretrain(synthetic: str, seed: int) -> Pretrain:
     )
 
 
+def mean_sd(source: Pretrain, where: FamilyName = "all") -> StatisticInit:
+    return StatisticInit(source, group_by="parameter", statistic="mean_sd", where=where)
+
+
 Scheme = Callable[[Pretrain], InitScheme]
-SCHEMES: dict[str, Scheme] = {
-    "full": FullInit,
-    "mean/SD": lambda source: StatisticInit(source, group_by="parameter", statistic="mean_sd"),
-}
+SCHEMES: dict[str, Scheme] = {"full": FullInit, "mean/SD": mean_sd}
 OF_SET: dict[str, Scheme] = {
     "shuffled": lambda source: StatisticInit(source, group_by="parameter", statistic="shuffled"),
+    "attention mean/SD": lambda source: mean_sd(source, "attention"),
+    "mean/SD, pre-attn LN 0.2": lambda source: ComposedInit(
+        schemes=(mean_sd(source), ConstantInit(MODEL, where="pre_attention_layer_norm", value=0.2))
+    ),
     **{f"noised {scale:g}": (lambda source, scale=scale: NoisedInit(source, scale=scale)) for scale in NOISES},
 }
 
