@@ -12,6 +12,7 @@ Command: python sweeps/controls.py run
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from raysynth import (
@@ -28,10 +29,10 @@ from raysynth import (
     Sweep,
     T5Config,
     downstream_tasks,
-    synthetic_tasks,
     token_space,
 )
 from raysynth.specs.init_schemes import FamilyName
+from raysynth.synthetic import simple_tasks
 from raysynth.synthetic.iid_control import IIDControl
 
 SEEDS = range(3)
@@ -39,9 +40,7 @@ TASK = dataclasses.replace(downstream_tasks["python_ast"], num_steps=250, eval_e
 MODEL = T5Config(
     vocab_size=512, emb_dim=64, num_heads=4, head_dim=16, num_encoder_layers=2, num_decoder_layers=2, mlp_dim=128
 )
-SET = dataclasses.replace(
-    synthetic_tasks["set"].tiny(), tokens=token_space(num_pieces=412), min_length=4, max_length=20
-)
+SET = dataclasses.replace(simple_tasks["set"], min_length=4, max_length=20, tokens=token_space(num_pieces=412))
 SOURCES = {"set": SET, "iid_control": IIDControl(task=SET)}
 NOISES = (0.25, 0.5, 1.0, 2.0)
 """In SDs of each parameter."""
@@ -73,7 +72,7 @@ OF_SET: dict[str, Scheme] = {
     "mean/SD, pre-attn LN 0.2": lambda source: ComposedInit(
         schemes=(mean_sd(source), ConstantInit(MODEL, where="pre_attention_layer_norm", value=0.2))
     ),
-    **{f"noised {scale:g}": (lambda source, scale=scale: NoisedInit(source, scale=scale)) for scale in NOISES},
+    **{f"noised {scale:g}": functools.partial(NoisedInit, scale=scale) for scale in NOISES},
 }
 
 

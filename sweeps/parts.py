@@ -28,6 +28,7 @@ from raysynth import (
     synthetic_tasks,
     token_space,
 )
+from raysynth.specs.init_schemes import Family
 from raysynth.tokens.span_corruption import SpanCorruption
 
 SEEDS = range(3)
@@ -64,21 +65,21 @@ def pretrain(source: str, seed: int) -> Pretrain:
     )
 
 
-def scheme(source_of: dict[str, str], seed: int) -> InitScheme:
+def scheme(source_of: dict[Family, str], seed: int) -> InitScheme:
     """The families of each source; a source of all three families gives its relative biases too."""
-    families: dict[str, tuple[str, ...]] = {}
+    families: dict[str, tuple[Family, ...]] = {}
     for family, source in source_of.items():
         if source != "none":
             families[source] = (*families.get(source, ()), family)
     parts = [
-        FullInit(pretrain(source, seed), where=where if len(where) < len(source_of) else "all")
+        FullInit(pretrain(source, seed), where=where if len(where) < len(source_of) else Family.ALL)
         for source, where in families.items()
     ]
     return ComposedInit(schemes=tuple(parts)) if len(parts) > 1 else parts[0] if parts else RandomInit(MODEL)
 
 
 def trial(attention: str, mlp: str, norms: str, learning_rate: float, seed: int) -> Finetune:
-    init = scheme({"attention": attention, "mlp": mlp, "layer_norm": norms}, seed)
+    init = scheme({Family.ATTENTION: attention, Family.MLP: mlp, Family.LAYER_NORM: norms}, seed)
     return Finetune(task=dataclasses.replace(TASK, learning_rate=learning_rate), init=init, seed=seed)
 
 

@@ -23,9 +23,9 @@ from raysynth import (
     Sweep,
     T5Config,
     downstream_tasks,
-    synthetic_tasks,
     token_space,
 )
+from raysynth.synthetic import simple_tasks
 
 SEEDS = range(3)
 TASK = dataclasses.replace(downstream_tasks["python_ast"], num_steps=250, eval_every=50)
@@ -33,9 +33,7 @@ SMALL = T5Config(
     vocab_size=512, emb_dim=64, num_heads=4, head_dim=16, num_encoder_layers=2, num_decoder_layers=2, mlp_dim=128
 )
 LARGE = dataclasses.replace(SMALL, emb_dim=96, num_heads=6, num_encoder_layers=4, num_decoder_layers=4, mlp_dim=192)
-SET = dataclasses.replace(
-    synthetic_tasks["set"].tiny(), tokens=token_space(num_pieces=412), min_length=4, max_length=20
-)
+SET = dataclasses.replace(simple_tasks["set"], min_length=4, max_length=20, tokens=token_space(num_pieces=412))
 
 
 def pretrain(model: T5Config, seed: int) -> Pretrain:

@@ -130,10 +130,16 @@ def _files(
             yield f"tuning_curves{number}.png", tuning_png
         trend_svg = None
         if trends := table.trend_curves(cells, statuses):
-            axis = str(table.trend_axis(cells)).replace("_", " ")
-            words = f"{sweep}{', rehearsal' * rehearsal}: {table.title}"
+            axis = table.trend_axis(cells)
+            xlabel, lines_are = str(axis), ", ".join(other for other in table.rows if other != axis)
+            metric = table.metrics_of(cells[0].artifact.task)[0].replace("_", " ")
             trend_png, trend_svg = _curves(
-                words, trends, xlabel=axis, ylabel="test split", at_values=True, lines_are="rows"
+                f"{sweep}{', rehearsal' * rehearsal}: {metric} by {xlabel}".replace("_", " "),
+                trends,
+                xlabel=xlabel.replace("_", " "),
+                ylabel=f"{metric} on the test split",
+                lines_are=lines_are.replace("_", " "),
+                at_values=True,
             )
             yield f"trend_curves{number}.png", trend_png
         next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
