@@ -130,8 +130,8 @@ def _files(
             yield f"tuning_curves{number}.png", tuning_png
         trend_svg = None
         if trends := table.trend_curves(cells, statuses):
-            axis = table.trend_axis(cells)
-            xlabel, lines_are = str(axis), ", ".join(other for other in table.rows if other != axis)
+            xlabel = str(table.trend_axis(cells))
+            lines_are = ", ".join(axis for axis in table.rows if axis != xlabel)
             metric = table.metrics_of(cells[0].artifact.task)[0].replace("_", " ")
             trend_png, trend_svg = _curves(
                 f"{sweep}{', rehearsal' * rehearsal}: {metric} by {xlabel}".replace("_", " "),
