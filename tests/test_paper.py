@@ -311,4 +311,4 @@ def test_a_cell_of_each_sweep_beyond_the_paper_runs_tiny(tmp_path):
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert len(list((tmp_path / "store").glob("finetune/*/record.json"))) == 5
-    assert len(list((tmp_path / "store").glob("pretrain/*/record.json"))) == 5
+    assert len(list((tmp_path / "store").glob("pretrain/*/record.json"))) == 4
