@@ -22,7 +22,7 @@ from raysynth.specs.init_schemes import (
     StatisticInit,
 )
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
-from raysynth.specs.pretraining import Pretrain, Pretrained, pretrained
+from raysynth.specs.pretraining import Pretrain, Pretrained, SourceAt, pretrained
 from raysynth.specs.recipes import AtStep, Best, Constant, FirstAbove, InverseSquareRoot
 from raysynth.sweep import Sweep
 from raysynth.synthetic.base import SyntheticTask
@@ -57,6 +57,7 @@ __all__ = [
     "Pretrained",
     "Ragged",
     "RandomInit",
+    "SourceAt",
     "Split",
     "StatisticInit",
     "Sweep",
@@ -80,7 +81,9 @@ __all__ = [
 ]
 
 
-def load(run: str | Finetune | Pretrain | Pretrained, *, store: str | os.PathLike[str] | None = None) -> "LoadedModel":
+def load(
+    run: str | Finetune | Pretrain | SourceAt | Pretrained, *, store: str | os.PathLike[str] | None = None
+) -> "LoadedModel":
     """A trained model to use: `load(run).generate(["text"])`; also `.params` and `.config`.
 
     `run` is the artifact's description, or its name in the store, which may be cut to a unique beginning or to its

@@ -174,7 +174,8 @@ def _data(where: str, result: DataResult, files: Mapping[str, int], store: Store
 def _weights(
     where: str, result: WeightsResult, files: Mapping[str, int], store: Store, read: "Reading"
 ) -> Iterator[str]:
-    yield from _checkpoint(where, str(result.selected_step), files, store, read, result.params_sha256)
+    for step, params_sha256 in sorted(result.digests.items()):
+        yield from _checkpoint(where, str(step), files, store, read, params_sha256)
     if result.test is None:
         return
     if _PREDICTIONS not in files:
@@ -270,8 +271,8 @@ def _needed(record: Record, files: Mapping[str, int]) -> list[str]:
     """The files of a done artifact that others read."""
     if isinstance(record.result, DataResult):
         return [file for file in files if "/" not in file and file.endswith((".parquet", ".model", MANIFEST))]
-    checkpoint = f"checkpoints/{record.result.selected_step}/"
-    return [file for file in files if file.startswith(checkpoint) or file == _PREDICTIONS]
+    checkpoints = tuple(f"checkpoints/{step}/" for step in record.result.digests)
+    return [file for file in files if file.startswith(checkpoints) or file == _PREDICTIONS]
 
 
 def _leftovers(files: Mapping[str, int], store: Store) -> Iterator[Finding]:

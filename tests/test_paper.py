@@ -280,16 +280,22 @@ def test_cells_of_every_table_run_tiny_on_the_real_files(environment, tmp_path):
 
 
 BEYOND = """
-import sys
+import importlib, sys
 from raysynth import Sweep
 sys.path.insert(0, sys.argv.pop(1))
-from beyond import sweep as whole
 chosen_fields = {
-    ("18_tasks", "full"), ("set", "mean/SD of the small model"), ("set", "attention mean/SD, MLP mean/SD of identity"),
+    "later_tasks": {"synthetic": "set_and_identity"},
+    "sizes": {"init": "mean/SD of the small model"},
+    "parts": {"attention": "set", "mlp": "dyck", "norms": "none"},
+    "scaling": {"examples": 2_000, "step": 500},
+    "controls": {"init": "shuffled"},
 }
-chosen = {" ".join(map(str, cell.fields.values())): cell.artifact for cell in whole.cells()
-          if (cell.fields["synthetic"], cell.fields["init"]) in chosen_fields and cell.fields["seed"] == 0}
-assert len(chosen) == len(chosen_fields)
+chosen = {}
+for file, fields in chosen_fields.items():
+    for cell in importlib.import_module(file).sweep.cells():
+        if {**cell.fields, **fields, "seed": 0, "learning_rate": 0.02} == cell.fields:
+            chosen[file] = cell.artifact
+assert len(chosen) == len(chosen_fields), chosen
 sweep = Sweep(name="rehearsal", claim="cells beyond the paper")
 sweep.add(lambda cell, seed: cell, cell=chosen, seed=[0])
 sweep.table(title="t", rows=("cell",))
@@ -298,12 +304,12 @@ sweep.main()
 
 
 @pytest.mark.long
-def test_a_mixture_two_sources_and_another_size_run_tiny(tmp_path):
+def test_a_cell_of_each_sweep_beyond_the_paper_runs_tiny(tmp_path):
     script = tmp_path / "rehearsal.py"
     script.write_text(BEYOND)
     command = [sys.executable, str(script), str(ROOT / "sweeps"), "run", "--tiny", "--store", str(tmp_path / "store")]
     environment = {**os.environ, "XLA_FLAGS": "", "RAY_ADDRESS": ""}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert len(list((tmp_path / "store").glob("finetune/*/record.json"))) == 3
-    assert len(list((tmp_path / "store").glob("pretrain/*/record.json"))) == 3
+    assert len(list((tmp_path / "store").glob("finetune/*/record.json"))) == 5
+    assert len(list((tmp_path / "store").glob("pretrain/*/record.json"))) == 4

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of one run: the latest two, to resume from, and the selected one, to use."""
+"""Orbax checkpoints of one run: the latest two, to resume from, and the selected and kept ones, to use."""
 
 import hashlib
 import logging
@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,20 +27,23 @@ from raysynth.store.checkpoint_files import problem, write_list
 from raysynth.store.records import Record
 
 
-class _LatestAndSelected(PreservationPolicy):  # type: ignore[misc]  # Orbax has no types
-    """Keeps the two newest steps, evaluated or not, and of each the step that the selection rule had chosen by then.
+class _LatestAndUsed(PreservationPolicy):  # type: ignore[misc]  # Orbax has no types
+    """Keeps the two newest steps, evaluated or not, of each the step that the selection rule had chosen by then, and
+    those in `keep_steps`.
 
     A run can then go on from the step before the newest if the newest turns out to be damaged. Orbax's own `BestN` may
     delete the newest step and has no rule such as "the first above 99 %".
     """
 
-    def __init__(self, selection: Selection, evaluations: Evaluations):
+    def __init__(self, selection: Selection, keep_steps: Collection[int], evaluations: Evaluations):
         self._selection = selection
+        self._keep_steps = keep_steps
         self._evaluations = evaluations
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept, evaluations = set(steps[-2:]), dict(self._evaluations)  # training adds to them meanwhile
+        kept = {*steps[-2:], *self._keep_steps}
+        evaluations = dict(self._evaluations)  # training adds to them meanwhile
         for newest in steps[-2:]:
             so_far = {step: scores for step, scores in evaluations.items() if step <= newest}
             kept.add(self._selection.choose(so_far))
@@ -65,6 +68,7 @@ class Checkpoints:
         evaluations: Evaluations,
         saved: Callable[[], None],
         seconds: float,
+        keep_steps: Collection[int] = (),
     ) -> None:
         self._directory, self._artifact, self._saved = directory, artifact, saved
         self._seconds, self._last_save = seconds, time.monotonic()
@@ -73,7 +77,7 @@ class Checkpoints:
             ocp.CheckpointManager(
                 self._open.enter_context(_plainly_named(directory)),
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=_LatestAndSelected(selection, evaluations), cleanup_tmp_directories=True
+                    preservation_policy=_LatestAndUsed(selection, keep_steps, evaluations), cleanup_tmp_directories=True
                 ),
             )
         )
@@ -140,10 +144,11 @@ class Checkpoints:
         return TrainState(params=restored["params"], optimizer=restored["optimizer"], step=step)
 
 
-def keep_only(directory: Path, step: int) -> None:
-    """Delete every checkpoint under `directory` except that of `step`."""
+def keep_only(directory: Path, steps: Iterable[int]) -> None:
+    """Delete every checkpoint under `directory` except those of `steps`."""
+    kept = {*map(str, steps)}
     for checkpoint in directory.iterdir():
-        if checkpoint.name != str(step) and checkpoint.is_dir():
+        if checkpoint.name not in kept and checkpoint.is_dir():
             shutil.rmtree(checkpoint)
 
 
@@ -178,15 +183,17 @@ def read_params(directory: Path, step: int) -> Params:
         raise InputError(f"{path} cannot be read by this version of Orbax: {first_line(error):.200}") from error
 
 
-def checked_params(directory: Path, record: Record) -> Params:
-    """The selected parameters of an artifact whose files are in `directory`.
+def checked_params(directory: Path, record: Record, *, step: int | None = None) -> Params:
+    """The parameters of an artifact whose files are in `directory`, at a kept `step` or else the selected one.
 
     Raises `InputError` if they are missing or are not those that its record names.
     """
     result = record.weights
-    params = read_params(directory / "checkpoints", result.selected_step)
-    if params_digest(params) != result.params_sha256:
-        checkpoint = directory / "checkpoints" / str(result.selected_step)
+    step = result.selected_step if step is None else step
+    checkpoint = directory / "checkpoints" / str(step)
+    if step not in result.digests:
+        raise InputError(f"the record of {record.artifact} names no parameters of step {step}")
+    if params_digest(params := read_params(checkpoint.parent, step)) != result.digests[step]:
         raise InputError(f"{checkpoint} holds other parameters than the record says")
     return params
 

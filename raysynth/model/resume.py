@@ -35,10 +35,10 @@ class Trained:
 def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -> Trained:
     """How far the artifact of that name was trained in `directory`, as far as its files are whole.
 
-    A step, evaluated or not, counts if its checkpoint, all evaluations up to it and the checkpoint selected by then are
-    as they were written: then the rest of the training gives the same bits as an undisturbed one. Deletes the
-    checkpoints that are not whole, those after that step and files that were never finished. `observer` gets one note
-    if something was not whole.
+    A step, evaluated or not, counts if its checkpoint, all evaluations up to it, the checkpoint selected by then and
+    those to keep up to it are as they were written: then the rest of the training gives the same bits as an undisturbed
+    one. Deletes the checkpoints that are not whole, those after that step and files that were never finished.
+    `observer` gets one note if something was not whole.
     """
     _delete_leftovers(directory)
     steps = evaluated_steps(recipe)
@@ -62,6 +62,8 @@ def resume(directory: Path, artifact: str, recipe: Recipe, observer: Observer) -
             problems.append(f"{evaluation_file(directory, lost[0])} is missing")
         elif selected is not None and selected not in whole:
             problems.append(f"{directory / 'checkpoints' / str(selected)}, the selected checkpoint, is missing")
+        elif unkept := [one for one in recipe.keep_steps if one <= step and one not in whole]:
+            problems.append(f"{directory / 'checkpoints' / str(unkept[0])}, a checkpoint to keep, is missing")
         else:
             start = step
             break

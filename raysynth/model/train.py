@@ -102,7 +102,7 @@ def pretrain(
         checkpoint_seconds=checkpoint_seconds,
     )
     result = model.result()
-    _keep_selected(directory, result)
+    _keep_used(directory, result)
     return TrainingResult(result=result, timing=model.timing)
 
 
@@ -155,7 +155,7 @@ def finetune(
     predictions = directory / "predictions.jsonl"
     test_scores = _test(test, model.params, predictions)
     result = model.result()
-    _keep_selected(directory, result)
+    _keep_used(directory, result)
     return TrainingResult(
         result=dataclasses.replace(
             result,
@@ -231,6 +231,8 @@ class _TrainedModel:
     evaluations: Evaluations
     params: Params
     """Those of the selected step, as NumPy arrays."""
+    kept_digests: dict[int, str]
+    """Of the parameters of each step to keep."""
     timing: Timing
 
     def result(self) -> WeightsResult:
@@ -240,13 +242,15 @@ class _TrainedModel:
             validation=self.evaluations[self.selected_step],
             evaluations={step: self.evaluations[step] for step in sorted(self.evaluations)},
             params_sha256=params_digest(self.params),
+            kept_params_sha256=self.kept_digests or None,
         )
 
 
-def _keep_selected(directory: Path, result: WeightsResult) -> None:
-    """Delete all checkpoints but the selected one, whose list then names its parameters as the record will."""
-    keep_only(directory / "checkpoints", result.selected_step)
-    add_digest(directory / "checkpoints" / str(result.selected_step), result.params_sha256)
+def _keep_used(directory: Path, result: WeightsResult) -> None:
+    """Delete all checkpoints but those in use, whose lists then name their parameters as the record will."""
+    keep_only(directory / "checkpoints", result.digests)
+    for step, digest in result.digests.items():
+        add_digest(directory / "checkpoints" / str(step), digest)
 
 
 def _train(
@@ -295,6 +299,7 @@ def _train(
             directory / "checkpoints",
             artifact=artifact,
             selection=recipe.selection,
+            keep_steps=recipe.keep_steps,
             evaluations=evaluations,
             saved=saved,
             seconds=checkpoint_seconds,
@@ -306,7 +311,7 @@ def _train(
         batches = (layout.to_blocks(stream.examples(step)) for step in range(state.step, recipe.num_steps))
         placed_batches = ((blocks, place(blocks)) for blocks in batches)
         upcoming = next(placed_batches, None)
-        while upcoming is not None and not recipe.selection.settled(evaluations):
+        while upcoming is not None and not recipe.finished(state.step, evaluations):
             blocks, placed = upcoming
             learning_rate = np.float32(optimizer.learning_rate(recipe.schedule, state.step))
             state, counts = train_step(
@@ -334,6 +339,7 @@ def _train(
         raise InputError(f"{recipe.selection} chose none of the evaluated steps {sorted(evaluations)}")
     try:
         selected_params = read_params(directory / "checkpoints", selected)
+        kept = {step: params_digest(read_params(directory / "checkpoints", step)) for step in recipe.keep_steps}
     except InputError as error:  # damaged since it was written
         raise OSError(f"{error}; the next attempt trains it again") from error
     return _TrainedModel(
@@ -341,6 +347,7 @@ def _train(
         last_step=state.step,
         evaluations={0: initial, **evaluations},
         params=selected_params,
+        kept_digests=kept,
         timing=reporter.timing(),
     )
 

@@ -55,6 +55,8 @@ class Section:
     """Learning curves; None if nothing is done."""
     tuning_svg: bytes | None
     """Validation accuracy by the values of `best_of`; None if there are none."""
+    trend_svg: bytes | None
+    """Scores by the numbers of an axis of the rows; None if there are none."""
     intervals: Sequence[Interval]
     """Bootstrap intervals of the table's numbers."""
     next_seeds: NextSeeds | str
@@ -137,6 +139,10 @@ def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact
         axis = str(table.best_of).replace("_", " ")
         caption = f"Validation token accuracy by {axis}: mean over {table.fold}s, from the lowest to the highest"
         parts.append(_figure(section.tuning_svg, caption))
+    if section.trend_svg is not None:
+        axis = str(table.trend_axis(cells)).replace("_", " ")
+        caption = f"First metric on the test split by {axis}: mean over {table.fold}s, from the lowest to the highest"
+        parts.append(_figure(section.trend_svg, caption))
     parts += _predictions(table, cells, statuses, store)
     if not table.rehearsal:
         parts.append(_next_seeds(section))

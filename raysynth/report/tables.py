@@ -192,6 +192,53 @@ class Table:
                 panel[" ".join(map(label_text, row))] = [run for run in runs.values() if len(run) == most]
         return panels
 
+    def trend_axis(self, cells: Sequence[Cell]) -> str | None:
+        """The last of the axes of the rows that has three different numbers or more, and nothing else."""
+        for axis in reversed(self.rows):
+            labels = {hashable(cell.fields[axis]) for cell in self._kept(cells)}
+            numbers = [label for label in labels if isinstance(label, int | float) and _number(label) is not None]
+            if len(numbers) == len(labels) > 2:
+                return axis
+        return None
+
+    def trend_curves(
+        self, cells: Sequence[Cell], statuses: Mapping[Artifact, Status]
+    ) -> dict[str, dict[str, list[dict[float, float]]]]:
+        """The first metric on the test split by the numbers of `trend_axis`, by column, then by the rest of the row:
+        one curve a seed.
+
+        A baseline that has one of the numbers only is a level line. Nothing without such an axis; other lines need
+        results at two numbers or more.
+        """
+        panels: dict[str, dict[str, list[dict[float, float]]]] = {}
+        if (axis := self.trend_axis(cells)) is None:
+            return panels
+        place = self.rows.index(axis)
+        lines: dict[Key, dict[Key, dict[Any, dict[float, float]]]] = {}
+        for (row, column), entry in self.entries(cells, statuses).items():
+            runs = lines.setdefault(column, {}).setdefault(row[:place] + row[place + 1 :], {})
+            for cell in entry.cells:
+                record = statuses[cell.artifact].record
+                score = None if record is None else (record.weights.test or {}).get(entry.metrics[0])
+                if score is not None:
+                    runs.setdefault(hashable(cell.fields[self.fold]), {})[float(row[place])] = score
+        baseline = None if self.baseline is None else self.baseline[:place] + self.baseline[place + 1 :]
+        for column, by_rest in lines.items():
+            values = {value for runs in by_rest.values() for run in runs.values() for value in run}
+            panel = {}
+            for rest, runs in by_rest.items():
+                if rest == baseline:
+                    level = {seed: next(iter(run.values())) for seed, run in runs.items() if len(run) == 1}
+                    at = values - {value for run in runs.values() for value in run}
+                    runs |= {seed: dict.fromkeys(at, score) for seed, score in level.items()}
+                most = max(map(len, runs.values()), default=0)
+                if most > 1:
+                    name = " ".join(map(label_text, rest)) or axis
+                    panel[name] = [run for run in runs.values() if len(run) == most]
+            if panel:
+                panels[" ".join(map(label_text, column))] = panel
+        return panels
+
     def _groups(self, cells: Sequence[Cell]) -> dict[Place, list[Cell]]:
         """The cells at each row and column."""
         groups: dict[Place, list[Cell]] = {}

@@ -128,6 +128,20 @@ def _files(
             axis = str(table.best_of).replace("_", " ")
             tuning_png, tuning_svg = _curves(f"{title} by {axis}", tuning, xlabel=axis, at_values=True)
             yield f"tuning_curves{number}.png", tuning_png
+        trend_svg = None
+        if trends := table.trend_curves(cells, statuses):
+            xlabel = str(table.trend_axis(cells))
+            lines_are = ", ".join(axis for axis in table.rows if axis != xlabel)
+            metric = table.metrics_of(cells[0].artifact.task)[0].replace("_", " ")
+            trend_png, trend_svg = _curves(
+                f"{sweep}{', rehearsal' * rehearsal}: {metric} by {xlabel}".replace("_", " "),
+                trends,
+                xlabel=xlabel.replace("_", " "),
+                ylabel=f"{metric} on the test split",
+                lines_are=lines_are.replace("_", " "),
+                at_values=True,
+            )
+            yield f"trend_curves{number}.png", trend_png
         next_seeds = _next_seeds_or_reason(table, cells, statuses, store)
         found = [] if table.rehearsal else intervals.intervals(table, cells, statuses)
         if found:
@@ -142,6 +156,7 @@ def _files(
                 layout=layout,
                 curves_svg=curves_svg,
                 tuning_svg=tuning_svg,
+                trend_svg=trend_svg,
                 intervals=found,
                 next_seeds=next_seeds,
             )
@@ -158,10 +173,15 @@ def _files(
     yield "report.html", page.encode()
 
 
-def _curves(title: str, panels: Mapping[str, Mapping[str, Sequence[figures.Curve]]], **options: Any) -> list[bytes]:
-    """Curves of validation token accuracy as PNG and as SVG."""
+def _curves(
+    title: str,
+    panels: Mapping[str, Mapping[str, Sequence[figures.Curve]]],
+    ylabel: str = "validation token accuracy",
+    **options: Any,
+) -> list[bytes]:
+    """Curves as PNG and as SVG."""
     return [
-        figures.learning_curves(title, panels, ylabel="validation token accuracy", file_format=file_format, **options)
+        figures.learning_curves(title, panels, ylabel=ylabel, file_format=file_format, **options)
         for file_format in ("png", "svg")
     ]
 

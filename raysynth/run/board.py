@@ -13,7 +13,7 @@ from raysynth.run.surroundings import BoardSettings, cache_directory
 from raysynth.run.weights_and_biases import WandbRun
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
-from raysynth.specs.pretraining import Pretrain
+from raysynth.specs.pretraining import Pretrain, Source, SourceAt
 from raysynth.store.records import Metrics
 from raysynth.store.store import Store, Workspace
 
@@ -212,6 +212,11 @@ def _as_text(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n    \n".join(blocks)
 
 
+def _num_steps(source: Source) -> int:
+    """For how many steps a source was trained here, as far as it is used."""
+    return source.step if isinstance(source, SourceAt) else getattr(source, "num_steps", 0)
+
+
 def _hparams(artifact: Artifact, test_metrics: tuple[str, ...]) -> Iterable[Any]:
     """TensorBoard's HParams declaration. Every run has the same columns, or the page would show those of one run."""
     from tensorboardX.summary import hparams
@@ -227,7 +232,7 @@ def _hparams(artifact: Artifact, test_metrics: tuple[str, ...]) -> Iterable[Any]
         "source": " ".join(source.source_name for source in sources) or "-",
         "model": f"{model.num_encoder_layers}+{model.num_decoder_layers} layers, width {model.emb_dim}",
         "num_steps": recipe.num_steps,
-        "source_steps": sum(source.num_steps for source in sources if isinstance(source, Pretrain)),
+        "source_steps": sum(map(_num_steps, sources)),
         "learning_rate": artifact.task.learning_rate if isinstance(artifact, Finetune) else 0.0,
         "seed": artifact.seed,
     }

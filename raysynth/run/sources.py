@@ -8,7 +8,7 @@ from typing import Any
 from raysynth.errors import InputError, StoreError, first_line
 from raysynth.report.status import import_command
 from raysynth.specs.identity import Artifact, name
-from raysynth.specs.pretraining import Pretrain, Pretrained, Source
+from raysynth.specs.pretraining import Pretrain, Pretrained, Source, SourceAt
 from raysynth.store.checkpoint_files import LIST, problem, read_list, withdraw
 from raysynth.store.records import Record
 from raysynth.store.store import Store
@@ -29,7 +29,7 @@ def damaged_sources(artifacts: Iterable[Artifact], done: Set[Artifact], store: S
     for source in sorted((one for one in inputs if isinstance(one, Pretrain | Pretrained)), key=name):
         record = store.status(source).record
         try:
-            line = None if record is None else _problem(source, record, store)
+            line = None if record is None else _first_problem(source, record, store)
         except OSError as error:  # such as a lack of permission, which says nothing about the weights
             raise StoreError(f"{store.uri}: cannot read {name(source)}: {first_line(error)}") from error
         if line is not None and isinstance(source, Pretrained):
@@ -40,9 +40,14 @@ def damaged_sources(artifacts: Iterable[Artifact], done: Set[Artifact], store: S
     return damaged
 
 
-def _problem(source: Source, record: Record, store: Store) -> str | None:
-    """What is wrong with the selected checkpoint of a source, as far as that is seen quickly."""
-    step = record.weights.selected_step
+def _first_problem(source: Pretrain | Pretrained, record: Record, store: Store) -> str | None:
+    """What is wrong with the first bad one of a source's checkpoints, as far as that is seen quickly."""
+    digests = sorted(record.weights.digests.items())
+    return next(filter(None, (_problem(source, step, digest, store) for step, digest in digests)), None)
+
+
+def _problem(source: Pretrain | Pretrained, step: int, params_sha256: str, store: Store) -> str | None:
+    """What is wrong with the checkpoint of a step, as far as that is seen quickly."""
     checkpoint = f"{name(source)}/checkpoints/{step}"
     content = store.read_bytes(f"{checkpoint}/{LIST}")
     if content is None:
@@ -53,7 +58,7 @@ def _problem(source: Source, record: Record, store: Store) -> str | None:
         return str(error)
     if (saved.artifact, saved.step) != (name(source), step):
         return f"{store.place}/{checkpoint} holds step {saved.step} of {saved.artifact}"
-    if saved.params_sha256 not in (None, record.weights.params_sha256):
+    if saved.params_sha256 not in (None, params_sha256):
         return f"{store.place}/{checkpoint} holds other parameters than the record says"
     if store.local_root is not None and sum(file.size for file in saved.files.values()) <= _QUICK_BYTES:
         return problem(store.local_root / checkpoint, step=step, artifact=name(source))
@@ -72,11 +77,12 @@ def source_params(source: Source, store: Store, cache: Path) -> Any:
     """
     from raysynth.model.checkpoints import checked_params  # needs JAX
 
-    record = store.status(source).record
+    artifact, step = source.artifact, source.step if isinstance(source, SourceAt) else None
+    record = store.status(artifact).record
     if record is None:
-        raise InputError(f"{name(source)} is no longer done, because it was damaged: the next run makes it again")
+        raise InputError(f"{name(artifact)} is no longer done, because it was damaged: the next run makes it again")
     try:
-        return checked_params(store.fetch(source, cache), record)
+        return checked_params(store.fetch(artifact, cache), record, step=step)
     except StoreError:
         raise
     except InputError as error:
@@ -84,15 +90,15 @@ def source_params(source: Source, store: Store, cache: Path) -> Any:
     if store.local_root is None:  # perhaps only the copy on this host is damaged
         try:
             with tempfile.TemporaryDirectory(prefix="raysynth-") as fresh:
-                return checked_params(store.fetch(source, Path(fresh)), record)
+                return checked_params(store.fetch(artifact, Path(fresh)), record, step=step)
         except StoreError:
             raise
         except InputError as error:
             line = str(error).replace(fresh, store.place)
-    if isinstance(source, Pretrained):
-        raise InputError(_import_again(source, line, store))
-    withdraw(name(source), store)
-    raise InputError(f"{name(source)}, which this starts from, is damaged: {line}; the next run makes it again")
+    if isinstance(artifact, Pretrained):
+        raise InputError(_import_again(artifact, line, store))
+    withdraw(name(artifact), store)
+    raise InputError(f"{name(artifact)}, which this starts from, is damaged: {line}; the next run makes it again")
 
 
 def _import_again(source: Pretrained, line: str, store: Store) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.identity import Artifact
-from raysynth.specs.pretraining import Pretrain, Pretrained
+from raysynth.specs.pretraining import Pretrain, Pretrained, SourceAt
 
 
 def distinctions(artifacts: Iterable[Artifact]) -> dict[Artifact, str]:
@@ -40,10 +40,11 @@ def _facts(artifact: Artifact) -> dict[tuple[str, str], str]:
         facts[group, "steps"] = f"{artifact.num_steps:,} steps"
         facts[group, "examples"] = f"{artifact.data.num_examples:,} examples"
         return facts
-    sources = [source for source in artifact.init.sources if isinstance(source, Pretrain)]
-    for source in sources:
+    for source in artifact.init.sources:
         group = f"{artifact.kind} {artifact.task.name} {source.source_name}"
-        facts[group, "source's steps"] = f"pre-trained {source.num_steps:,} steps"
-        facts[group, "source's examples"] = f"on {source.data.num_examples:,} examples"
+        if isinstance(source, Pretrain):  # the name of a `SourceAt` says its step
+            facts[group, "source's steps"] = f"pre-trained {source.num_steps:,} steps"
+        if isinstance(source, Pretrain | SourceAt):
+            facts[group, "source's examples"] = f"on {source.artifact.data.num_examples:,} examples"
     facts[f"{artifact.kind} {artifact.task.name}", "steps"] = f"tuned {artifact.task.num_steps:,} steps"
     return facts

@@ -10,7 +10,7 @@ from raysynth.fields import check_name, finite, instance, positive, spec, texts,
 from raysynth.specs.datasets import TextDataset
 from raysynth.specs.init_schemes import InitScheme
 from raysynth.specs.models import T5Config
-from raysynth.specs.pretraining import Source
+from raysynth.specs.pretraining import Pretrain, Pretrained
 from raysynth.specs.recipes import Constant, Recipe, Schedule
 
 
@@ -115,6 +115,6 @@ class Finetune:
         sources = "".join(f"{source.source_name}." for source in self.init.sources)
         return f"{self.task.name}.{sources}{self.init.name}.lr{self.task.learning_rate:g}.seed{self.seed}"
 
-    def inputs(self) -> tuple[TextDataset | Source, ...]:
+    def inputs(self) -> tuple[TextDataset | Pretrain | Pretrained, ...]:
         """The artifacts that this one needs: its data set and the sources of its init scheme."""
-        return (self.task.data, *self.init.sources)
+        return (self.task.data, *dict.fromkeys(source.artifact for source in self.init.sources))

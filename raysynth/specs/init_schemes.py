@@ -3,13 +3,13 @@
 import dataclasses
 from dataclasses import field
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from raysynth.errors import InputError, brief, unknown
 from raysynth.fields import Choice, choose, finite, instance, positive, preset, spec
 from raysynth.specs.datasets import TextCorpus
 from raysynth.specs.models import T5Config
-from raysynth.specs.pretraining import Pretrain, Pretrained, Source
+from raysynth.specs.pretraining import Pretrained, Source
 
 
 class GroupBy(StrEnum):
@@ -96,7 +96,7 @@ class FullInit:
     each head. Values are not rescaled."""
 
     def __post_init__(self) -> None:
-        instance(self, "source", Pretrain, Pretrained)
+        instance(self, "source", *get_args(Source))
         _choose_families(self)
         _choose_embeddings(self)
         if self.onto is None:
@@ -147,7 +147,7 @@ class NoisedInit:
     """As in `FullInit`; embeddings of the source are noised too."""
 
     def __post_init__(self) -> None:
-        instance(self, "source", Pretrain, Pretrained)
+        instance(self, "source", *get_args(Source))
         positive(self, "scale")
         _choose_families(self)
         _choose_embeddings(self)
@@ -181,7 +181,7 @@ class StatisticInit:
     statistics of the source's layer at the same relative depth (`parameters.counterpart`)."""
 
     def __post_init__(self) -> None:
-        instance(self, "source", Pretrain, Pretrained)
+        instance(self, "source", *get_args(Source))
         choose(self, "group_by", GroupBy)
         choose(self, "statistic", Statistic)
         _choose_families(self)
@@ -317,7 +317,8 @@ def _choose_families(owner: FullInit | NoisedInit | StatisticInit | ConstantInit
 def _choose_embeddings(owner: FullInit | NoisedInit) -> None:
     """Replace None in the field `embeddings` by what suits the source, and a text by the member."""
     if owner.embeddings is None:
-        natural = isinstance(owner.source, Pretrained) or isinstance(owner.source.data.task, TextCorpus)
+        source = owner.source.artifact
+        natural = isinstance(source, Pretrained) or isinstance(source.data.task, TextCorpus)
         taken = natural and owner.where is Family.ALL
         object.__setattr__(owner, "embeddings", Embeddings.SOURCE if taken else Embeddings.RANDOM)
     choose(owner, "embeddings", Embeddings)

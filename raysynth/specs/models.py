@@ -85,7 +85,8 @@ def described_model(description: Mapping[str, Any]) -> T5Config:
         if field in description:
             return described_config(description[field])
     schemes = description.get("schemes", [None])
-    return described_model(description.get("init") or description.get("source") or schemes[0])
+    nested = (description.get(field) for field in ("init", "source", "pretrain"))
+    return described_model(next(filter(None, nested), schemes[0]))
 
 
 def described_config(description: Mapping[str, Any]) -> T5Config:

@@ -26,7 +26,7 @@ from raysynth.specs.init_schemes import (
     Where,
     families,
 )
-from raysynth.specs.models import T5Config, described_config
+from raysynth.specs.models import T5Config, described_model
 
 
 class Kind(StrEnum):
@@ -249,7 +249,7 @@ def touched_by(description: Mapping[str, Any]) -> tuple[T5Config, tuple[str, ...
     if description["is"] == ComposedInit.__name__:
         parts = [touched_by(part) for part in description["schemes"]]
         return parts[0][0], tuple(sorted({path for _, part in parts for path in part}))
-    model = described_config(description.get("model") or description.get("onto") or description["source"]["model"])
+    model = described_model(description)
     if description["is"] == RandomInit.__name__:
         return model, ()
     where = description.get("where", Family.ALL)

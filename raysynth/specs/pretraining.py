@@ -30,6 +30,9 @@ class Pretrain(Recipe):
     selection: Selection = FirstAbove("token_accuracy", 0.99)
     z_loss: float = 0.0
     """0 in the paper's pre-training configuration; its fine-tuning kept T5X's 1e-4."""
+    keep_steps: tuple[int, ...] = ()
+    """Evaluated steps, in ascending order, whose checkpoints are kept beside the selected one, for `SourceAt`. Training
+    goes on at least to the last of them."""
 
     kind: ClassVar[str] = "pretrain"
     revision: ClassVar[int] = 3
@@ -41,9 +44,26 @@ class Pretrain(Recipe):
         instance(self, "model", T5Config)
         instance(self, "learning_rate", Constant, InverseSquareRoot)
         whole(self, "seed", minimum=0)
+        self._check_keep_steps()
         largest = max(self.data.task.largest_id, *self.data.task.prefix, 0)
         if largest >= self.model.vocab_size:
             raise InputError(f"vocab_size must be above the task's largest id ({largest}), got {self.model.vocab_size}")
+
+    def _check_keep_steps(self) -> None:
+        """Raise `InputError` unless `keep_steps` are evaluated steps; they get their one order."""
+        steps = self.keep_steps
+        is_valid = isinstance(steps, tuple) and all(type(step) is int for step in steps)
+        if not is_valid or len({*steps}) < len(steps) or not all(map(self.evaluates, steps)):
+            raise InputError(
+                f"Pretrain.keep_steps must be a tuple of different multiples of eval_every ({self.eval_every}) up to "
+                f"num_steps ({self.num_steps}), or num_steps itself, got {brief(steps)}"
+            )
+        object.__setattr__(self, "keep_steps", tuple(sorted(steps)))
+
+    @property
+    def artifact(self) -> "Pretrain":
+        """What a store holds of this source."""
+        return self
 
     @property
     def schedule(self) -> Schedule:
@@ -92,9 +112,47 @@ class Pretrained:
         """The readable part of the artifact's name."""
         return self.name
 
+    @property
+    def artifact(self) -> "Pretrained":
+        """What a store holds of this source."""
+        return self
+
     def inputs(self) -> tuple[()]:
         """The artifacts that this one needs: none."""
         return ()
+
+
+@spec
+class SourceAt:
+    """A pre-training at one of its `keep_steps`, in place of the step that it selects.
+
+    All steps of one `Pretrain` are one artifact: it is trained once, however many of them are used."""
+
+    pretrain: Pretrain = field(kw_only=False)
+    step: int
+
+    def __post_init__(self) -> None:
+        instance(self, "pretrain", Pretrain)
+        if type(self.step) is not int or self.step not in self.pretrain.keep_steps:
+            kept = ", ".join(map(str, self.pretrain.keep_steps)) or "none"
+            raise InputError(
+                f"SourceAt.step must be one of the pre-training's keep_steps ({kept}), got {brief(self.step)}"
+            )
+
+    @property
+    def model(self) -> T5Config:
+        """The shape of the model."""
+        return self.pretrain.model
+
+    @property
+    def artifact(self) -> Pretrain:
+        """What a store holds of this source."""
+        return self.pretrain
+
+    @property
+    def source_name(self) -> str:
+        """The name of the task or corpus, and the step."""
+        return f"{self.pretrain.source_name}_step_{self.step}"
 
 
 published_models: Named[T5Config] = Named(
@@ -111,5 +169,5 @@ def pretrained(name: str, model: T5Config | None = None) -> Pretrained:
     return Pretrained(name, model=published_models[name] if model is None else model)
 
 
-Source = Pretrain | Pretrained
-"""What an init scheme takes parameters from; both have a `model` and a `source_name`."""
+Source = Pretrain | Pretrained | SourceAt
+"""What an init scheme takes parameters from; each has a `model`, an `artifact` and a `source_name`."""

@@ -145,6 +145,19 @@ class Recipe:
         if isinstance(selection, Best | FirstAbove) and selection.metric not in self.selectable:
             raise unknown("selection metric", selection.metric, self.selectable)
 
+    def evaluates(self, step: int) -> bool:
+        """Whether a step is evaluated, unless the selection settles earlier."""
+        return 0 < step <= self.num_steps and (step % self.eval_every == 0 or step == self.num_steps)
+
+    @property
+    def keep_steps(self) -> tuple[int, ...]:
+        """Evaluated steps, in ascending order, whose checkpoints are kept beside the selected one."""
+        return ()
+
+    def finished(self, step: int, evaluations: dict[int, dict[str, float]]) -> bool:
+        """Whether training may end at that step, because nothing that comes later is used."""
+        return step >= max(self.keep_steps, default=0) and self.selection.settled(evaluations)
+
     @property
     def selectable(self) -> tuple[str, ...]:
         """The metrics that a selection rule may use."""

@@ -15,7 +15,7 @@ from raysynth.specs.init_schemes import (
     StatisticInit,
 )
 from raysynth.specs.models import T5Config
-from raysynth.specs.pretraining import Pretrained, Source
+from raysynth.specs.pretraining import Pretrain, Pretrained, Source, SourceAt
 from raysynth.specs.recipes import AtStep, Best
 
 
@@ -86,6 +86,14 @@ def _tiny_scheme(
 def _tiny_source(source: Source, model: T5Config) -> Source:
     if isinstance(source, Pretrained):
         return source
+    if isinstance(source, SourceAt):
+        step = 1 + source.pretrain.keep_steps.index(source.step)
+        return SourceAt(_tiny_pretrain(source.pretrain, model), step=step)
+    return _tiny_pretrain(source, model)
+
+
+def _tiny_pretrain(source: Pretrain, model: T5Config) -> Pretrain:
+    """The pre-training with few steps; the first of them stand for the steps to keep."""
     data = dataclasses.replace(
         source.data, task=source.data.task.tiny(), num_examples=512, num_validation=64, shard_size=256
     )
@@ -97,8 +105,9 @@ def _tiny_source(source: Source, model: T5Config) -> Source:
         input_length=24,
         target_length=24,
         num_eval_examples=64,
-        num_steps=_NUM_STEPS,
-        eval_every=_NUM_STEPS // 2,
+        num_steps=max(_NUM_STEPS, len(source.keep_steps)),
+        eval_every=1 if source.keep_steps else _NUM_STEPS // 2,
+        keep_steps=tuple(range(1, 1 + len(source.keep_steps))),
         selection=Best("token_accuracy"),
     )
 

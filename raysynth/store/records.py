@@ -61,8 +61,15 @@ class WeightsResult:
     """Of a fine-tuning: the selected checkpoint's scores on the test split."""
     num_test: int | None = None
     """Test examples."""
+    kept_params_sha256: Mapping[int, str] | None = None
+    """Of a pre-training with `keep_steps`: over the parameters of each of them, by step."""
     predictions_sha256: str | None = None
     """Of a fine-tuning: over the file `predictions.jsonl`."""
+
+    @property
+    def digests(self) -> Mapping[int, str]:
+        """Over the parameters of each step whose checkpoint the artifact has: the selected one and those kept."""
+        return {**(self.kept_params_sha256 or {}), self.selected_step: self.params_sha256}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from raysynth.model.t5 import T5, Params
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import name
 from raysynth.specs.models import T5Config, described_model
-from raysynth.specs.pretraining import Pretrain, Pretrained
+from raysynth.specs.pretraining import Pretrain, Pretrained, Source, SourceAt
 from raysynth.store.store import Store, default_store
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.token_space import EOS
@@ -46,7 +46,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedModel:
-    """The selected checkpoint of an artifact, with the vocabulary and the recipe that it was trained with."""
+    """The checkpoint of an artifact, with the vocabulary and the recipe that it was trained with."""
 
     name: str
     """Of the artifact in its store."""
@@ -144,14 +144,19 @@ class LoadedModel:
         return jax.device_put(self.params)
 
 
-def load(run: str | Finetune | Pretrain | Pretrained, *, store: str | os.PathLike[str] | None = None) -> LoadedModel:
-    """The selected checkpoint of an artifact of a store, ready to generate; see `raysynth.load`."""
+def load(run: str | Finetune | Source, *, store: str | os.PathLike[str] | None = None) -> LoadedModel:
+    """The model of an artifact of a store, ready to generate; see `raysynth.load`."""
     where = Store(os.fspath(store) if store is not None else default_store())
+    step = run.step if isinstance(run, SourceAt) else None
+    if isinstance(run, SourceAt):
+        run = run.artifact
     if isinstance(run, Finetune | Pretrain | Pretrained):
         run = name(run)
     elif not isinstance(run, str):
-        raise InputError(f"load takes an artifact's name, or a Finetune, Pretrain or Pretrained, got {brief(run)}")
-    weights = selected(run, where)
+        raise InputError(
+            f"load takes an artifact's name, or a Finetune, Pretrain, SourceAt or Pretrained, got {brief(run)}"
+        )
+    weights = selected(run, where, step=step)
     return LoadedModel(
         name=weights.artifact,
         step=weights.step,

@@ -1,4 +1,4 @@
-"""The selected weights of an artifact in a local or remote store."""
+"""The weights of an artifact in a local or remote store."""
 
 import shlex
 import tempfile
@@ -19,7 +19,7 @@ from raysynth.weights.checks import Array, flat
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """The weights that training selected or an import stored."""
+    """The weights that training selected or kept, or that an import stored."""
 
     artifact: str
     """The artifact's name in its store."""
@@ -36,8 +36,8 @@ class Weights:
         return flat(self.params)
 
 
-def selected(artifact: str, store: Store) -> Weights:
-    """The selected checkpoint of an artifact, verified against the digest in its record.
+def selected(artifact: str, store: Store, *, step: int | None = None) -> Weights:
+    """The selected checkpoint of an artifact, or that of a kept step, verified against the digest in its record.
 
     The artifact is given by name, such as `pretrain/set.seed0-1c575405`, which may be cut as `full_name` says. Raises
     `InputError` for an unknown or unfinished artifact, a data set, and a checkpoint that is missing or damaged.
@@ -46,10 +46,10 @@ def selected(artifact: str, store: Store) -> Weights:
     record = store.record_of(artifact)
     if record is None:
         raise InputError(f"{store.uri}: {artifact} is not finished and has no selected checkpoint yet")
-    step = record.weights.selected_step
+    step = record.weights.selected_step if step is None else step
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
-            params = checked_params(store.fetch_by_name(artifact, Path(cache)), record)
+            params = checked_params(store.fetch_by_name(artifact, Path(cache)), record, step=step)
         except StoreError:
             raise
         except InputError as error:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from raysynth import InputError
+from raysynth import Finetune, InputError, RandomInit, Sweep
+from raysynth.report.figures import learning_curves
 from raysynth.report.latex import as_latex
 from raysynth.report.significance import comparisons
 from raysynth.report.tables import (
@@ -262,6 +263,48 @@ def test_tuning_curves_have_the_scores_of_every_value_and_seed():
         }
     }
     assert Table(title="t", rows=("init",)).tuning_curves(cells, statuses) == {}
+
+
+def trend(rows, baseline=None):
+    """A table by examples and step, with made-up scores of two seeds, and its curves."""
+    sweep = Sweep(name="s", claim="c")
+
+    def trial(examples, step, seed):
+        different = 1_000_000 * seed + 1_000 * examples + step
+        return Finetune(task=grids.TASK, init=RandomInit(grids.MODEL), seed=different)
+
+    for examples, step in rows:
+        sweep.add(trial, examples=[examples], step=[step], seed=range(2))
+    cells = sweep.cells()
+    statuses = {cell.artifact: done(exact_match=cell.fields["step"] / 100) for cell in cells}
+    table = Table(title="t", rows=("examples", "step"), baseline=baseline)
+    return table, cells, statuses
+
+
+def test_trend_curves_go_along_the_last_axis_of_numbers():
+    rows = [(0, 0), (1, 10), (1, 20), (2, 10), (2, 20), (2, 40)]
+    table, cells, statuses = trend(rows, baseline=(0, 0))
+    assert table.trend_axis(cells) == "step"
+    curves = table.trend_curves(cells, statuses)
+    assert curves == {
+        "": {
+            "0": [dict.fromkeys((10, 20, 40), 0.0)] * 2,
+            "1": [{10: 0.1, 20: 0.2}] * 2,
+            "2": [{10: 0.1, 20: 0.2, 40: 0.4}] * 2,
+        }
+    }
+    assert learning_curves("t", curves, ylabel="y", xlabel="step", at_values=True, file_format="png")
+
+
+def test_without_three_numbers_there_is_no_trend():
+    table, cells, statuses = trend([(1, 10), (1, 20), (2, 10)])
+    assert table.trend_axis(cells) is None
+    assert table.trend_curves(cells, statuses) == {}
+    cells, statuses = grid(RESULTS)
+    assert TABLE.trend_curves(cells, statuses) == {}
+    table, cells, _ = trend([(1, 10), (1, 20), (1, 30)])
+    assert table.trend_axis(cells) == "step"
+    assert table.trend_curves(cells, grids.all_new(cells)) == {}
 
 
 def test_a_rehearsal_says_so_and_is_not_compared_with_the_paper():

@@ -225,7 +225,7 @@ def test_nothing_evaluated_selects_nothing():
             lambda: dataclasses.replace(pretrain(), learning_rate=0.01),
             "Pretrain.learning_rate must be a Constant or InverseSquareRoot, got 0.01",
         ),
-        (lambda: FullInit("t5-small"), "FullInit.source must be a Pretrain or Pretrained, got 't5-small'"),
+        (lambda: FullInit("t5-small"), "FullInit.source must be a Pretrain or Pretrained or SourceAt, got 't5-small'"),
         (lambda: Finetune(task=MTOP_LIKE, init="random"), "Finetune.init must be a RandomInit or FullInit or"),
         (lambda: dataclasses.replace(MTOP_LIKE, selection="best"), "DownstreamTask.selection must be a Best or"),
         (lambda: Dataset(tsk=SET), "unknown field of Dataset 'tsk' (did you mean 'task'?)"),
