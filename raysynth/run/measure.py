@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from raysynth.command_line import screen
-from raysynth.data.batch_shape import batch_shape
+from raysynth.data.batch_shape import batch_shape, full_shape, local_data
 from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
-from raysynth.report.cost import Speed, recipe_of, speed_file, speeds
+from raysynth.report.cost import Speed, data_of, recipe_of, speed_file, speeds
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.identity import Artifact, name
+from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
@@ -75,11 +75,11 @@ def measure(
         if recipe is None or file is None or known is not None or status.state is State.DONE:
             continue
         if file not in shapes:
-            shape = _block_shape(artifact, recipe, store)
+            shape = batch_shape(recipe, data_of(artifact), local_data(data_of(artifact), store))
             shapes[file] = _Timed(
                 recipe=recipe,
                 model=artifact.model,
-                shape=shape or _full_shape(recipe),
+                shape=shape or full_shape(recipe),
                 is_upper_bound=shape is None,
             )
     if not shapes:
@@ -130,18 +130,6 @@ def _half(shape: "_Timed", timed: Shape) -> Shape:
     half = replace(timed, rows=timed.rows // 2)
     print(f"no memory for {shape.text(timed)}; trying {half.rows} rows", file=screen())
     return half
-
-
-def _block_shape(artifact: Pretrain | Finetune, recipe: Recipe, store: Store) -> Shape | None:
-    """The shape of an artifact's blocks; None if its data must first be made."""
-    data = artifact.data if isinstance(artifact, Pretrain) else artifact.task.data
-    root = store.local_root
-    is_done = root is not None and store.status(data).state is State.DONE
-    return batch_shape(recipe, data, root / name(data) if root is not None and is_done else None)
-
-
-def _full_shape(recipe: Recipe) -> Shape:
-    return Shape(rows=recipe.batch_size, input_width=recipe.input_length, target_width=recipe.target_length)
 
 
 def _answer(reference: Any, shape: str) -> dict[str, Any] | None:
