@@ -9,9 +9,9 @@ UTILISATION = 0.2
 """Assumed share of the published rate that training and scoring reach. T5-small's matrices are small, and the optimizer
 and the exchange of gradients take time without counting as FLOPs."""
 STEP_SECONDS = 0.005
-"""Assumed time below which no training step comes, whatever its FLOPs: the update of all parameters is never smaller."""
+"""Assumed time of the shortest training step: the update of all parameters takes as long for few FLOPs."""
 DECODING_UTILISATION = 0.02
-"""Assumed share of the published rate that decoding reaches: every new token reads all weights and caches from memory."""
+"""Assumed share of the published rate that decoding reaches: every new token reads all weights from memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How long trainings take on a machine that nobody has yet: from their FLOPs, and from what was measured on its kind."""
+"""How long trainings take on a kind of machine: from what was measured on one, or else from their FLOPs."""
 
 import math
 from collections import Counter
@@ -13,7 +13,7 @@ from raysynth.report.cost import Times, data_of, first_step, last_step, recipe_o
 from raysynth.report.machines import DECODING_UTILISATION, STEP_SECONDS, UTILISATION, Machine, machines
 from raysynth.specs.datasets import Dataset
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.flops import decoder_flops, encoder_flops, scoring_flops, training_flops
+from raysynth.specs.flops import decoder_flops, encoder_flops, training_flops
 from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
@@ -154,13 +154,14 @@ def _notes(
     num_unknown: int,
 ) -> Iterable[str]:
     """What the times rest on, in lines of at most 80 columns."""
-    num_measured, seen_in = sum(shapes_measured.values()), Counter(batch.seen_in for batch in batches)
+    num_measured = sum(shapes_measured.values())
+    num_assumed, seen_in = len(shapes_measured) - num_measured, Counter(batch.seen_in for batch in batches)
     chips = "1 chip" if machine.num_chips == 1 else f"{machine.num_chips} chips"
     yield f"on {machine_name}: {chips} of {machine.flops_per_chip / 1e12:g} TFLOP/s (published peak for bfloat16)"
     yield f"  assumed: {100 * UTILISATION:g} % of it, in decoding {100 * DECODING_UTILISATION:g} %; " + (
         f"{1000 * STEP_SECONDS:g} ms a step at least"
     )
-    yield f"  shapes of batches: {num_measured} measured on such a machine, {len(shapes_measured) - num_measured} assumed"
+    yield f"  shapes of batches: {num_measured} measured on such a machine, {num_assumed} assumed"
     for where in SeenIn:
         if seen_in[where]:
             yield f"    {seen_in[where]} with lengths {where}"
