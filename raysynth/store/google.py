@@ -1,4 +1,4 @@
-"""A first look at a bucket of Google Cloud Storage, which tells within seconds what pyarrow would try for 15 minutes."""
+"""A first look at a bucket on Google Cloud, which fails within seconds where pyarrow would try for 15 minutes."""
 
 import threading
 
@@ -29,7 +29,9 @@ def check_bucket(uri: str) -> None:
     thread.start()  # because a request that nobody answers cannot be ended
     thread.join(WAIT_SECONDS)
     if not answers:
-        raise InputError(f"store {uri!r} does not answer within {WAIT_SECONDS:g} s; without Google credentials, {_HELP}")
+        raise InputError(
+            f"store {uri!r} does not answer within {WAIT_SECONDS:g} s; without Google credentials, {_HELP}"
+        )
     if (error := answers[0]) is None:
         return
     reason = str(error)

@@ -186,7 +186,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it_and_the_selected_one(
 
     attempt(1, 4)
     for _ in range(3):
-        with pytest.raises(Exception), FAILURES[failure]():  # noqa: B017  # whatever Orbax makes of it
+        with pytest.raises(Exception), FAILURES[failure]():  # noqa: B017, PT011  # whatever Orbax makes of it
             attempt(5, 6)
         assert resume(tmp_path, "pretrain/some", RECIPE, Silent()).step == 4
         assert {1, 4} <= whole()

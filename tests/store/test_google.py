@@ -63,13 +63,13 @@ def test_a_server_that_never_answers_is_one_line(monkeypatch):
     monkeypatch.setattr(google, "WAIT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"gs://anonymous@bucket/a?endpoint_override=127.0.0.1:{silent.getsockname()[1]}&scheme=http"
-        with pytest.raises(InputError, match=r"does not answer within 0\.5 s; without Google credentials, run"):
+        with pytest.raises(InputError, match=r"gives no answer in 0\.5 s; without Google credentials, run"):
             Store(uri)
 
 
 def test_a_bucket_that_refuses_is_one_line(bucket):
     uri = bucket(403, b'{"error": {"code": 403, "message": "no access to bucket"}}')
-    with pytest.raises(InputError, match="refuses these Google credentials: .*no access to bucket"):
+    with pytest.raises(InputError, match=r"refuses these Google credentials: .*no access to bucket"):
         Store(uri)
 
 
