@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from raysynth.cli.options import add_store
-from raysynth.command_line import Verbs, add_verb, path
+from raysynth.command_line import Verbs, add_hosts, add_verb, path
 from raysynth.errors import InputError, WorkerError, printable
 from raysynth.report.cost import Times, cost, duration
 from raysynth.specs.identity import Artifact, in_order
 from raysynth.store.store import State, Status, Store
-from raysynth.sweep.command import add_hosts, times_of
 from raysynth.sweep.sweep import Sweep
 
 
@@ -26,6 +25,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from raysynth.sweep.command import times_of  # takes a while to load, and only this verb needs it
+
     store = Store(options.store)
     artifacts = {file.stem: in_order([cell.artifact for cell in read_sweep(file).cells()]) for file in options.files}
     statuses = store.statuses(in_order([artifact for each in artifacts.values() for artifact in each]))

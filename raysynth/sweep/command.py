@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from raysynth.command_line import (
     Verbs,
     add_data,
+    add_hosts,
     add_in_process,
     add_locations,
     add_verb,
@@ -84,20 +85,6 @@ def _add_plan(verbs: Verbs) -> None:
     )
     _add_cpus(parser, "with --measure: ")
     add_hosts(parser)
-
-
-def add_hosts(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say on which hosts the costs of a plan arise."""
-    parser.add_argument(
-        "--on",
-        metavar="MACHINE",
-        type=text,
-        help=f"estimate hours on such a host from FLOPs where none is measured: {', '.join(machines)}",
-    )
-    parser.add_argument(
-        "--workers", type=positive, default=1, metavar="N", help="number of hosts that train in parallel (default: 1)"
-    )
-    parser.add_argument("--price", type=positive_real, help="price of one host for an hour, in any currency")
 
 
 def _add_run(verbs: Verbs) -> None:
