@@ -63,7 +63,7 @@ def test_a_server_that_never_answers_is_one_line(monkeypatch):
     monkeypatch.setattr(google, "WAIT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"gs://anonymous@bucket/a?endpoint_override=127.0.0.1:{silent.getsockname()[1]}&scheme=http"
-        with pytest.raises(InputError, match=r"gives no answer in 0\.5 s; without Google credentials, run"):
+        with pytest.raises(InputError, match=r"does not answer within 0\.5 s; without Google credentials, run"):
             Store(uri)
 
 
