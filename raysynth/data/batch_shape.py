@@ -79,7 +79,7 @@ def foreseen_batch(recipe: Recipe, dataset: Dataset | TextDataset, directory: Pa
             seen_in=SeenIn.PUBLIC,
         )
     if shape is None:
-        shape, seen_in = full_shape(recipe), SeenIn.LIMITS
+        shape, seen_in = _full_shape(recipe), SeenIn.LIMITS
         if isinstance(dataset, Dataset) and isinstance(dataset.task, TextCorpus):
             objective, seen_in = dataset.task.objective, SeenIn.OBJECTIVE
             shape = Shape(
@@ -92,7 +92,7 @@ def foreseen_batch(recipe: Recipe, dataset: Dataset | TextDataset, directory: Pa
     return ForeseenBatch(shape=shape, decoding_lengths=lengths, seen_in=seen_in)
 
 
-def full_shape(recipe: Recipe) -> Shape:
+def _full_shape(recipe: Recipe) -> Shape:
     """The shape of a batch in which every example has a row of full lengths."""
     return Shape(rows=recipe.batch_size, input_width=recipe.input_length, target_width=recipe.target_length)
 

@@ -30,7 +30,7 @@ from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, cpus_per_trial, made_by
 from raysynth.errors import InputError, printable
-from raysynth.report.cost import Times, speeds
+from raysynth.report.cost import Times, any_device, speeds
 from raysynth.report.machines import machines
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.tables import REHEARSAL, Table
@@ -260,8 +260,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
         if value and not options.measure:
             raise InputError(f"{option} needs --measure: only that uses a cluster")
     data = locations(options.data, own_names(current.statuses))
-    if options.on:
-        machines[options.on]  # checked before anything is measured
+    is_device = machines[options.on].is_device if options.on else any_device
     if options.measure:
         check_environment(os.environ)
         num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
@@ -269,7 +268,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
 
         address.cluster(_ray_address(options))
         current.store.check_writable()
-        measure(current.statuses, current.store, _ray_address(options), num_cpus)
+        measure(current.statuses, current.store, _ray_address(options), num_cpus, is_device=is_device)
     _print_part(current)
     times = times_of(current.statuses, current.store, options.on)
     print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price, times=times)
