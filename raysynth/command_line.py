@@ -100,6 +100,20 @@ def add_in_process(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say on which hosts the costs of a plan arise."""
+    parser.add_argument(
+        "--on",
+        metavar="MACHINE",
+        type=text,
+        help="a kind of host, such as v5litepod-8 or h100: estimate its hours by FLOPs where nobody has measured them",
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="number of hosts that train in parallel (default: 1)"
+    )
+    parser.add_argument("--price", type=positive_real, help="price of one host for an hour, in any currency")
+
+
 def check_in_process(options: argparse.Namespace) -> None:
     """Raise `InputError` if a command line says both that Ray is not used and where it runs."""
     if options.in_process and options.address:

@@ -3,7 +3,7 @@
 Table:   the choice behind the learning rates of Appendix D.3; the paper prints no numbers for it.
 Varies:  learning rate x task.
 Trials:  18 fine-tunings.
-Cost:    3.1 M steps of fine-tuning; `plan --measure` tells device-hours.
+Cost:    3.0 M steps of fine-tuning; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/learning_rate.py run, or ray submit cluster.yaml sweeps/learning_rate.py run
 """
 

@@ -3,7 +3,7 @@
 Table:   1 of the main paper, whose rows Table 6 repeats with more seeds; its cells are those of table6.py at seed 0.
 Varies:  source x task.
 Trials:  48 fine-tunings, 6 pre-trainings.
-Cost:    8.4 M steps of fine-tuning and at most 0.70 M of pre-training; `plan --measure` tells device-hours.
+Cost:    8.0 M steps of fine-tuning and at most 0.70 M of pre-training; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table1.py run, or ray submit cluster.yaml sweeps/table1.py run
 """
 

@@ -3,7 +3,7 @@
 Table:   2 of the main paper: Table 5 without the two schemes of Appendix H; its cells are those of table5.py.
 Varies:  init scheme x task x source.
 Trials:  52 fine-tunings, 3 pre-trainings.
-Cost:    5.2 M steps of fine-tuning and at most 0.24 M of pre-training; `plan --measure` tells device-hours.
+Cost:    3.9 M steps of fine-tuning and at most 0.24 M of pre-training; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table2.py run, or ray submit cluster.yaml sweeps/table2.py run
 """
 

@@ -3,7 +3,7 @@
 Table:   3 of the main paper: Table 8 on CNNDM-10K and MTOP; its cells are those of table8.py.
 Varies:  value x task; the baselines have five seeds.
 Trials:  30 fine-tunings, no pre-training.
-Cost:    3.0 M steps of fine-tuning; `plan --measure` tells device-hours.
+Cost:    2.3 M steps of fine-tuning; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table3.py run, or ray submit cluster.yaml sweeps/table3.py run
 """
 

@@ -3,7 +3,7 @@
 Table:   5 (Sections 5.1 and 5.2, Appendix H).
 Varies:  init scheme x task x source.
 Trials:  64 fine-tunings, 3 pre-trainings.
-Cost:    6.4 M steps of fine-tuning and at most 0.24 M of pre-training; `plan --measure` tells device-hours.
+Cost:    4.8 M steps of fine-tuning and at most 0.24 M of pre-training; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table5.py run, or ray submit cluster.yaml sweeps/table5.py run
 """
 

@@ -3,7 +3,7 @@
 Table:   6 (Appendix J); table1.py is its first seed.
 Varies:  source x task x seed; new data and a new pre-training for every seed.
 Trials:  144 fine-tunings, 14 pre-trainings.
-Cost:    25.2 M steps of fine-tuning and at most 1.34 M of pre-training; `plan --measure` tells device-hours.
+Cost:    24.0 M steps of fine-tuning and at most 1.34 M of pre-training; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table6.py run, or ray submit cluster.yaml sweeps/table6.py run
 """
 

@@ -3,7 +3,7 @@
 Table:   7 (Appendix J).
 Varies:  init x source x task; five seeds but for Identity's full init and three tasks of Per Param Mean/SD.
 Trials:  180 fine-tunings, 15 pre-trainings.
-Cost:    30.6 M steps of fine-tuning and at most 1.20 M of pre-training; `plan --measure` tells device-hours.
+Cost:    28.8 M steps of fine-tuning and at most 1.20 M of pre-training; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table7.py run, or ray submit cluster.yaml sweeps/table7.py run
 """
 

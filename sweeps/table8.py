@@ -3,7 +3,7 @@
 Table:   8 (Appendix J); table3.py is a part of it.
 Varies:  value x task; the baselines have five seeds.
 Trials:  90 fine-tunings, no pre-training.
-Cost:    15.8 M steps of fine-tuning; `plan --measure` tells device-hours.
+Cost:    15.0 M steps of fine-tuning; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table8.py run, or ray submit cluster.yaml sweeps/table8.py run
 """
 

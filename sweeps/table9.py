@@ -3,7 +3,7 @@
 Table:   9 (Appendix J). Appendix C tells of T5 v1.1 for CNNDM-10K at the small size alone, so here it is T5 throughout.
 Varies:  init x task.
 Trials:  24 fine-tunings, 2 pre-trainings.
-Cost:    5.1 M steps of fine-tuning and at most 0.16 M of pre-training; `plan --measure` tells device-hours.
+Cost:    4.8 M steps of fine-tuning and at most 0.16 M of pre-training; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table9.py run, or ray submit cluster.yaml sweeps/table9.py run
 """
 

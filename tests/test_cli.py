@@ -319,6 +319,7 @@ VERBS = {
     "list": {"--store", "--kind", "--task", "--init", "--state", "--text"},
     "predictions": {"--store", "--num-examples", "--only"},
     "predict": {"--store", "--file", "--beams", "--length-penalty"},
+    "plan": {"--store", "--on", "--workers", "--price"},
     "verify": {"--store", "--deep", "--repair"},
     "why": {"--store"},
     "import": {"--name", "--store", "--model", "--dtype"},

@@ -489,7 +489,7 @@ def test_bad_options_are_one_line_and_leave_nothing_behind(arguments, line, tmp_
 VERBS = {
     "plan": {
         *("--only", "--set"),
-        *("--store", "--tiny", "--data", "--measure", "--address", "--cpus-per-trial", "--workers", "--price"),
+        *("--store", "--tiny", "--data", "--measure", "--address", "--cpus-per-trial", "--on", "--workers", "--price"),
     },
     "run": {
         *("--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--cpus-per-trial", "--checkpoint-minutes"),

@@ -1,10 +1,10 @@
-"""The `raysynth` command: tasks and data sets, artifacts of a store, clusters."""
+"""The `raysynth` command: tasks and data sets, artifacts of a store, costs of sweeps, clusters."""
 
 import argparse
 import importlib.metadata
 from collections.abc import Sequence
 
-from raysynth.cli import artifacts, board, clusters, tasks
+from raysynth.cli import artifacts, board, clusters, plans, tasks
 from raysynth.command_line import exit_status, parse
 
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for module in (tasks, artifacts, board, clusters):
+    for module in (tasks, artifacts, board, plans, clusters):
         module.add_verbs(verbs)
     options = parse(parser, arguments)
     return exit_status(lambda: int(options.run(options)))

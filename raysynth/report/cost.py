@@ -7,21 +7,32 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from raysynth.specs.datasets import TextCorpus, TextDataset
+from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, describe
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
-from raysynth.specs.recipes import Recipe
+from raysynth.specs.recipes import AtStep, Recipe
 from raysynth.store.store import State, Status, Store
 from raysynth.store.typed import read_object
 from raysynth.synthetic.base import SyntheticTask
 
 # -------------------------------------------------------------------------------- cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """How long the parts of trainings take on one host, as far as it is known."""
+
+    seconds_per_step: Mapping[Artifact, float | None]
+    evaluation_seconds: Mapping[Artifact, float] = field(default_factory=dict)
+    """Seconds of the evaluations that a training has left, decoding included; they are left out of the others."""
+    notes: tuple[str, ...] = ()
+    """What the times rest on, in lines to print above their sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +42,7 @@ class Cost:
     steps: int
     """Training steps left."""
     hours: float
-    """Hours of one host for the steps whose speed is known."""
+    """Hours of one host for the steps whose speed is known, with the evaluations whose time is."""
     unknown: int
     """Number of artifacts with steps left whose speed is unknown."""
 
@@ -58,49 +69,70 @@ def duration(seconds: float) -> str:
 
 def remaining(statuses: Mapping[Artifact, Status], store: Store) -> Cost:
     """The cost of all artifacts that are neither done nor diverged."""
-    return cost(statuses, statuses, speeds(statuses, store))
+    return cost(statuses, statuses, Times(seconds_per_step=speeds(statuses, store)))
 
 
-def cost(
-    artifacts: Iterable[Artifact],
-    statuses: Mapping[Artifact, Status],
-    seconds_per_step: Mapping[Artifact, float | None],
-) -> Cost:
-    """The cost of the artifacts that are neither done nor diverged, at the speeds that `speeds` returns."""
-    left = [
-        (steps_left(artifact, status), seconds_per_step[artifact])
-        for artifact in artifacts
-        if (status := statuses[artifact]).state not in (State.DONE, State.DIVERGED)
-    ]
+def cost(artifacts: Iterable[Artifact], statuses: Mapping[Artifact, Status], times: Times) -> Cost:
+    """The cost of the artifacts that are neither done nor diverged."""
+    left = [artifact for artifact in artifacts if statuses[artifact].state not in (State.DONE, State.DIVERGED)]
+    steps = {artifact: steps_left(artifact, statuses[artifact]) for artifact in left}
+    seconds = sum(seconds_left(artifact, statuses[artifact], times) or 0.0 for artifact in left)
     return Cost(
-        steps=sum(steps for steps, _ in left),
-        hours=sum(steps * (seconds or 0.0) for steps, seconds in left) / 3600,
-        unknown=sum(bool(steps) and seconds is None for steps, seconds in left),
+        steps=sum(steps.values()),
+        hours=seconds / 3600,
+        unknown=sum(bool(steps[artifact]) and times.seconds_per_step[artifact] is None for artifact in left),
     )
 
 
 def steps_left(artifact: Artifact, status: Status) -> int:
-    """Training steps left; early selection may skip some."""
+    """Training steps left; a selection that depends on scores may skip some."""
     recipe = recipe_of(artifact)
     if recipe is None or status.state is State.DONE:
         return 0
-    return recipe.num_steps - (0 if status.progress is None else status.progress.step)
+    return max(0, last_step(recipe) - first_step(status))
+
+
+def first_step(status: Status) -> int:
+    """The step that a training has reached."""
+    return 0 if status.progress is None else status.progress.step
+
+
+def last_step(recipe: Recipe) -> int:
+    """The step at which a training ends at the latest: a fixed step that is selected is its last one."""
+    return recipe.selection.step if isinstance(recipe.selection, AtStep) else recipe.num_steps
+
+
+def seconds_left(artifact: Artifact, status: Status, times: Times) -> float | None:
+    """Seconds of one host that a training has left, or None if its speed is unknown or it is none."""
+    seconds = times.seconds_per_step[artifact]
+    if seconds is None:
+        return None
+    return steps_left(artifact, status) * seconds + times.evaluation_seconds.get(artifact, 0.0)
 
 
 # -------------------------------------------------------------------------------- speed
 
 
-def speeds(statuses: Mapping[Artifact, Status], store: Store) -> dict[Artifact, float | None]:
+def any_device(device: str | None) -> bool:
+    """Whether a device counts where all of them do."""
+    return True
+
+
+def speeds(
+    statuses: Mapping[Artifact, Status], store: Store, is_device: Callable[[str | None], bool] = any_device
+) -> dict[Artifact, float | None]:
     """Seconds per step of each artifact, or None if unknown or not trained.
 
     The speed is that of the slowest record of the same shape. Without such a record, it is the measured one of
-    `plan --measure`.
+    `plan --measure`. Only those of devices for which `is_device` is true count.
     """
     recorded: dict[_Shape, float] = {}
     for artifact, status in statuses.items():
         shape = _shape(artifact)
-        seconds = None if status.record is None else status.record.provenance.seconds_per_step
-        if shape is not None and seconds is not None:
+        provenance = None if status.record is None else status.record.provenance
+        if shape is None or provenance is None or not is_device(provenance.device):
+            continue
+        if (seconds := provenance.seconds_per_step) is not None:
             recorded[shape] = max(seconds, recorded.get(shape, 0.0))
     measured: dict[str, float | None] = {}
     result: dict[Artifact, float | None] = {}
@@ -113,7 +145,7 @@ def speeds(statuses: Mapping[Artifact, Status], store: Store) -> dict[Artifact, 
         else:
             if file not in measured:
                 speed = store.read_if_whole(file, Speed.read)
-                measured[file] = None if speed is None else speed.seconds_per_step
+                measured[file] = None if speed is None or not is_device(speed.device) else speed.seconds_per_step
             result[artifact] = measured[file]
     return result
 
@@ -140,6 +172,11 @@ def recipe_of(artifact: Artifact) -> Recipe | None:
     if isinstance(artifact, Finetune):
         return artifact.task
     return artifact if isinstance(artifact, Pretrain) else None
+
+
+def data_of(artifact: Pretrain | Finetune) -> Dataset | TextDataset:
+    """The data set that an artifact is trained on."""
+    return artifact.data if isinstance(artifact, Pretrain) else artifact.task.data
 
 
 def speed_file(artifact: Artifact) -> str | None:

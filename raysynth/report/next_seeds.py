@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysynth.errors import InputError, brief
-from raysynth.report.cost import Cost, cost, duration, speeds
+from raysynth.report.cost import Cost, Times, cost, duration, speeds
 from raysynth.report.significance import LEVEL, MOST_SEEDS, Comparison, Origin, cheapest, comparisons
 from raysynth.report.tables import Entry, Place, Table
 from raysynth.specs.finetuning import Finetune
@@ -124,11 +124,11 @@ class _Prices:
     def __init__(self, finetunes: Iterable[Finetune], statuses: Mapping[Artifact, Status], store: Store):
         new = [artifact for artifact in in_order(iter(finetunes)) if artifact not in statuses]
         self._statuses = {**statuses, **store.statuses(new)}
-        self._seconds_per_step = speeds(self._statuses, store)
+        self._times = Times(seconds_per_step=speeds(self._statuses, store))
 
     def cost_of(self, finetunes: Iterable[Finetune]) -> Cost:
         """The cost of what is not done of these fine-tunings, which must be among those that `__init__` got."""
-        return cost(in_order(iter(finetunes)), self._statuses, self._seconds_per_step)
+        return cost(in_order(iter(finetunes)), self._statuses, self._times)
 
 
 class _Supply:

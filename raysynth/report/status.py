@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from raysynth.errors import printable
-from raysynth.report.cost import cost, duration, remaining, speeds, steps_left
+from raysynth.report.cost import Times, cost, duration, remaining, seconds_left, speeds, steps_left
 from raysynth.specs import parameters
 from raysynth.specs.distinctions import distinctions
 from raysynth.specs.finetuning import Finetune
@@ -21,19 +21,27 @@ from raysynth.store.store import State, Status, Store
 # -------------------------------------------------------------------------------- plan
 
 
-def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers: int, price: float | None) -> None:
+def print_plan(
+    statuses: Mapping[Artifact, Status],
+    store: Store,
+    *,
+    num_workers: int,
+    price: float | None,
+    times: Times | None = None,
+) -> None:
     """Print every artifact with its state, its inputs that are not done, its steps and, if known, its time.
 
-    The last line is the cost of all, with the time on `num_workers` hosts and money at `price` per host-hour.
+    The last line is the cost of all, with the time on `num_workers` hosts and money at `price` per host-hour. `times`
+    are by default those that the store knows.
     """
     kinds = Counter(artifact.kind for artifact in statuses)
     print(f"{printable(store.uri)}: " + ", ".join(f"{count} {_PLURALS[kind]}" for kind, count in kinds.items()))
-    seconds_per_step = speeds(statuses, store)
+    times = times or Times(seconds_per_step=speeds(statuses, store))
     # An input is another object in each artifact that needs it, and so would be named again for each.
     names = {artifact: name(artifact) for artifact in statuses}
     told = distinctions(statuses)
-    for (artifact, status), seconds in zip(statuses.items(), seconds_per_step.values(), strict=True):
-        print(f"{status.state:11} {_told(artifact, told)}{_plan_details(artifact, status, seconds, store)}")
+    for artifact, status in statuses.items():
+        print(f"{status.state:11} {_told(artifact, told)}{_plan_details(artifact, status, times, store)}")
         if status.record is not None:
             continue
         for needed in artifact.inputs():
@@ -41,7 +49,9 @@ def print_plan(statuses: Mapping[Artifact, Status], store: Store, *, num_workers
                 print(f"            waits for {names[needed]}")
         if status.failure is not None:
             print(printable(f"            {status.state} on {status.failure.host}: {status.failure.error}"))
-    to_do = cost(statuses, statuses, seconds_per_step)
+    for note in times.notes:
+        print(note)
+    to_do = cost(statuses, statuses, times)
     print(f"to do: {to_do.text(num_workers=num_workers, price=price)}")
 
 
@@ -58,7 +68,7 @@ _PLURALS = {
 }
 
 
-def _plan_details(artifact: Artifact, status: Status, seconds_per_step: float | None, store: Store) -> str:
+def _plan_details(artifact: Artifact, status: Status, times: Times, store: Store) -> str:
     """What follows the artifact's name on its line of the plan."""
     if status.record is not None:
         result = status.record.result
@@ -69,8 +79,8 @@ def _plan_details(artifact: Artifact, status: Status, seconds_per_step: float | 
         details += f"  import it: {import_command(artifact, store)}"
     left = steps_left(artifact, status)
     if left:
-        time_left = "time unknown" if seconds_per_step is None else duration(left * seconds_per_step)
-        details += f"  {left:,} steps, {time_left}"
+        seconds = seconds_left(artifact, status, times)
+        details += f"  {left:,} steps, {'time unknown' if seconds is None else duration(seconds)}"
     if isinstance(artifact, Finetune) and (touched := parameters.touched(artifact.init)):
         details += f", sets {len(touched)} of {len(parameters.paths(artifact.model))} parameters"
     return details

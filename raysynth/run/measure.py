@@ -1,16 +1,17 @@
 """Timing of training steps on the hosts that will train."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from raysynth.command_line import screen
-from raysynth.data.batch_shape import batch_shape
+from raysynth.data.batch_shape import SeenIn, foreseen_batch, local_data
 from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
-from raysynth.report.cost import Speed, recipe_of, speed_file, speeds
+from raysynth.report.cost import Speed, any_device, data_of, recipe_of, speed_file, speeds
 from raysynth.specs.finetuning import Finetune
-from raysynth.specs.identity import Artifact, name
+from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
@@ -32,8 +33,8 @@ class _Timed:
     model: T5Config
     shape: Shape
     """Of the block that training will have."""
-    is_upper_bound: bool
-    """Whether the data are not made yet, so that the shape is that of full lengths."""
+    seen_in: SeenIn
+    """Where the lengths come from that give the shape."""
 
     def text(self, timed: Shape) -> str:
         """A block of such trainings in words."""
@@ -42,7 +43,7 @@ class _Timed:
 
     def speed(self, timing: dict[str, Any], timed: Shape) -> Speed:
         """The speed of a whole block, from the answer of `time_step` for a block of the same or fewer rows."""
-        assumed = ["full lengths, because the data are not made yet"] if self.is_upper_bound else []
+        assumed = [f"lengths {self.seen_in}"] if self.seen_in in (SeenIn.PUBLIC, SeenIn.LIMITS) else []
         if timed.rows < self.shape.rows:
             assumed.append(f"{timed.rows} of {self.shape.rows} rows timed for lack of memory, and time grows with rows")
         scale = self.shape.rows / timed.rows
@@ -55,33 +56,30 @@ def measure(
     address: str | None,
     num_cpus: int = 1,
     memory_bytes: int | None = None,
+    is_device: Callable[[str | None], bool] = any_device,
 ) -> None:
     """Time a few steps of each recipe, model and data whose speed is unknown, each in a process of its own.
 
     A process has `num_cpus` CPUs. Where memory ends, half the rows are timed, or a quarter and so on, and the time is
     scaled. `memory_bytes` bounds the memory of a step on a CPU; by default the host's free memory does.
 
-    The timed block has the shape that training will have. It is unknown for downstream data that are not made yet; then
-    rows of the recipe's full lengths are timed, which is too slow.
+    The timed block has the shape that training will have, or by `foreseen_batch` a likely one if its data are not made
+    yet.
 
-    Known are the speeds in records and of earlier measurements. The results go to the store. Does not start Ray if
-    every speed is known. Raises `WorkerError` if a single row does not fit in memory.
+    Known are the speeds in records and of earlier measurements, if `is_device` is true for their device. The results
+    go to the store. Does not start Ray if every speed is known. Raises `WorkerError` if a single row does not fit in
+    memory.
     """
     shapes: dict[str, _Timed] = {}
-    for (artifact, status), known in zip(statuses.items(), speeds(statuses, store).values(), strict=True):
+    for (artifact, status), known in zip(statuses.items(), speeds(statuses, store, is_device).values(), strict=True):
         if not isinstance(artifact, Pretrain | Finetune):
             continue
         recipe, file = recipe_of(artifact), speed_file(artifact)
         if recipe is None or file is None or known is not None or status.state is State.DONE:
             continue
         if file not in shapes:
-            shape = _block_shape(artifact, recipe, store)
-            shapes[file] = _Timed(
-                recipe=recipe,
-                model=artifact.model,
-                shape=shape or _full_shape(recipe),
-                is_upper_bound=shape is None,
-            )
+            batch = foreseen_batch(recipe, data_of(artifact), local_data(data_of(artifact), store))
+            shapes[file] = _Timed(recipe=recipe, model=artifact.model, shape=batch.shape, seen_in=batch.seen_in)
     if not shapes:
         return
     import ray
@@ -130,18 +128,6 @@ def _half(shape: "_Timed", timed: Shape) -> Shape:
     half = replace(timed, rows=timed.rows // 2)
     print(f"no memory for {shape.text(timed)}; trying {half.rows} rows", file=screen())
     return half
-
-
-def _block_shape(artifact: Pretrain | Finetune, recipe: Recipe, store: Store) -> Shape | None:
-    """The shape of an artifact's blocks; None if its data must first be made."""
-    data = artifact.data if isinstance(artifact, Pretrain) else artifact.task.data
-    root = store.local_root
-    is_done = root is not None and store.status(data).state is State.DONE
-    return batch_shape(recipe, data, root / name(data) if root is not None and is_done else None)
-
-
-def _full_shape(recipe: Recipe) -> Shape:
-    return Shape(rows=recipe.batch_size, input_width=recipe.input_length, target_width=recipe.target_length)
 
 
 def _answer(reference: Any, shape: str) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ from raysynth.specs.identity import Artifact, describe, fingerprint_of, name
 from raysynth.store import checksums, mirror
 from raysynth.store.checksums import Checksum
 from raysynth.store.files import is_special, private_directory, write_whole
+from raysynth.store.google import check_bucket
 from raysynth.store.marks import Watch, here
 from raysynth.store.records import DataResult, Failure, Outcome, Provenance, Record, Running, WeightsResult, as_json
 from raysynth.store.sealed import seal, unseal
@@ -80,6 +81,11 @@ class Store:
     """Artifacts and their records under one root."""
 
     def __init__(self, uri: str):
+        self._open(uri)
+        if self.filesystem.type_name == "gcs":
+            check_bucket(uri)
+
+    def _open(self, uri: str) -> None:
         self.uri = uri
         self._watch = Watch()
         try:
@@ -101,8 +107,8 @@ class Store:
             if os.path.isfile(self.root):
                 raise InputError(f"store {uri!r} must be a directory, got a file")
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
-        return Store, (self.uri,)
+    def __reduce__(self) -> "tuple[Callable[[str], Store], tuple[str]]":
+        return _reopened, (self.uri,)
 
     @property
     def place(self) -> str:
@@ -491,6 +497,13 @@ class Store:
         `last` are the files, with their contents, that the caller writes after the list.
         """
         mirror.write_list(self, directory, files, last)
+
+
+def _reopened(uri: str) -> Store:
+    """A store that another process has looked at: a network that is away for a moment must not end a trial."""
+    store = Store.__new__(Store)
+    store._open(uri)
+    return store
 
 
 @dataclass(frozen=True, kw_only=True)

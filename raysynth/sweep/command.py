@@ -6,12 +6,13 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raysynth.command_line import (
     Verbs,
     add_data,
+    add_hosts,
     add_in_process,
     add_locations,
     add_verb,
@@ -29,11 +30,13 @@ from raysynth.downstream.metrics import check_installed
 from raysynth.downstream.rows import BadRows
 from raysynth.environment import check_environment, cpus_per_trial, made_by
 from raysynth.errors import InputError, printable
-from raysynth.report.cost import speeds
+from raysynth.report.cost import Times, any_device, speeds
+from raysynth.report.machines import machines
 from raysynth.report.status import import_command, print_failures, print_plan, print_status
 from raysynth.report.tables import REHEARSAL, Table
 from raysynth.report.write import FORMATS, print_next, print_report, print_tables
 from raysynth.run.measure import measure
+from raysynth.run.on_machine import times_on
 from raysynth.run.schedule import Ended
 from raysynth.run.surroundings import BoardSettings, Run
 from raysynth.specs import tiny
@@ -81,10 +84,7 @@ def _add_plan(verbs: Verbs) -> None:
         "--address", type=text, help="with --measure: a running Ray cluster to time on (default: as for run)"
     )
     _add_cpus(parser, "with --measure: ")
-    parser.add_argument(
-        "--workers", type=positive, default=1, metavar="N", help="number of hosts that train in parallel (default: 1)"
-    )
-    parser.add_argument("--price", type=positive_real, help="price of one host for an hour, in any currency")
+    add_hosts(parser)
 
 
 def _add_run(verbs: Verbs) -> None:
@@ -260,6 +260,7 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
         if value and not options.measure:
             raise InputError(f"{option} needs --measure: only that uses a cluster")
     data = locations(options.data, own_names(current.statuses))
+    is_device = machines[options.on].is_device if options.on else any_device
     if options.measure:
         check_environment(os.environ)
         num_cpus = cpus_per_trial(options.cpus_per_trial, os.environ)
@@ -267,12 +268,20 @@ def plan(current: SweepInStore, options: argparse.Namespace) -> int:
 
         address.cluster(_ray_address(options))
         current.store.check_writable()
-        measure(current.statuses, current.store, _ray_address(options), num_cpus)
+        measure(current.statuses, current.store, _ray_address(options), num_cpus, is_device=is_device)
     _print_part(current)
-    print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price)
+    times = times_of(current.statuses, current.store, options.on)
+    print_plan(current.statuses, current.store, num_workers=options.workers, price=options.price, times=times)
     for line in _missing_files(current, data):
         print(printable(f"missing: {line}"))
     return 0
+
+
+def times_of(statuses: Mapping[Artifact, Status], store: Store, machine: str | None) -> Times:
+    """The times of trainings as far as the store knows them; the others by FLOPs if there is a machine's name."""
+    if machine is None:
+        return Times(seconds_per_step=speeds(statuses, store))
+    return times_on(machine, statuses, store)
 
 
 def _missing_files(current: SweepInStore, data: dict[str, str]) -> list[str]:

@@ -182,11 +182,12 @@ class Sweep:
 
         Raises `InputError` for what the command line refuses. The other verbs do so too, and take these arguments.
         """
-        from raysynth.report.cost import remaining
+        from raysynth.report.cost import cost
         from raysynth.sweep.calls import call
+        from raysynth.sweep.command import times_of
 
         current = call(self, "plan", {"store": store, "tiny": tiny, **options})
-        return remaining(current.statuses, current.store)
+        return cost(current.statuses, current.statuses, times_of(current.statuses, current.store, options.get("on")))
 
     def run(self, *, store: Location = None, tiny: bool = False, **options: Any) -> dict[str, str]:
         """Make what is missing and print the tables; returns the reasons of what failed or diverged by artifact.

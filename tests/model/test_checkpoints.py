@@ -1,5 +1,9 @@
 """Checkpoints are written while training continues, and hold their step's values even if its arrays are donated."""
 
+import contextlib
+import errno
+import os
+import resource
 import threading
 from functools import partial
 
@@ -9,9 +13,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from raysynth import T5_SMALL, Dataset, Pretrain, synthetic_tasks
 from raysynth.model.checkpoints import Checkpoints
+from raysynth.model.resume import resume, write_evaluation
 from raysynth.model.step import TrainState
+from raysynth.observer import Silent
 from raysynth.specs.recipes import Best
+from raysynth.store.checkpoint_files import problem
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -111,3 +119,79 @@ def test_steps_between_evaluations_never_replace_the_selected_one(tmp_path):
                 evaluations[step] = {"token_accuracy": accuracy}
             kept.save(state_of(step, {"a": jnp.full(3, step)}))
     assert listings == [[0], [0, 1], [1, 2], [1, 2, 3], [1, 3, 4], [1, 4, 5], [1, 5, 6], [1, 6, 7], [7, 8], [7, 8, 9]]
+
+
+# -------------------------------------------------------------------------------- a failing file system
+
+
+@contextlib.contextmanager
+def files_of_at_most(num_bytes):
+    """Every write beyond that size fails, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def no_rename_to(file_name):
+    """Renaming a file to that name fails, as on a full disk."""
+
+    def replace(source, target):
+        if os.path.basename(target) == file_name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(source, target)
+
+    original, os.replace = os.replace, replace
+    try:
+        yield
+    finally:
+        os.replace = original
+
+
+FAILURES = {
+    **{f"files above {size}": partial(files_of_at_most, size) for size in (0, 200, 2_000, 20_000)},
+    "the list": partial(no_rename_to, "checksums.json"),
+}
+RECIPE = Pretrain(
+    data=Dataset(task=synthetic_tasks["set"], num_examples=100),
+    model=T5_SMALL,
+    num_steps=6,
+    eval_every=1,
+    selection=Best("token_accuracy"),
+)
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_save_that_fails_leaves_the_checkpoint_before_it_and_the_selected_one(failure, tmp_path):
+    """Three attempts fail at the same step; then there is room again, and the run goes on from the step before it."""
+    accuracies = {1: 0.9, 2: 0.1, 3: 0.2, 4: 0.3, 5: 0.4, 6: 0.5}
+    folder, params = tmp_path / "checkpoints", {"a": jnp.arange(30_000.0), "b": jnp.ones(3)}
+
+    def attempt(first, last):
+        evaluations = {step: {"token_accuracy": accuracies[step]} for step in range(1, first)}
+        with checkpoints(folder, evaluations=evaluations) as kept:
+            for step in range(first, last + 1):
+                evaluations[step] = {"token_accuracy": accuracies[step]}
+                scores = {"loss": 1.0, **evaluations[step]}
+                write_evaluation(tmp_path, artifact="pretrain/some", step=step, scores=scores)
+                kept.save(state_of(step, jax.tree.map(lambda array, step=step: array * step, params)))
+            kept.wait()
+
+    def whole():
+        steps = {int(each.name) for each in folder.iterdir() if each.name.isdigit()}
+        return {step for step in steps if problem(folder / str(step), step=step) is None}
+
+    attempt(1, 4)
+    for _ in range(3):
+        with pytest.raises(Exception), FAILURES[failure]():  # noqa: B017, PT011  # whatever Orbax makes of it
+            attempt(5, 6)
+        assert resume(tmp_path, "pretrain/some", RECIPE, Silent()).step == 4
+        assert {1, 4} <= whole()
+    attempt(5, 6)
+    assert whole() == {1, 5, 6}
+    with checkpoints(folder, evaluations={}) as kept:
+        state = kept.restore(6, like=state_of(0, params))
+    np.testing.assert_array_equal(state.params["a"], params["a"] * 6)
