@@ -387,13 +387,17 @@ def logs() -> Path | None:
 
 
 def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Arguments of Ray and Ray Data that keep tasks off hosts with accelerators while another host lives."""
+    """Arguments of Ray and Ray Data that keep tasks off hosts with accelerators, if there are other hosts."""
     alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
-    plain = [node["NodeID"] for node in alive if not {"TPU", "GPU"} & node["Resources"].keys()]
+    plain = [node for node in alive if not {"TPU", "GPU"} & node["Resources"].keys()]
     if not plain or len(plain) == len(alive):
         return {}
-    anywhere: dict[str, str] = {}
-    return {
-        "label_selector": {"ray.io/node-id": f"in({','.join(plain)})"},
-        "fallback_strategy": [{"label_selector": anywhere}],  # Ray takes it once no plain host lives, not while all work
-    }
+    on_plain: dict[str, Any] = {"label_selector": {"ray.io/node-id": f"in({','.join(each['NodeID'] for each in plain)})"}}
+    if any(_HEAD in node["Resources"] for node in plain):
+        return on_plain
+    # These hosts may all be lost, and then the tasks must run elsewhere. Ray may do so too while all of them are busy.
+    return {**on_plain, "fallback_strategy": [{"label_selector": {}}]}
+
+
+_HEAD = "node:__internal_head__"
+"""A resource of the head, which lives as long as the cluster."""
