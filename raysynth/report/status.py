@@ -5,17 +5,19 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from raysynth.errors import printable
 from raysynth.report.cost import cost, duration, remaining, speeds, steps_left
 from raysynth.specs import parameters
+from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.distinctions import distinctions
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.specs.models import Dtype
 from raysynth.specs.pretraining import Pretrained, published_models
-from raysynth.store.records import DataResult, Running
+from raysynth.store.leases import holders, living_runs
+from raysynth.store.records import DataResult, Running, RunMark
 from raysynth.store.store import State, Status, Store
 
 # -------------------------------------------------------------------------------- plan
@@ -103,8 +105,12 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
         for needed in artifact.inputs()
         if statuses[needed].state is not State.DONE
     )
+    runs = living_runs(store)
+    since = min((mark.started for mark in runs.values() if mark.started), default=None)
     for needed, count in num_waiting.items():
-        print(f"waiting     {count} for {name(needed)} ({statuses[needed].state})")
+        print(f"waiting     {count} for {name(needed)} ({statuses[needed].state}){_waited(since)}")
+    for line in _ready(statuses, store, runs):
+        print(printable(line))
     failures = {artifact: status.failure for artifact, status in statuses.items() if status.failure is not None}
     print_failures({artifact: failure.error for artifact, failure in failures.items()}, statuses)
     for artifact, failure in failures.items():
@@ -113,6 +119,49 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
         print(printable(line))
     print(f"to do: {remaining(statuses, store).text()}")
     return 1 if failures else 0
+
+
+def _waited(since: float | None) -> str:
+    return "" if since is None else f", for {duration(max(0.0, time.time() - since))}"
+
+
+def _ready(statuses: Mapping[Artifact, Status], store: Store, runs: Mapping[str, RunMark]) -> Iterator[str]:
+    """A line for each reason why artifacts whose inputs are done do not run, with the longest wait."""
+    ready = [
+        artifact
+        for artifact, status in statuses.items()
+        if status.state in (State.NEW, State.INTERRUPTED)
+        and not isinstance(artifact, Pretrained)
+        and all(statuses[needed].state is State.DONE for needed in artifact.inputs())
+    ]
+    leased = holders(store) if ready and runs else {}
+    groups: dict[str, list[Artifact]] = {}
+    for artifact in ready:
+        groups.setdefault(_reason(artifact, runs, leased.get(name(artifact))), []).append(artifact)
+    begun = max((mark.started for mark in runs.values() if mark.started), default=None)
+    for reason, group in groups.items():
+        since = None if begun is None else min(max(begun, *_ends(artifact, statuses)) for artifact in group)
+        yield f"waiting     {len(group)} {reason}{_waited(since)}: {_names(group)}"
+
+
+def _reason(artifact: Artifact, runs: Mapping[str, RunMark], holder: str | None) -> str:
+    """What an artifact that is ready waits for, in words; `holder` is the run that its lease names."""
+    if not runs:
+        return "for a run: none works on this store"
+    run = next(iter(runs.values())) if holder not in runs else runs[holder]
+    what = f"process {run.pid} on {run.host}"
+    is_data = isinstance(artifact, Dataset | TextDataset)
+    if holder in runs and (is_data or run.hosts is None or name(artifact) not in run.hosts.waiting):
+        return f"for {what}, which has begun with it"
+    if is_data or run.hosts is None:
+        return f"for {what}, which makes others first"
+    return f"for a free host ({run.hosts.text()})"
+
+
+def _ends(artifact: Artifact, statuses: Mapping[Artifact, Status]) -> list[float]:
+    """When the inputs of an artifact were made, in seconds since the epoch."""
+    records = [statuses[needed].record for needed in artifact.inputs()]
+    return [record.provenance.started + record.provenance.seconds for record in records if record is not None] or [0.0]
 
 
 def _progress(progress: Running) -> str:

@@ -392,7 +392,9 @@ def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     plain = [node for node in alive if not {"TPU", "GPU"} & node["Resources"].keys()]
     if not plain or len(plain) == len(alive):
         return {}
-    on_plain: dict[str, Any] = {"label_selector": {"ray.io/node-id": f"in({','.join(each['NodeID'] for each in plain)})"}}
+    on_plain: dict[str, Any] = {
+        "label_selector": {"ray.io/node-id": f"in({','.join(each['NodeID'] for each in plain)})"}
+    }
     if any(_HEAD in node["Resources"] for node in plain):
         return on_plain
     # These hosts may all be lost, and then the tasks must run elsewhere. Ray may do so too while all of them are busy.
