@@ -17,7 +17,7 @@ from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.specs.models import Dtype
 from raysynth.specs.pretraining import Pretrained, published_models
 from raysynth.store.leases import holders, living_runs
-from raysynth.store.records import DataResult, Running, RunMark
+from raysynth.store.records import DataResult, RunMark, Running
 from raysynth.store.store import State, Status, Store
 
 # -------------------------------------------------------------------------------- plan
@@ -109,7 +109,7 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
     since = min((mark.started for mark in runs.values() if mark.started), default=None)
     for needed, count in num_waiting.items():
         print(f"waiting     {count} for {name(needed)} ({statuses[needed].state}){_waited(since)}")
-    for line in _ready(statuses, store, runs):
+    for line in _ready(statuses, store, runs, since):
         print(printable(line))
     failures = {artifact: status.failure for artifact, status in statuses.items() if status.failure is not None}
     print_failures({artifact: failure.error for artifact, failure in failures.items()}, statuses)
@@ -125,8 +125,10 @@ def _waited(since: float | None) -> str:
     return "" if since is None else f", for {duration(max(0.0, time.time() - since))}"
 
 
-def _ready(statuses: Mapping[Artifact, Status], store: Store, runs: Mapping[str, RunMark]) -> Iterator[str]:
-    """A line for each reason why artifacts whose inputs are done do not run, with the longest wait."""
+def _ready(
+    statuses: Mapping[Artifact, Status], store: Store, runs: Mapping[str, RunMark], since: float | None
+) -> Iterator[str]:
+    """A line for each reason why artifacts whose inputs are done do not run, with the longest wait from `since` on."""
     ready = [
         artifact
         for artifact, status in statuses.items()
@@ -137,31 +139,32 @@ def _ready(statuses: Mapping[Artifact, Status], store: Store, runs: Mapping[str,
     leased = holders(store) if ready and runs else {}
     groups: dict[str, list[Artifact]] = {}
     for artifact in ready:
-        groups.setdefault(_reason(artifact, runs, leased.get(name(artifact))), []).append(artifact)
-    begun = max((mark.started for mark in runs.values() if mark.started), default=None)
+        holder = leased.get(name(artifact)) if leased else None
+        groups.setdefault(_reason(artifact, runs, holder), []).append(artifact)
     for reason, group in groups.items():
-        since = None if begun is None else min(max(begun, *_ends(artifact, statuses)) for artifact in group)
-        yield f"waiting     {len(group)} {reason}{_waited(since)}: {_names(group)}"
+        waits = [max(since, _ready_at(artifact, statuses)) for artifact in group] if since is not None else []
+        yield f"waiting     {len(group)} {reason}{_waited(min(waits, default=None))}: {_names(group)}"
 
 
 def _reason(artifact: Artifact, runs: Mapping[str, RunMark], holder: str | None) -> str:
     """What an artifact that is ready waits for, in words; `holder` is the run that its lease names."""
     if not runs:
         return "for a run: none works on this store"
-    run = next(iter(runs.values())) if holder not in runs else runs[holder]
+    has_begun = holder is not None and holder in runs
+    run = runs[holder] if has_begun and holder is not None else next(iter(runs.values()))
     what = f"process {run.pid} on {run.host}"
     is_data = isinstance(artifact, Dataset | TextDataset)
-    if holder in runs and (is_data or run.hosts is None or name(artifact) not in run.hosts.waiting):
+    if has_begun and (is_data or run.hosts is None or name(artifact) not in run.hosts.waiting):
         return f"for {what}, which has begun with it"
     if is_data or run.hosts is None:
         return f"for {what}, which makes others first"
     return f"for a free host ({run.hosts.text()})"
 
 
-def _ends(artifact: Artifact, statuses: Mapping[Artifact, Status]) -> list[float]:
-    """When the inputs of an artifact were made, in seconds since the epoch."""
-    records = [statuses[needed].record for needed in artifact.inputs()]
-    return [record.provenance.started + record.provenance.seconds for record in records if record is not None] or [0.0]
+def _ready_at(artifact: Artifact, statuses: Mapping[Artifact, Status]) -> float:
+    """When the last input of an artifact was made, in seconds since the epoch; 0 if it has none."""
+    records = [record for needed in artifact.inputs() if (record := statuses[needed].record) is not None]
+    return max((record.provenance.started + record.provenance.seconds for record in records), default=0.0)
 
 
 def _progress(progress: Running) -> str:

@@ -1,11 +1,8 @@
 """What Ray's cluster launcher says of the hosts that it starts. The only use of that interface, which is not public."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-
-from raysynth.errors import first_line
 
 ANSWER_SECONDS = 4
 """The launcher's state is left out if Ray does not tell it within this time."""
@@ -43,10 +40,10 @@ def of_older(status: dict[str, Any]) -> Launcher:
     summary = (report.get("node_availability_summary") or {}).get("node_availabilities") or {}
     failures = [kind for kind in summary.values() if kind.get("unavailable_node_information")]
     last = max(failures, key=lambda kind: float(kind["last_checked_timestamp"]), default=None)
-    error = "" if last is None else last["unavailable_node_information"]
+    error: dict[str, str] | None = None if last is None else last["unavailable_node_information"]
     return Launcher(
         starting=sum((report.get("pending_launches") or {}).values()) + len(report.get("pending_nodes") or ()),
-        error=_line((error["category"], error["description"])) if error else "",
+        error="" if error is None else _line(error["category"], error["description"]),
     )
 
 
@@ -61,9 +58,13 @@ def of_newer(status: Any) -> Launcher:
     last = max(status.failed_launches, key=lambda launch: launch.failed_ts_s or launch.request_ts_s, default=None)
     return Launcher(
         starting=sum(launch.count for launch in status.pending_launches) + len(status.pending_nodes),
-        error="" if last is None else _line((last.ray_node_type_name, last.details or "the launch failed")),
+        error="" if last is None else _line(last.ray_node_type_name, last.details or "the launch failed"),
     )
 
 
-def _line(parts: Iterable[str]) -> str:
-    return ": ".join(first_line(part) for part in parts if part)
+def _line(kind: str, text: str) -> str:
+    return f"{kind}: {' '.join(text.split())}"[:_MAX_CHARACTERS]
+
+
+_MAX_CHARACTERS = 300
+"""A longer error is cut: Google answers with whole JSON objects."""

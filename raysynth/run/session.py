@@ -257,8 +257,8 @@ def spread(
     """Apply `work` to every item with Ray Data; returns the answers in the order of the items.
 
     Calls `tick` with the numbers of finished items and of all items. Work that was lost with its process or its host is
-    done again, one item at a time. Raises the `InputError` that a worker raised, and `WorkerError` for any other exception and for an item
-    whose process ended `MAX_ENDS` times, which `describe` names.
+    done again, one item at a time. Raises the `InputError` that a worker raised, and `WorkerError` for any other
+    exception and for an item whose process ended `MAX_ENDS` times, which `describe` names.
     """
     items = list(items)
     if not items:
@@ -392,9 +392,8 @@ def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     plain = [node for node in alive if not {"TPU", "GPU"} & node["Resources"].keys()]
     if not plain or len(plain) == len(alive):
         return {}
-    on_plain: dict[str, Any] = {
-        "label_selector": {"ray.io/node-id": f"in({','.join(each['NodeID'] for each in plain)})"}
-    }
+    ids = ",".join(node["NodeID"] for node in plain)
+    on_plain: dict[str, Any] = {"label_selector": {"ray.io/node-id": f"in({ids})"}}
     if any(_HEAD in node["Resources"] for node in plain):
         return on_plain
     # These hosts may all be lost, and then the tasks must run elsewhere. Ray may do so too while all of them are busy.

@@ -14,7 +14,7 @@ from typing import Any
 from raysynth.errors import InputError, StoreError
 from raysynth.specs.identity import Artifact
 from raysynth.store.marks import ALIVE_SECONDS, Watch, here
-from raysynth.store.records import Hosts, Mark, RunMark, as_json
+from raysynth.store.records import Hosts, RunMark, as_json
 from raysynth.store.store import Store, directory_of, is_plain
 from raysynth.store.typed import read_object
 
@@ -120,7 +120,7 @@ class Driver:
                 self._error = error
                 return
 
-    def others(self) -> list[Mark]:
+    def others(self) -> list[RunMark]:
         """The marks of the other living runs. Deletes those of dead ones."""
         marks = []
         for file, mark in marks_of_runs(self._store).items():
