@@ -28,8 +28,8 @@ def launcher(address: str) -> Launcher:
     try:
         from ray.experimental.internal_kv import _internal_kv_get
 
-        older = _internal_kv_get("__autoscaling_status")
-        return of_older(json.loads(older)) if older else _newer(address)
+        older = json.loads(_internal_kv_get("__autoscaling_status") or "{}")
+        return of_older(older) if older.get("autoscaler_report") else _newer(address)
     except Exception:  # of any type, since the interface may change
         return Launcher()
 
