@@ -162,9 +162,11 @@ def _reason(artifact: Artifact, runs: Mapping[str, RunMark], holder: str | None)
 
 
 def _ready_at(artifact: Artifact, statuses: Mapping[Artifact, Status]) -> float:
-    """When the last input of an artifact was made, in seconds since the epoch; 0 if it has none."""
+    """When an artifact's last input was made, or when it last ran, in seconds since the epoch; 0 if it never could."""
     records = [record for needed in artifact.inputs() if (record := statuses[needed].record) is not None]
-    return max((record.provenance.started + record.provenance.seconds for record in records), default=0.0)
+    progress = statuses[artifact].progress
+    times = [record.provenance.started + record.provenance.seconds for record in records]
+    return max([*times, 0.0 if progress is None else progress.time])
 
 
 def _progress(progress: Running) -> str:
