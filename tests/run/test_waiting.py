@@ -10,6 +10,7 @@ from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.experimental.internal_kv import _internal_kv_get
 
 from raysynth.run import launcher as module
+from raysynth.run.cluster import problems
 from raysynth.run.hosts import HOST_SECONDS, THE_CLUSTER, HostWatch
 from raysynth.run.launcher import Launcher, launcher, of_newer, of_older
 from raysynth.run.surroundings import Run
@@ -92,6 +93,22 @@ def test_ray_still_has_the_interface_of_its_launchers():
         assert launcher(address) == Launcher()
     finally:
         ray.shutdown()
+
+
+def test_ray_still_has_the_checks_of_descriptions_of_clusters():
+    """If this fails, Ray has moved the checks of `ray up`: see its `commands.py` for where.
+
+    Then adapt `_ray_problems` in `raysynth/run/cluster.py`, the only function to use them.
+    """
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    assert callable(prepare_config)
+    assert callable(validate_config)
+    (line, *_) = problems(
+        {"cluster_name": "c", "provider": {"type": "local", "coordinator_address": "c:1"}, "no_such_key": 1}
+    )
+    assert line.endswith("(Ray's own check)")
+    assert "no_such_key" in line
 
 
 @pytest.fixture
