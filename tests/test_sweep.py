@@ -493,7 +493,7 @@ VERBS = {
     },
     "run": {
         *("--store", "--tiny", "--data", "--skip-bad-rows", "--address", "--cpus-per-trial", "--checkpoint-minutes"),
-        *("--in-process", "--fail-fast", "--only", "--set"),
+        *("--max-preemptions", "--in-process", "--wandb", "--fail-fast", "--only", "--set"),
     },
     "status": {"--store", "--tiny", "--only", "--set", "--follow"},
     "report": {"--store", "--tiny", "--only", "--set", "--next", "--format"},

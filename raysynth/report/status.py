@@ -5,17 +5,19 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from raysynth.errors import printable
 from raysynth.report.cost import Times, cost, duration, remaining, seconds_left, speeds, steps_left
 from raysynth.specs import parameters
+from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.distinctions import distinctions
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, blockers, name
 from raysynth.specs.models import Dtype
 from raysynth.specs.pretraining import Pretrained, published_models
-from raysynth.store.records import DataResult, Running
+from raysynth.store.leases import holders, living_runs
+from raysynth.store.records import DataResult, RunMark, Running
 from raysynth.store.store import State, Status, Store
 
 # -------------------------------------------------------------------------------- plan
@@ -113,8 +115,12 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
         for needed in artifact.inputs()
         if statuses[needed].state is not State.DONE
     )
+    runs = living_runs(store)
+    since = min((mark.started for mark in runs.values() if mark.started), default=None)
     for needed, count in num_waiting.items():
-        print(f"waiting     {count} for {name(needed)} ({statuses[needed].state})")
+        print(f"waiting     {count} for {name(needed)} ({statuses[needed].state}){_waited(since)}")
+    for line in _ready(statuses, store, runs, since):
+        print(printable(line))
     failures = {artifact: status.failure for artifact, status in statuses.items() if status.failure is not None}
     print_failures({artifact: failure.error for artifact, failure in failures.items()}, statuses)
     for artifact, failure in failures.items():
@@ -123,6 +129,54 @@ def print_status(statuses: Mapping[Artifact, Status], store: Store) -> int:
         print(printable(line))
     print(f"to do: {remaining(statuses, store).text()}")
     return 1 if failures else 0
+
+
+def _waited(since: float | None) -> str:
+    return "" if since is None else f", for {duration(max(0.0, time.time() - since))}"
+
+
+def _ready(
+    statuses: Mapping[Artifact, Status], store: Store, runs: Mapping[str, RunMark], since: float | None
+) -> Iterator[str]:
+    """A line for each reason why artifacts whose inputs are done do not run, with the longest wait from `since` on."""
+    ready = [
+        artifact
+        for artifact, status in statuses.items()
+        if status.state in (State.NEW, State.INTERRUPTED)
+        and not isinstance(artifact, Pretrained)
+        and all(statuses[needed].state is State.DONE for needed in artifact.inputs())
+    ]
+    leased = holders(store) if ready and runs else {}
+    groups: dict[str, list[Artifact]] = {}
+    for artifact in ready:
+        holder = leased.get(name(artifact)) if leased else None
+        groups.setdefault(_reason(artifact, runs, holder), []).append(artifact)
+    for reason, group in groups.items():
+        waits = [max(since, _ready_at(artifact, statuses)) for artifact in group] if since is not None else []
+        yield f"waiting     {len(group)} {reason}{_waited(min(waits, default=None))}: {_names(group)}"
+
+
+def _reason(artifact: Artifact, runs: Mapping[str, RunMark], holder: str | None) -> str:
+    """What an artifact that is ready waits for, in words; `holder` is the run that its lease names."""
+    if not runs:
+        return "for a run: none works on this store"
+    has_begun = holder is not None and holder in runs
+    run = runs[holder] if has_begun and holder is not None else next(iter(runs.values()))
+    what = f"process {run.pid} on {run.host}"
+    is_data = isinstance(artifact, Dataset | TextDataset)
+    if has_begun and (is_data or run.hosts is None or name(artifact) not in run.hosts.waiting):
+        return f"for {what}, which has begun with it"
+    if is_data or run.hosts is None:
+        return f"for {what}, which makes others first"
+    return f"for a free host ({run.hosts.text()})"
+
+
+def _ready_at(artifact: Artifact, statuses: Mapping[Artifact, Status]) -> float:
+    """When an artifact's last input was made, or when it last ran, in seconds since the epoch; 0 if it never could."""
+    records = [record for needed in artifact.inputs() if (record := statuses[needed].record) is not None]
+    progress = statuses[artifact].progress
+    times = [record.provenance.started + record.provenance.seconds for record in records]
+    return max([*times, 0.0 if progress is None else progress.time])
 
 
 def _progress(progress: Running) -> str:

@@ -10,12 +10,16 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.stopper import Stopper
 
 from raysynth.errors import InputError
 from raysynth.observer import Observer
 from raysynth.run import deaths
+from raysynth.run.address import cluster
 from raysynth.run.cluster import promised
+from raysynth.run.hosts import HostWatch
+from raysynth.run.launcher import Launcher, launcher
 from raysynth.run.make_data import draw, write_texts
 from raysynth.run.private import scratch
 from raysynth.run.schedule import Ended, Work
@@ -31,8 +35,9 @@ from raysynth.store.records import Outcome
 class _TuneEvents(tune.Callback):
     """Passes Tune's events on to the observer and keeps the run's mark in the store fresh."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, hosts: HostWatch):
         self._observer: Observer = run.observer
+        self._hosts = hosts
         self._driver, self._trouble = run.driver, run.trouble
 
     def __getstate__(self) -> dict[str, Any]:
@@ -40,6 +45,10 @@ class _TuneEvents(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         with self._trouble.caught():
+            self._hosts.look(
+                running=sum(trial.status == Trial.RUNNING for trial in trials),
+                waiting=[trial.config["artifact"] for trial in trials if trial.status == Trial.PENDING],
+            )
             self._driver.beat()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -87,6 +96,7 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             run=run,
             hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
             cause=deaths.Reader(logs()),
+            host_name=_host_name,
         )
         drawing = threading.Thread(target=_draw_all, args=(work.datasets, run, searcher), daemon=True)
         drawing.start()
@@ -96,6 +106,11 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             drawing.join(1)
         run.trouble.check()
         return Ended(failed=searcher.failures, outcomes=written + searcher.outcomes())
+
+
+def _host_name(node_id: str) -> str:
+    """The address of a node, living or not."""
+    return next((str(node["NodeManagerAddress"]) for node in nodes() if node["NodeID"] == node_id), node_id)
 
 
 def _draw_all(datasets: Sequence[Dataset], run: Run, searcher: Dependencies) -> None:
@@ -115,19 +130,25 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
         checkpoint_seconds=run.checkpoint_seconds,
         board=run.board,
     )
+    resources = trial_resources([*nodes(), *promised()], run.cpus_per_trial)
+    address = cluster(run.address)
+    hosts = HostWatch(
+        run, resources, nodes=nodes, launcher=lambda: Launcher() if address is None else launcher(address)
+    )
     with scratch() as room:  # Tune's own state is never restored
         tuner = tune.Tuner(
-            tune.with_resources(function, trial_resources([*nodes(), *promised()], run.cpus_per_trial)),
+            tune.with_resources(function, resources),
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=str(room),
                 verbose=0,
-                callbacks=[_TuneEvents(run)],
+                callbacks=[_TuneEvents(run, hosts)],
                 stop=_StopIf(lambda: bool(run.trouble) or searcher.too_many_failed()),
             ),
         )
         tuner.fit()
+    run.driver.tell(None)
 
 
 def trial_resources(hosts: list[dict[str, Any]], num_cpus: int = 1) -> dict[str, float]:

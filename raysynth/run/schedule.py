@@ -55,8 +55,8 @@ class Schedule(Silent):
     """Hands out artifacts whose inputs are all done, those first that most others wait for.
 
     An `Observer` of the data sets that are drawn meanwhile: `finished` and `failed` may be called from other threads.
-    Ends count by type. Success frees what waits for the artifact. A preempted artifact starts again without limit, one
-    that raised an exception `MAX_RETRIES` times. Bad input and a diverged loss are final.
+    Ends count by type. Success frees what waits for the artifact. A preempted artifact starts again as often as the run
+    allows, one that raised an exception `MAX_RETRIES` times. Bad input and a diverged loss are final.
     """
 
     def __init__(self, artifacts: Sequence[Artifact], done: set[Artifact], *, awaited: Set[Artifact], run: Run):

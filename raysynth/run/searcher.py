@@ -16,7 +16,7 @@ from raysynth.specs.identity import Artifact, name
 from raysynth.store.records import Outcome
 
 MAX_DEATHS = 3
-"""How often an artifact starts again whose process died on a host that lives; lost hosts do not count."""
+"""How often an artifact starts again whose process died on a host that lives; lost hosts have a limit of their own."""
 
 
 class Dependencies(Searcher, Schedule):
@@ -34,14 +34,17 @@ class Dependencies(Searcher, Schedule):
         run: Run,
         hosts: Callable[[], set[str]],
         cause: Callable[[int | None], Death] = lambda pid: Death(),
+        host_name: Callable[[str], str] = str,
     ):
         """`awaited` are inputs that are made meanwhile; `hosts` returns the ids of the living nodes.
 
-        `cause` returns how the process with a number ended, or the last one if the number is unknown.
+        `cause` returns how the process with a number ended, or the last one if the number is unknown; `host_name` what
+        users call the node with an id, living or not.
         """
         Searcher.__init__(self)
         Schedule.__init__(self, artifacts, done, awaited=awaited, run=run)
-        self._hosts, self._cause = hosts, cause
+        self._hosts, self._cause, self._host_name = hosts, cause, host_name
+        self._max_preemptions = run.max_preemptions
         self._running: dict[str, Artifact] = {}
         self._nodes: dict[str, str] = {}
         """The node of each trial that has reported it."""
@@ -89,14 +92,30 @@ class Dependencies(Searcher, Schedule):
         deaths.append(node)
         hosts = self._hosts()
         death = self._cause(pid)
-        if death.is_final or sum(one is None or one in hosts for one in deaths) > MAX_DEATHS:
+        lost = [one for one in deaths if one is not None and one not in hosts]
+        if len(lost) > self._max_preemptions:
+            self._fail(artifact, self._lost_too_often(lost), death.log)
+        elif death.is_final or len(deaths) - len(lost) > MAX_DEATHS:
             error = death.cause or "its process ended without a message"
             if len(deaths) > 1:
                 error = f"its process died {len(deaths)} times: {error}"
-            self._store.fail(artifact, outcome=Outcome.FAILED, error=error, log=death.log)
-            self._end(artifact, Outcome.FAILED, error)
+            self._fail(artifact, error, death.log)
         else:
             self._again(artifact, death.cause or "its process or its host was lost")
+
+    def _fail(self, artifact: Artifact, error: str, log: str) -> None:
+        self._store.fail(artifact, outcome=Outcome.FAILED, error=error, log=log)
+        self._end(artifact, Outcome.FAILED, error)
+
+    def _lost_too_often(self, lost: list[str]) -> str:
+        """What to say of an artifact that lost its host on these nodes, the last one last."""
+        counts = Counter(map(self._host_name, lost))
+        hosts = ", ".join(f"{host} {count} times" if count > 1 else host for host, count in counts.most_common(3))
+        hosts += f" and {len(counts) - 3} others" if len(counts) > 3 else ""
+        return (
+            f"its host was lost {len(lost)} times ({hosts}), and --max-preemptions allows {self._max_preemptions}: see "
+            "whether the training ends its hosts, for example for lack of memory"
+        )
 
     def outcomes(self) -> Counter[Outcome]:
         """How often each outcome occurred so far; a process that died on a living host counts as none."""

@@ -7,6 +7,7 @@ import os
 import pickle
 import secrets
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -256,8 +257,8 @@ def spread(
     """Apply `work` to every item with Ray Data; returns the answers in the order of the items.
 
     Calls `tick` with the numbers of finished items and of all items. Work that was lost with its process or its host is
-    done again. Raises the `InputError` that a worker raised, and `WorkerError` for any other exception and for an item
-    whose process ended `MAX_ENDS` times, which `describe` names.
+    done again, one item at a time. Raises the `InputError` that a worker raised, and `WorkerError` for any other
+    exception and for an item whose process ended `MAX_ENDS` times, which `describe` names.
     """
     items = list(items)
     if not items:
@@ -277,17 +278,18 @@ def spread(
 
     tick(0, len(items))
     reader = Reader(logs())
-    work_on = partial(_work_on, work)
+    work_on, lost = partial(_work_on, work), ""
     try:
         _with_ray_data(work_on, groups, keep)
-    except ray.exceptions.RayError as error:  # a process or a host is gone
+    except ray.exceptions.RayError as error:  # an answer is gone with its host
         if isinstance(error, ray.exceptions.RayTaskError):
             raise WorkerError(f"Ray Data failed: {first_line(error)}", str(error)) from None
-        left = [number for number in range(len(items)) if number not in answers]
-        for number in _one_by_one(work_on, items, left, keep):
-            line = f"{describe(items[number])} ended its process {MAX_ENDS} times"
-            death = reader(None)
-            raise WorkerError(f"{line}: {death.cause}" if death.cause else line, death.log or str(error)) from None
+        lost = str(error)
+    left = [number for number in range(len(items)) if number not in answers]
+    for number in _one_by_one(work_on, items, left, keep):
+        line = f"{describe(items[number])} ended its process {MAX_ENDS} times"
+        death = reader(None)
+        raise WorkerError(f"{line}: {death.cause}" if death.cause else line, death.log or lost)
     return [answers[number] for number in range(len(items))]
 
 
@@ -306,16 +308,37 @@ def _work_on(work: Callable[[Item], Answer], items: bytes) -> bytes:
 def _with_ray_data(
     work_on: Callable[[bytes], bytes], groups: list[dict[str, Any]], keep: Callable[[int, bytes], None]
 ) -> None:
+    """Work on the groups; keeps the answers of those whose process did not end meanwhile."""
     import ray.data  # not at the top, because a session imports it while Ray starts
 
+    this_call = secrets.token_hex(8)
+
     def map_batch(batch: dict[str, Any]) -> dict[str, list[Any]]:
-        return {"start": batch["start"], "answers": [work_on(batch["items"][0])]}
+        with _first_try(f"{this_call}-{batch['start'][0]}") as is_first:
+            return {"start": batch["start"], "answers": [work_on(batch["items"][0]) if is_first else b""]}
 
     blocks = ray.data.from_items(groups, override_num_blocks=len(groups))
-    # By default Ray Data tries again for ever what ends its process.
-    mapped = blocks.map_batches(map_batch, batch_size=1, max_retries=0, **placement(nodes()))
+    mapped = blocks.map_batches(map_batch, batch_size=1, **placement(nodes()))
     for batch in mapped.iter_batches(batch_size=1, prefetch_batches=0):
-        keep(int(batch["start"][0]), batch["answers"][0])
+        if answer := batch["answers"][0]:
+            keep(int(batch["start"][0]), answer)
+
+
+@contextlib.contextmanager
+def _first_try(work: str) -> Iterator[bool]:
+    """Whether a piece of work begins on this host for the first time.
+
+    Ray Data tries again for ever what ends its process, and has no argument against it. A process that ends leaves a
+    file here, by which the next one knows.
+    """
+    begun = (logs() or Path(tempfile.gettempdir())) / f"raysynth-begun-{work}"
+    try:
+        begun.touch(exist_ok=False)
+    except FileExistsError:
+        yield False
+    else:
+        yield True
+    begun.unlink(missing_ok=True)
 
 
 def _one_by_one(
@@ -364,12 +387,18 @@ def logs() -> Path | None:
 
 
 def placement(nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Ray Data arguments that keep tasks off hosts with accelerators: on the largest other host, if there is one."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+    """Arguments of Ray and Ray Data that keep tasks off hosts with accelerators, if there are other hosts."""
     alive = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
     plain = [node for node in alive if not {"TPU", "GPU"} & node["Resources"].keys()]
     if not plain or len(plain) == len(alive):
         return {}
-    largest = max(plain, key=lambda node: node["Resources"]["CPU"])
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(largest["NodeID"], soft=True)}
+    ids = ",".join(node["NodeID"] for node in plain)
+    on_plain: dict[str, Any] = {"label_selector": {"ray.io/node-id": f"in({ids})"}}
+    if any(_HEAD in node["Resources"] for node in plain):
+        return on_plain
+    # These hosts may all be lost, and then the tasks must run elsewhere. Ray may do so too while all of them are busy.
+    return {**on_plain, "fallback_strategy": [{"label_selector": {}}]}
+
+
+_HEAD = "node:__internal_head__"
+"""A resource of the head, which lives as long as the cluster."""

@@ -19,6 +19,8 @@ from raysynth.store.files import private_directory
 from raysynth.store.leases import Driver
 from raysynth.store.store import Store
 
+MAX_PREEMPTIONS = 100
+"""How often the host of one artifact may be lost by default: more often, it is the artifact that costs the hosts."""
 NOTE_SECONDS = 10.0
 """A wait that is longer says once what it waits for."""
 
@@ -118,6 +120,8 @@ class Run:
     bad_rows: BadRows = BadRows.REFUSE
     max_failed: int | None = None
     """The run ends once this many artifacts have failed; None never ends it early."""
+    max_preemptions: int = MAX_PREEMPTIONS
+    """How often the host of one artifact may be lost."""
     cpus_per_trial: int = 1
     """CPUs that a trial reserves, and threads that it computes with on a CPU."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS

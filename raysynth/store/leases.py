@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from raysynth.errors import InputError, StoreError
 from raysynth.specs.identity import Artifact
 from raysynth.store.marks import ALIVE_SECONDS, Watch, here
-from raysynth.store.records import Mark
+from raysynth.store.records import Hosts, RunMark, as_json
 from raysynth.store.store import Store, directory_of, is_plain
 from raysynth.store.typed import read_object
 
@@ -61,6 +62,8 @@ class Driver:
     def __init__(self, store: Store):
         self._store = store
         self._name = uuid.uuid4().hex[:8]
+        self._started = time.time()
+        self._hosts: Hosts | None = None
         self._watch = Watch()
         self._last_try = self._last_beat = float("-inf")
         self._leased: set[str] = set()
@@ -79,6 +82,10 @@ class Driver:
         """Where this run leaves its mark."""
         return _mark_file(self._name)
 
+    def tell(self, hosts: Hosts | None) -> None:
+        """Have the next sign of life say which hosts the run has."""
+        self._hosts = hosts
+
     def beat(self) -> None:
         """Show a sign of life, at most every `BEAT_SECONDS`, and write leases again that were lost or damaged.
 
@@ -91,7 +98,8 @@ class Driver:
                 return
             self._last_try = time.monotonic()
             try:
-                self._store.write_json(self.file, vars(here()))
+                mark = RunMark(**vars(here()), started=self._started, hosts=self._hosts)
+                self._store.write_json(self.file, as_json(mark))
                 for where in self._leased:
                     if self._lease(where) is None:
                         self._store.write_json(_file(where), {"driver": self._name})
@@ -112,7 +120,7 @@ class Driver:
                 self._error = error
                 return
 
-    def others(self) -> list[Mark]:
+    def others(self) -> list[RunMark]:
         """The marks of the other living runs. Deletes those of dead ones."""
         marks = []
         for file, mark in marks_of_runs(self._store).items():
@@ -142,7 +150,7 @@ class Driver:
     def holder(self, artifact: Artifact) -> str:
         """Which run holds the lease of an artifact, in words."""
         holder = self._holder(directory_of(artifact))
-        mark = None if holder is None else self._store.read_if_whole(_mark_file(holder), Mark.read)
+        mark = None if holder is None else self._store.read_if_whole(_mark_file(holder), RunMark.read)
         if holder is None or mark is None:
             return "another run"
         age_seconds = self._watch.silence_seconds(_mark_file(holder), mark)
@@ -181,7 +189,7 @@ class Driver:
         holder = self._lease(where)
         if holder is None or holder == self._name:
             return holder
-        mark = self._store.read_if_whole(_mark_file(holder), Mark.read)
+        mark = self._store.read_if_whole(_mark_file(holder), RunMark.read)
         return holder if mark is not None and self._watch.alive(_mark_file(holder), mark) else None
 
     def _lease(self, where: str) -> str | None:
@@ -203,10 +211,23 @@ def driver(store: Store) -> Iterator[Driver]:
         this_run.leave()
 
 
-def marks_of_runs(store: Store) -> dict[str, Mark | None]:
+def marks_of_runs(store: Store) -> dict[str, RunMark | None]:
     """The marks of all runs, living or not, by their files; None for a damaged one."""
     files = [file for file in store.files_below(_DRIVERS) if re.fullmatch(rf"{_DRIVERS}/{_NAME}\.json", file)]
-    return {file: store.read_if_whole(file, Mark.read) for file in files}
+    return {file: store.read_if_whole(file, RunMark.read) for file in files}
+
+
+def living_runs(store: Store) -> dict[str, RunMark]:
+    """The marks of the runs that work on the store by the run's name, as far as one look can tell."""
+    watch, marks = Watch(), marks_of_runs(store)
+    living = {file: mark for file, mark in marks.items() if mark and watch.alive_at_first_sight(file, mark)}
+    return {Path(file).stem: mark for file, mark in living.items()}
+
+
+def holders(store: Store) -> dict[str, str]:
+    """The run that holds each lease, living or not, by the name of the artifact."""
+    runs = {where: _leased_to(store, where) for where in leased_artifacts(store)}
+    return {where: run for where, run in runs.items() if run is not None}
 
 
 def leased_artifacts(store: Store) -> dict[str, str]:

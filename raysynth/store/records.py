@@ -22,7 +22,7 @@ class Outcome(StrEnum):
 
     SUCCEEDED = "succeeded"
     PREEMPTED = "preempted"
-    """Its host was lost. It starts again elsewhere from its last checkpoint, however often this happens."""
+    """Its host was lost. It starts again elsewhere from its last checkpoint, up to `--max-preemptions` times."""
     FAILED = "failed"
     """It raised an exception. The next run tries it again."""
     DIVERGED = "diverged"
@@ -188,6 +188,43 @@ class Mark:
     def read(value: Any, place: str) -> "Mark":
         """The mark in a JSON value; errors name `place`."""
         return read_object(Mark, value, place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hosts:
+    """The hosts of a run's trials, as Ray told the run."""
+
+    up: int
+    """Hosts on which a trial fits."""
+    starting: int
+    """Hosts that the cluster launcher has asked for and that are not up yet."""
+    running: int
+    """Trials that have a host."""
+    waiting: tuple[str, ...] = ()
+    """The names of the artifacts whose trials wait for a host."""
+    error: str | None = None
+    """Why the launcher could not start a host, the last time, in one line."""
+
+    def text(self) -> str:
+        """How many hosts there are, and the launcher's last error, in one line."""
+        plural = "" if self.up == 1 else "s"
+        counts = f"{self.up} host{plural} up, {self.starting} starting, {self.running} running a training"
+        return f"{counts}; the launcher's last error: {self.error}" if self.error else counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMark(Mark):
+    """The sign of life of a run, with what it waits for."""
+
+    started: float | None = None
+    """Seconds since the epoch."""
+    hosts: Hosts | None = None
+    """None for a run that trains nothing now, or without Ray."""
+
+    @staticmethod
+    def read(value: Any, place: str) -> "RunMark":
+        """The mark in a JSON value; errors name `place`."""
+        return read_object(RunMark, value, place)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ from raysynth.report.write import FORMATS, print_next, print_report, print_table
 from raysynth.run.measure import measure
 from raysynth.run.on_machine import times_on
 from raysynth.run.schedule import Ended
-from raysynth.run.surroundings import BoardSettings, Run
+from raysynth.run.surroundings import MAX_PREEMPTIONS, BoardSettings, Run
 from raysynth.specs import tiny
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.finetuning import Finetune
@@ -103,6 +103,12 @@ def _add_run(verbs: Verbs) -> None:
         default=CHECKPOINT_SECONDS / 60,
         metavar="M",
         help="write a checkpoint between evaluations once the last one is that old (default: 10)",
+    )
+    parser.add_argument(
+        "--max-preemptions",
+        type=positive,
+        metavar="N",
+        help=f"give an artifact up once its host was lost more often than that (default: {MAX_PREEMPTIONS})",
     )
     add_in_process(parser)
     parser.add_argument(
@@ -361,6 +367,8 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
     Artifacts that diverged in an earlier run are not tried again.
     """
     check_in_process(options)
+    if options.in_process and options.max_preemptions:
+        raise InputError("--in-process uses no hosts that could be lost; leave --max-preemptions out")
     data = locations(options.data, own_names(current.statuses))
     store = current.store
     for artifact, status in current.statuses.items():
@@ -447,6 +455,7 @@ def _make(
             address=None if options.in_process else _ray_address(options),
             bad_rows=BadRows.SKIP if options.skip_bad_rows else BadRows.REFUSE,
             max_failed=1 if options.fail_fast else None,
+            max_preemptions=options.max_preemptions or MAX_PREEMPTIONS,
             cpus_per_trial=num_cpus,
             checkpoint_seconds=60 * options.checkpoint_minutes,
             board=BoardSettings(metrics=_metrics(current), wandb_project=options.wandb),

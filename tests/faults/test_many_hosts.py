@@ -61,10 +61,10 @@ def undisturbed(tmp_path_factory):
     return run_whole(tmp_path_factory.mktemp("undisturbed"), None)
 
 
-def start(folder, address, log):
+def start(folder, address, log, *options):
     script = folder / "hosts.py"
     script.write_text(SWEEP)
-    command = [sys.executable, str(script), "run", "--tiny", "--store", str(folder / "store")]
+    command = [sys.executable, str(script), "run", "--tiny", "--store", str(folder / "store"), *options]
     if address is not None:
         command += ["--address", address]
     environment = {**os.environ, "XLA_FLAGS": "", "RAY_ADDRESS": ""}
@@ -138,6 +138,43 @@ def test_hosts_workers_and_runs_killed_at_random_change_nothing(cluster, undistu
     assert not list((tmp_path / "store").rglob("failure.json"))
     assert not list((tmp_path / "store" / "leases").rglob("*.json"))
     print(dict(kills))
+
+
+def test_a_training_that_costs_every_host_is_given_up_and_status_says_what_it_waits_for(tmp_path):
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": MEMORY}
+    )
+    part = ["--only", "init=random", "seed=0"]
+    status = [sys.executable, str(tmp_path / "hosts.py"), "status", "--tiny", "--store", str(tmp_path / "store"), *part]
+    environment = {**os.environ, "RAY_ADDRESS": ""}
+    try:
+        last, said = host(cluster), ""
+        with (tmp_path / "log").open("w") as log:
+            going = start(tmp_path, cluster.address, log, *part, "--max-preemptions", "1")
+            lost = set()
+            while len(lost) < 3 and going.poll() is None:  # that a host is gone counts at the next loss
+                running = [json.loads(file.read_text()) for file in tmp_path.glob("store/finetune/*/running.json")]
+                new = {one["pid"] for one in running if "pid" in one} - lost
+                if new:
+                    cluster.remove_node(last, allow_graceful=False)
+                    lost |= new
+                    limit = time.monotonic() + 150
+                    while len(lost) == 1 and "(0 hosts up" not in said and time.monotonic() < limit:
+                        said = subprocess.run(
+                            status, capture_output=True, text=True, check=False, env=environment
+                        ).stdout
+                        time.sleep(2)
+                    last = host(cluster)
+                time.sleep(0.2)
+            assert going.wait(timeout=300) == 1, (tmp_path / "log").read_text()
+    finally:
+        cluster.shutdown()
+    print(said)
+    assert "for a free host (0 hosts up, 0 starting, 0 running a training)" in said
+    written = (tmp_path / "log").read_text()
+    assert "its host was lost 2 times (" in written
+    assert "and --max-preemptions allows 1: see whether" in written
+    assert len(list(tmp_path.glob("store/finetune/*/failure.json"))) == 1
 
 
 def ours(pid, cluster):

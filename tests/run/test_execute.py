@@ -139,6 +139,17 @@ def test_the_options_of_trials_reach_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr(execute_module, "execute", records)
     sweep = runpy.run_path(str(Path(__file__).parents[2] / "sweeps" / "quickstart.py"))["sweep"]
     command = ["run", "--tiny", "--store", str(tmp_path)]
-    for options in ([], ["--cpus-per-trial", "2", "--checkpoint-minutes", "0.5"]):
+    for options in ([], ["--cpus-per-trial", "2", "--checkpoint-minutes", "0.5", "--max-preemptions", "7"]):
         assert main(sweep, [*command, *options]) == 0
-    assert [(run.cpus_per_trial, run.checkpoint_seconds) for run in runs] == [(1, 600), (2, 30)]
+    assert [(run.cpus_per_trial, run.checkpoint_seconds, run.max_preemptions) for run in runs] == [
+        (1, 600, 100),
+        (2, 30, 7),
+    ]
+
+
+def test_a_run_without_ray_takes_no_limit_on_lost_hosts(tmp_path, capsys):
+    sweep = runpy.run_path(str(Path(__file__).parents[2] / "sweeps" / "quickstart.py"))["sweep"]
+    command = ["run", "--tiny", "--store", str(tmp_path), "--in-process", "--max-preemptions", "7"]
+    assert main(sweep, command) == 2
+    line = "error: --in-process uses no hosts that could be lost; leave --max-preemptions out"
+    assert capsys.readouterr().err.strip() == line

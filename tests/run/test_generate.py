@@ -318,9 +318,13 @@ def test_data_are_drawn_off_the_hosts_of_accelerators():
     def node(name, **resources):
         return {"NodeID": name * 56, "Alive": True, "Resources": resources}
 
-    head, dead = node("a", CPU=8.0), {**node("d", CPU=8.0), "Alive": False}
+    head, dead = node("a", CPU=8.0, **{"node:__internal_head__": 1.0}), {**node("d", CPU=8.0), "Alive": False}
     hosts = [head, node("b", CPU=96.0, TPU=4.0), node("c", CPU=4.0), node("e", CPU=16.0, GPU=1.0), dead]
-    assert session.placement(hosts)["scheduling_strategy"].node_id[0] == "a"
+    assert session.placement(hosts) == {"label_selector": {"ray.io/node-id": f"in({'a' * 56},{'c' * 56})"}}
+    assert session.placement(hosts[1:]) == {
+        "label_selector": {"ray.io/node-id": f"in({'c' * 56})"},
+        "fallback_strategy": [{"label_selector": {}}],
+    }
     assert session.placement([head, dead]) == {}
     assert session.placement(hosts[1:2]) == {}
 

@@ -54,9 +54,9 @@ class Events(list):
 class Bench:
     """A searcher over a real store, with the living nodes and the events that it reported."""
 
-    def __init__(self, store, driver, artifacts, done=DATA, awaited=()):
+    def __init__(self, store, driver, artifacts, done=DATA, awaited=(), **more):
         self.store, self.driver, self.events, self.nodes, self.trials = store, driver, Events(), {"n1", "n2"}, {}
-        self.run = Run(store=store, driver=driver, observer=self.events)
+        self.run = Run(store=store, driver=driver, observer=self.events, **more)
         self.searcher = Dependencies(
             artifacts,
             set(done),
@@ -132,7 +132,7 @@ def test_an_exception_is_tried_again_a_few_times(bench):
     assert bench.searcher.failures == {SET: "ValueError: no"}
 
 
-def test_lost_hosts_are_made_good_without_limit(bench):
+def test_lost_hosts_are_made_good(bench):
     bench = bench([SET])
     for turn in range(20):
         assert bench.suggest() == name(SET)
@@ -143,6 +143,31 @@ def test_lost_hosts_are_made_good_without_limit(bench):
     bench.end(SET, SUCCEEDED)
     assert not bench.searcher.failures
     assert bench.searcher.outcomes() == {Outcome.PREEMPTED: 20, Outcome.SUCCEEDED: 1}
+
+
+def test_an_artifact_that_costs_too_many_hosts_fails_with_their_names(bench):
+    bench = bench([SET, FULL_SET], max_preemptions=5)
+    for turn in range(6):
+        assert bench.suggest() == name(SET)
+        bench.nodes = {"n"}
+        bench.end(SET, node="n1" if turn else "n2")
+    assert bench.suggest() == Searcher.FINISHED
+    line = "its host was lost 6 times (n1 5 times, n2), and --max-preemptions allows 5"
+    assert bench.searcher.failures[SET].startswith(line)
+    assert bench.events[-1].startswith(f"failed {name(SET)}: {line}")
+    assert bench.store.status(SET).failure.error.startswith(line)
+    assert bench.searcher.outcomes() == {Outcome.FAILED: 1, Outcome.PREEMPTED: 6, Outcome.BLOCKED: 1}
+
+
+def test_lost_hosts_and_dead_processes_have_limits_of_their_own(bench):
+    bench = bench([SET], max_preemptions=5)
+    for turn in range(MAX_DEATHS + 5):
+        assert bench.suggest() == name(SET)
+        bench.nodes = {"n2"}
+        bench.end(SET, node="n1" if turn < 5 else "n2")
+    assert bench.suggest() == name(SET)
+    bench.end(SET, SUCCEEDED)
+    assert not bench.searcher.failures
 
 
 def test_a_process_that_keeps_dying_on_a_host_that_lives_fails(bench):

@@ -13,7 +13,7 @@ from raysynth.specs.identity import name
 from raysynth.store import leases
 from raysynth.store.leases import Lease
 from raysynth.store.marks import here
-from raysynth.store.records import Failure, Mark, Outcome, Record, Running, as_json
+from raysynth.store.records import Failure, Hosts, Mark, Outcome, Record, RunMark, Running, as_json
 from raysynth.store.sealed import seal, unseal
 from raysynth.store.store import State, Store
 from tests.records import DATA_RESULT, provenance, weights_result
@@ -38,6 +38,9 @@ VALUES = {
     Failure: {"host": "h", "pid": 1, "time": 2.0, "error": "no", "log": "", "outcome": "failed", "step": 3},
     Running: as_json(Running(**vars(here()), step=1, num_steps=2, seconds_per_step=0.5)),
     Mark: vars(here()),
+    RunMark: as_json(
+        RunMark(**vars(here()), started=1.0, hosts=Hosts(up=1, starting=2, running=1, waiting=("a",), error="no"))
+    ),
     Lease: {"driver": "0123abcd"},
 }
 
