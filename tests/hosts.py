@@ -50,6 +50,16 @@ def clean_root(path: Path) -> None:
     (path / "run/sshd").mkdir(parents=True, exist_ok=True)
 
 
+def give_python(root: Path, version: str) -> None:
+    """Copy this machine's Python of a version into a root, for uv to find; where there is none, uv downloads it."""
+    show = "import sys; print(sys.base_prefix)"
+    done = subprocess.run(["python" + version, "-c", show], capture_output=True, text=True, check=False)
+    if done.returncode == 0 and done.stdout.strip() != "/usr":
+        place = root / "opt/python"
+        shutil.copytree(done.stdout.strip(), place, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "test"))
+        (root / f"usr/local/bin/python{version}").symlink_to(f"/opt/python/bin/python{version}")
+
+
 def _sources() -> list[str]:
     files = [*Path("/etc/apt/sources.list.d").glob("debian*"), Path("/etc/apt/sources.list")]
     return [line for file in files if file.exists() for line in file.read_text().splitlines()]
