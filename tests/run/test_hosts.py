@@ -151,14 +151,13 @@ def test_ray_up_submit_and_down(prepared, room):
             assert re.fullmatch(r"[0-9a-f]{64}", token)
             for worker in workers:
                 assert hosts.ssh(worker, "stat -c %a .raysynth-token && cat .raysynth-token").stdout == f"600\n{token}"
-            ray("exec", "ray status")
-            assert "Active:" in ray.tail()
             stranger = hosts.start(Layer(directory=room / "stranger", lower=prepared.worker.stack), [])
             for mode in ("token", "disabled"):
                 joined = hosts.ssh(stranger, joining(head, mode))
                 assert joined.returncode, joined
                 assert "oken" in joined.stdout + joined.stderr, joined
-            ray.wait_for_nodes(3, seconds=0)
+            ray("exec", "ray status")
+            assert " 3 local.cluster.node" in ray.tail()
             with ray.start("submit", str(room / "sweep.py"), "--", "run", "--store", str(store)) as submitted:
                 seen = set()
                 while submitted.poll() is None:
@@ -184,6 +183,8 @@ def test_ray_up_submit_and_down(prepared, room):
             with ray.tunnel("exec", "--port-forward", "26006", command=board):
                 assert "finetune/" in answer("http://localhost:26006/data/runs", until="finetune/")
             assert token not in file.read_text() + ray.log.read_text()
+            ray("exec", "ray get-auth-token")
+            assert token in ray.tail()
             for port in (8265, 26006):  # what the tunnels reach listens on loopback only
                 assert hosts.ssh(head, f"ss -Hltn src {head} sport = :{port}").stdout == ""
         finally:
