@@ -50,6 +50,21 @@ def clean_root(path: Path) -> None:
     (path / "run/sshd").mkdir(parents=True, exist_ok=True)
 
 
+def give_python(root: Path, version: str) -> None:
+    """Copy this machine's Python of a version into a root, for uv to find; where there is none, uv downloads it."""
+    command = [f"python{version}", "-c", "import sys; print(sys.base_prefix)"]
+    with contextlib.suppress(FileNotFoundError):
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "PYENV_VERSION": version}
+        )
+        prefix = done.stdout.strip()
+        if done.returncode == 0 and prefix != "/usr":
+            # At the same path as here, because programs may have it in them.
+            ignore = shutil.ignore_patterns("__pycache__", "site-packages", "test")
+            shutil.copytree(prefix, f"{root}{prefix}", symlinks=True, ignore=ignore)
+            (root / f"usr/local/bin/python{version}").symlink_to(f"{prefix}/bin/python{version}")
+
+
 def _sources() -> list[str]:
     files = [*Path("/etc/apt/sources.list.d").glob("debian*"), Path("/etc/apt/sources.list")]
     return [line for file in files if file.exists() for line in file.read_text().splitlines()]

@@ -28,8 +28,9 @@ OPTIONS_OF_OTHERS = {
     "--strict",
     *("--logdir", "--load_fast", "--port-forward", "--screen", "--tmux"),
     *("--seed", "--num", "--jobs", "--only", "--kinds"),
+    *("--head", "--zone", "--accelerator-type", "--runtime-version", "--node-count", "--node-prefix", "--format"),
 }
-"""Options of TensorBoard, of Ray's commands, and of the campaign of faults."""
+"""Options of TensorBoard, of the commands of Ray and Google Cloud, and of the campaign of faults."""
 
 
 class Block(NamedTuple):

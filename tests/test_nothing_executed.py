@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.errors import InputError
+from raysynth.run.surroundings import cache_directory, compiled_programs
+from raysynth.store.store import Store
 from raysynth.weights.hugging_face import read_hugging_face
 from raysynth.weights.t5x import read_t5x
 
@@ -162,8 +165,13 @@ def test_a_pickle_among_weights_is_refused_and_not_loaded(tmp_path):
     assert not mark.exists()
 
 
-def test_compiled_programs_are_never_read_from_a_store():
+def test_compiled_programs_are_never_read_from_a_store(tmp_path):
     """JAX's cache holds machine code, and a store may come from someone else."""
-    source = (PACKAGE / "run" / "session.py").read_text()
-    (line,) = [line for line in source.splitlines() if "JAX_COMPILATION_CACHE_DIR" in line]
-    assert "store" not in line
+    import jax
+
+    store = Store(str(tmp_path))
+    with compiled_programs(cache_directory(store)):
+        directory = Path(jax.config.values["jax_compilation_cache_dir"])
+    assert directory.is_relative_to(tempfile.gettempdir())
+    assert not directory.is_relative_to(tmp_path)
+    assert jax.config.values["jax_compilation_cache_dir"] != str(directory)

@@ -27,6 +27,6 @@ def test_the_command_tells_its_version(capsys):
 
 def test_a_source_distribution_has_the_files_that_the_readme_names():
     manifest = (ROOT / "MANIFEST.in").read_text().split()
-    for name in ("sweeps", "tests", "docs", "cluster.yaml", "CHANGELOG.md", "CITATION.cff"):
+    for name in ("sweeps", "tests", "docs", "cluster.yaml", "kuberay.yaml", "CHANGELOG.md", "CITATION.cff"):
         assert name in manifest
         assert (ROOT / name).exists()

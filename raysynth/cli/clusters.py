@@ -29,9 +29,12 @@ def _add_check(verbs: Verbs) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     check_ray()  # whose own checks are used too
-    problems = cluster.problems(cluster.read(options.file))
+    config = cluster.read(options.file)
+    problems = cluster.problems(config)
     for line in problems or ["no problems found"]:
         print(f"{options.file}: {line}")
+    if config["provider"].get("type") == "gcp":
+        print(f"note: {cluster.REACH}")
     return 1 if problems else 0
 
 

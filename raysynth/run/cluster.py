@@ -50,6 +50,13 @@ hosts: dict[str, Host] = {
 The number in the name counts chips for v5litepod and v6e, and cores, two per chip, for the others.
 """
 
+REACH = (
+    f"Ray makes TPU VMs through the Cloud TPU API: {', '.join(hosts)}, but no TPU7x, which takes GKE. "
+    "Where a zone has no free machine, the request fails at once and Ray tries again; docs/cluster.md says what else "
+    "there is: other zones, queued resources, reservations"
+)
+"""What no check of a description can see, in one line."""
+
 _RUNTIMES = {host.runtime for host in hosts.values()}
 
 
@@ -72,11 +79,11 @@ def read(path: Path) -> dict[str, Any]:
 def problems(config: dict[str, Any]) -> list[str]:
     """The mistakes in a description, a line each.
 
-    For providers other than Google Cloud, only Ray's own checks apply.
+    For providers other than Google Cloud, only Ray's own checks and that of authentication apply.
     """
     lines = list(_ray_problems(config))
     try:
-        lines += _google_problems(config)
+        lines += [*_token_problems(config), *_google_problems(config)]
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         lines.append(f"a section has a value of the wrong type: {error}")
     return lines
@@ -128,6 +135,16 @@ def _provider_problems(config: dict[str, Any]) -> Iterator[str]:
     commands = " ".join(map(str, config.get("head_start_ray_commands") or ()))
     if re.search(r"--dashboard-host[= ]+(0\.0\.0\.0|::)", commands):
         yield "head_start_ray_commands: --dashboard-host must be 127.0.0.1: whoever reaches the dashboard can run code"
+
+
+def _token_problems(config: dict[str, Any]) -> Iterator[str]:
+    """Without an explicit mode, `ray start --head` decides by what an earlier session left, and workers by nothing."""
+    every = " ".join(map(str, config.get("setup_commands") or ()))
+    if not re.search(r"RAY_AUTH_MODE=(token|disabled)\b", every):
+        yield "setup_commands: no command sets RAY_AUTH_MODE=token, so the head may want a token that workers lack"
+    path = re.search(r"RAY_AUTH_MODE=token\b.*RAY_AUTH_TOKEN_PATH=([^\s'\"]+)", every)
+    if path and path[1] not in (config.get("cluster_synced_files") or ()):
+        yield f"cluster_synced_files must hold {path[1]}: else no worker gets the token and none can join"
 
 
 def _placeholders(config: dict[str, Any]) -> Iterator[str]:
@@ -200,6 +217,11 @@ def _accelerator(node: dict[str, Any]) -> tuple[str, str]:
 
 def _no_host(field: str, accelerator: str) -> str:
     """The line for an accelerator type that is not in `hosts`, with the type to use instead."""
+    if re.match(r"(tpu-?|v)?7", accelerator.lower()):
+        return (
+            f"{field}: the Cloud TPU API, through which Ray makes TPU VMs, does not serve {accelerator}; "
+            f"use KubeRay on GKE (docs/cluster.md), or one of {', '.join(hosts)}"
+        )
     generation, _, size = accelerator.replace("v5e-", "v5litepod-").partition("-")
     known = [kind for kind in hosts if kind.startswith(f"{generation}-")]
     if known and size.isdigit() and int(size) > max(int(kind.split("-")[1]) for kind in known):

@@ -3,8 +3,6 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from raysynth.run.make import attempt
 from raysynth.run.make_data import draw, write_texts
 from raysynth.run.schedule import Ended, Schedule, Work
 from raysynth.run.spread import spread_here
-from raysynth.run.surroundings import Guarded, Run, cache_directory, compiled_directory, pass_on
+from raysynth.run.surroundings import Guarded, Run, cache_directory, pass_on
 from raysynth.specs.datasets import Dataset, TextDataset
 from raysynth.specs.identity import Artifact, name
 from raysynth.store.records import Outcome
@@ -56,12 +54,12 @@ def _note_hash_seed(work: Work, run: Run) -> None:
 
 
 def _train(schedule: Schedule, run: Run) -> None:
-    with _jax_ready(run) as cache:
-        while not schedule.too_many_failed() and schedule.wait():
-            artifact = schedule.start()
-            if artifact is not None:
-                run.observer.started(name(artifact))
-                schedule.ended(artifact, _attempt(artifact, run, cache))
+    cache = _ready_jax(run)
+    while not schedule.too_many_failed() and schedule.wait():
+        artifact = schedule.start()
+        if artifact is not None:
+            run.observer.started(name(artifact))
+            schedule.ended(artifact, _attempt(artifact, run, cache))
 
 
 class _Over(BaseException):
@@ -88,19 +86,14 @@ def _attempt(artifact: Artifact, run: Run, cache: Path) -> dict[str, Any]:
     )
 
 
-@contextmanager
-def _jax_ready(run: Run) -> Iterator[Path]:
-    """Let JAX start as in a trial. Yields the directory for copies of inputs and compiled programs."""
+def _ready_jax(run: Run) -> Path:
+    """Let JAX start as in a trial; returns the directory for copies of inputs and compiled programs."""
     difference = _set_variables(run.cpus_per_trial)
     if difference:
         run.observer.noted(THIS_PROCESS, difference)
     if not writes_events():
         run.observer.noted(THIS_PROCESS, "tensorboardX is not installed, so there are no event files for TensorBoard")
-    from raysynth.model.process import compiled_programs_in  # imports JAX, which reads the variables
-
-    cache = cache_directory(run.store)
-    with compiled_programs_in(compiled_directory(cache, num_threads(os.environ))):
-        yield cache
+    return cache_directory(run.store)
 
 
 def _set_variables(num_cpus: int) -> str:

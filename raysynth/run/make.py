@@ -15,7 +15,7 @@ from raysynth.environment import num_threads
 from raysynth.errors import Diverged, InputError, StoreError, first_line
 from raysynth.run.board import Board, Report
 from raysynth.run.sources import source_params
-from raysynth.run.surroundings import BoardSettings
+from raysynth.run.surroundings import BoardSettings, compiled_programs
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact, name
 from raysynth.specs.pretraining import Pretrain
@@ -97,7 +97,7 @@ def make(
         if driver is not None and is_taken(store, artifact, driver):
             raise LeaseLost
 
-    with store.workspace(artifact) as workspace:
+    with compiled_programs(cache), store.workspace(artifact) as workspace:
         watch = Board(artifact, workspace, store, report, check_lease, board)
         try:
             if isinstance(artifact, Pretrain):

@@ -10,6 +10,7 @@ from raysynth.data.batch_shape import SeenIn, foreseen_batch, local_data
 from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
 from raysynth.report.cost import Speed, any_device, data_of, recipe_of, speed_file, speeds
+from raysynth.run.surroundings import compiled_programs
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
@@ -154,10 +155,11 @@ def _answer(reference: Any, shape: str) -> dict[str, Any] | None:
 
 def _time_step(timed: _Timed, cache: Path, shape: Shape, memory_bytes: int | None) -> dict[str, Any] | None:
     """Time a block of that shape; None if memory ends."""
-    private_directory(cache)  # where this host's compiled programs lie
+    private_directory(cache)
     from raysynth.model.step import time_step  # imports JAX, which only workers need
 
     try:
-        return time_step(timed.recipe, timed.model, shape, memory_bytes=memory_bytes)
+        with compiled_programs(cache):
+            return time_step(timed.recipe, timed.model, shape, memory_bytes=memory_bytes)
     except MemoryError:
         return None

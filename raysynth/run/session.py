@@ -24,13 +24,13 @@ import ray
 from ray import _raylet
 from ray._private import ray_constants, utils, worker
 
-from raysynth.environment import check_ray, num_threads, trial_variables
+from raysynth.environment import check_ray, trial_variables
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
 from raysynth.run.deaths import Reader
 from raysynth.run.private import end_processes, scratch
 from raysynth.run.quiet import environment, stderr_to
-from raysynth.run.surroundings import cache_directory, compiled_directory
+from raysynth.run.surroundings import cache_directory
 from raysynth.run.watch import Watch, tail
 from raysynth.store.store import Store
 
@@ -171,13 +171,9 @@ def training_session(address: str | None, store: Store, num_cpus: int = 1) -> It
     could write that directory.
     """
     place = cache_directory(store)
-    of_trials = trial_variables(os.environ, num_cpus)
     variables = {
-        "JAX_COMPILATION_CACHE_DIR": str(compiled_directory(place, num_threads(of_trials))),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        **of_trials,
+        **trial_variables(os.environ, num_cpus),
         # By default glibc returns large arrays to the system after every step and then pays a page fault for each page.
         # Keeping them, in huge pages, halves the time of a small model's step. A process starts 50 % slower with
         # these, so a session that only draws data does without.

@@ -3,14 +3,17 @@
 import contextlib
 import hashlib
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from raysynth.downstream.rows import BadRows
+from raysynth.environment import num_threads
 from raysynth.errors import InputError, WorkerError
 from raysynth.observer import Observer, Progress
 from raysynth.specs.identity import Artifact, name
@@ -141,9 +144,40 @@ def cache_directory(store: Store) -> Path:
     return private_directory(Path(tempfile.gettempdir()) / user / store_hash)
 
 
-def compiled_directory(cache: Path, threads: int | None) -> Path:
-    """Where programs are that were compiled for a number of threads, which JAX does not look at; None for all."""
-    return cache / f"compiled-{threads or 'all'}"
+@contextlib.contextmanager
+def compiled_programs(cache: Path) -> Iterator[None]:
+    """Keep the programs that JAX compiles in the block in this host's `cache`. Imports JAX."""
+    from raysynth.model.process import compiled_programs_in
+
+    with compiled_programs_in(compiled_directory(cache, num_threads(os.environ))):
+        yield
+
+
+def compiled_directory(cache: Path, threads: int | None, processor: str | None = None) -> Path:
+    """Where programs are that were compiled for a number of threads, which None means all of, and a processor.
+
+    JAX looks at neither. The version of jaxlib is a part of the name too: what one version wrote can crash another.
+    `processor` is this host's by default, as `processor_name` gives it.
+    """
+    return cache / f"compiled-{version('jaxlib')}-{processor or processor_name()}-{threads or 'all'}"
+
+
+_PROCESSOR_FIELDS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
+"""What Linux says of a processor that decides which instructions it runs and how XLA arranges them."""
+
+
+def processor_name(cpuinfo: str | None = None) -> str:
+    """A name for this host's processor: equal only for hosts that run the same instructions.
+
+    `cpuinfo` is the text of /proc/cpuinfo, which None reads.
+    """
+    if cpuinfo is None:
+        with contextlib.suppress(OSError):
+            cpuinfo = Path("/proc/cpuinfo").read_text()
+    first, _, _ = (cpuinfo or "").partition("\n\n")
+    pairs = [[part.strip() for part in line.split(":", 1)] for line in first.splitlines() if ":" in line]
+    told = [pair for pair in pairs if pair[0] in _PROCESSOR_FIELDS] or [[platform.processor()]]
+    return f"{platform.machine()}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
 
 
 class Waits:

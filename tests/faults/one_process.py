@@ -96,10 +96,12 @@ def _without_ray():
     from ray import tune
 
     import raysynth.run.session as session
+    import raysynth.run.surroundings as surroundings
     import raysynth.store.marks as marks
 
     node = {"NodeID": "here", "Alive": True, "Resources": {"CPU": 1.0}}
     _replace(session.session, _session)
+    _replace(surroundings.compiled_directory, lambda cache, threads: Path(os.environ[COMPILED]))
     _replace(session.spread, _spread)
     _replace(session.nodes, lambda: [node])
     ray.is_initialized = lambda: True
@@ -120,14 +122,7 @@ def _replace(original, substitute):
 
 @contextlib.contextmanager
 def _session(address, variables=None, meanwhile=lambda: None, **_):
-    import jax
-
     os.environ.update(variables or {})
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ[COMPILED]
-    for option in jax.config.values:  # JAX, which the server has imported, read its variables then
-        if option.upper() in os.environ:
-            text, before = os.environ[option.upper()], jax.config.values[option]
-            jax.config.update(option, text if before is None else type(before)(text))
     meanwhile()
     yield lambda: None
 

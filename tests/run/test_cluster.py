@@ -37,14 +37,16 @@ def config():
 def test_the_file_in_the_repository_lacks_project_and_bucket(capsys):
     assert main(["cluster", "check", str(FILE)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert "provider.project_id is missing" in lines[0]
     assert "RAYSYNTH_STORE=gs://YOUR-BUCKET/raysynth is still to be filled in" in lines[1]
+    assert lines[2].startswith("note: Ray makes TPU VMs through the Cloud TPU API: v2-8, ")
+    assert all(kind in lines[2] for kind in ("v5litepod-8, ", "v6e-8, ", "no TPU7x", "fails at once", "queued"))
 
 
 def test_the_file_lists_four_accelerators():
     kinds = [re.search(r"acceleratorType: ([^,]+)", line)[1] for line in LINES]
-    assert kinds == ["v3-8", "v4-8", "v5litepod-8", "v6e-8"]
+    assert kinds == ["v5litepod-8", "v6e-8", "v4-8", "v3-8"]
     assert [line.startswith("  # ") for line in LINES] == [False, True, True, True]
 
 
@@ -62,6 +64,7 @@ def test_every_accelerator_passes_ray_and_check(line, tmp_path, capsys):
     file = tmp_path / "cluster.yaml"
     file.write_text(filled(line))
     assert main(["cluster", "check", str(file)]) == 0, capsys.readouterr().out
+    assert "no problems found" in capsys.readouterr().out
 
 
 def test_ray_agrees_on_the_chips_of_a_host():
@@ -79,7 +82,8 @@ def test_a_spot_worker_and_a_topology_are_fine(config):
     node |= {"schedulingConfig": {"spot": True}, "networkConfig": {"enableExternalIps": False}}
     node |= {"serviceAccount": {"email": "a@b", "scope": ["https://www.googleapis.com/auth/cloud-platform"]}}
     del node["acceleratorType"]
-    node["acceleratorConfig"] = {"type": "V4", "topology": "2x2x1"}
+    node |= {"acceleratorConfig": {"type": "V4", "topology": "2x2x1"}, "runtimeVersion": "tpu-ubuntu2204-base"}
+    config["available_node_types"]["tpu"]["resources"]["TPU"] = 4
     assert cluster.problems(config) == []
 
 
@@ -119,19 +123,36 @@ CASES = {
     ),
     "no runtime": (
         lambda config: config["available_node_types"]["tpu"]["node_config"].pop("runtimeVersion"),
-        f"{TPU}.node_config.runtimeVersion is missing; for v3-8 it is tpu-ubuntu2204-base",
+        f"{TPU}.node_config.runtimeVersion is missing; for v5litepod-8 it is v2-alpha-tpuv5-lite",
     ),
     "other runtime": (
         tpu(runtimeVersion="v2-alpha-tpuv6e"),
-        f"{TPU}.node_config.runtimeVersion for v3-8 is tpu-ubuntu2204-base, got v2-alpha-tpuv6e",
+        f"{TPU}.node_config.runtimeVersion for v5litepod-8 is v2-alpha-tpuv5-lite, got v2-alpha-tpuv6e",
     ),
-    "cores for chips": (chips(8), f"{TPU}.resources.TPU must be 4, the chips of a v3-8, got 8"),
-    "one chip": (chips(1), f"{TPU}.resources.TPU must be 4, the chips of a v3-8, got 1"),
+    "cores for chips": (
+        tpu(acceleratorType="v3-8", runtimeVersion="tpu-ubuntu2204-base"),
+        f"{TPU}.resources.TPU must be 4, the chips of a v3-8, got 8",
+    ),
+    "one chip": (chips(1), f"{TPU}.resources.TPU must be 8, the chips of a v5litepod-8, got 1"),
     "several hosts": (
         tpu(acceleratorType="v4-32"),
         f"{TPU}.node_config.acceleratorType: v4-32 spans several hosts, and a trial runs on one; use v4-8 and a",
     ),
     "several hosts of v5e": (tpu(acceleratorType="v5litepod-16"), "use v5litepod-8 and a larger max_workers"),
+    "not served": (
+        tpu(acceleratorType="tpu7x-8"),
+        "acceleratorType: the Cloud TPU API, through which Ray makes TPU VMs, does not serve tpu7x-8; use KubeRay on",
+    ),
+    "no mode of authentication": (
+        lambda config: config.update(
+            setup_commands=[command for command in config["setup_commands"] if "RAY_AUTH" not in command]
+        ),
+        "setup_commands: no command sets RAY_AUTH_MODE=token, so the head may want a token that workers lack",
+    ),
+    "no token for workers": (
+        whole(cluster_synced_files=[]),
+        "cluster_synced_files must hold ~/.raysynth-token: else no worker gets the token and none can join",
+    ),
     "other name": (tpu(acceleratorType="v5e-8"), f"{TPU}.node_config.acceleratorType: v5e-8 is called v5litepod-8"),
     "no such accelerator": (tpu(acceleratorType="v3-9000x"), "unknown accelerator 'v3-9000x'"),
     "both": (tpu(machineType="n2-standard-8"), f"{TPU}.node_config must not have both a machineType and an accele"),
@@ -277,10 +298,13 @@ def test_leftovers_need_a_project(capsys):
         )
 
 
-def test_a_local_cluster_gets_only_rays_checks(config):
+def test_a_local_cluster_gets_rays_checks_and_that_of_its_token(config):
     config["provider"] = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}
     del config["available_node_types"], config["head_node_type"]
     assert cluster.problems(config) == []
+    config["setup_commands"] = [command for command in config["setup_commands"] if "RAY_AUTH" not in command]
+    (line,) = cluster.problems(config)
+    assert "no command sets RAY_AUTH_MODE=token" in line
 
 
 # -------------------------------------------------------------------------------- on the head
@@ -293,7 +317,7 @@ def test_a_trial_requests_the_chips_of_a_worker_that_does_not_run_yet(config, tm
     assert trial_resources([*idle, *cluster.promised(tmp_path / "absent")]) == {"CPU": 1}
     file = tmp_path / "ray_bootstrap_config.yaml"
     file.write_text(json.dumps(prepare_config(config)))
-    assert trial_resources([*idle, *cluster.promised(file)]) == {"CPU": 1, "TPU": 4}
+    assert trial_resources([*idle, *cluster.promised(file)]) == {"CPU": 1, "TPU": 8}
 
 
 @pytest.mark.parametrize("field", ["resources", "scheduling"])

@@ -2,30 +2,38 @@
 
 The hosts are namespaces of this machine with a root, an address, processes and an sshd each. They have no way out: what
 the set-up commands need when Ray runs them again over ssh, the first test has left in the layers below.
-What stays untried here is Google Cloud, the download of Python (these roots have 3.11) and any TPU.
+What stays untried here is Google Cloud, the download of Python (the root gets this machine's) and any TPU.
 """
 
 import contextlib
+import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.hosts import PROJECT, Layer, clean_root, missing, network, registry_variables, tool
+from tests.hosts import PROJECT, Layer, clean_root, give_python, missing, network, registry_variables, tool
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif("missing() is not None", reason=str(missing())),
 ]
+
+PYTHON = re.search(r"--python (3\.\d+)", (PROJECT / "cluster.yaml").read_text())[1]
+LEFT = "0123456789abcdef" * 4
+"""A token that an earlier local session left behind."""
 
 SWEEP = """
 import dataclasses
@@ -75,6 +83,7 @@ def prepared(room):
     every = Layer(directory=room / "every", lower=(root,))
     try:
         clean_root(root)
+        give_python(root, PYTHON)
         every.run("true", {})
     except (subprocess.CalledProcessError, AssertionError) as error:
         pytest.skip(f"no clean root can be made here: {error}")
@@ -94,11 +103,15 @@ def prepared(room):
 
 
 def test_set_up_commands_in_a_clean_root(prepared):
-    show = "import sys, raysynth, ray; print(sys.version_info[:2] >= (3, 11), raysynth.__file__)"
+    show = "import sys, raysynth, ray; print(*sys.version_info[:2], raysynth.__file__, sep=chr(46))"
     for layer in (prepared.head, prepared.worker):
-        layer.run(f"""test "$(python -c '{show}')" = "True /root/project/raysynth/__init__.py" """, {})
+        layer.run(f"""test "$(python -c '{show}')" = "{PYTHON}./root/project/raysynth/__init__.py" """, {})
         layer.run("python project/sweeps/quickstart.py plan --tiny --store /tmp/store", {})
     prepared.head.run('test "$RAY_ADDRESS" = auto && test -n "$RAYSYNTH_STORE" && test -z "$JAX_PLATFORMS"', {})
+    prepared.head.run('test "$(stat -c "%a %s" ~/.raysynth-token)" = "600 64"', {})
+    prepared.worker.run("test ! -e ~/.raysynth-token", {})
+    for layer in (prepared.head, prepared.worker):
+        layer.run('test "$RAY_AUTH_MODE $RAY_AUTH_TOKEN_PATH" = "token /root/.raysynth-token"', {})
     prepared.head.run("raysynth cluster check project/absent.yaml; test $? = 2", {})
     prepared.head.run("python -c 'import aiohttp_cors, gcsfs, googleapiclient, google_auth_httplib2'", {})
     prepared.head.run("! python -c 'import libtpu'", {})
@@ -116,6 +129,8 @@ def test_ray_up_submit_and_down(prepared, room):
             Layer(directory=room / f"host{number}", lower=lower.stack)
             for number, lower in enumerate([prepared.head, prepared.worker, prepared.worker])
         ]
+        for layer in layers[:2]:
+            leave_token(layer)
         head, *workers = [hosts.start(layer, [store]) for layer in layers]
         config = yaml.safe_load((PROJECT / "cluster.yaml").read_text())
         for field in ("provider", "auth", "available_node_types", "head_node_type", "max_workers"):
@@ -132,6 +147,17 @@ def test_ray_up_submit_and_down(prepared, room):
         try:
             ray("up", options=["-y"])
             ray.wait_for_nodes(3, seconds=240)
+            token = hosts.ssh(head, "cat .raysynth-token").stdout
+            assert re.fullmatch(r"[0-9a-f]{64}", token)
+            for worker in workers:
+                assert hosts.ssh(worker, "stat -c %a .raysynth-token && cat .raysynth-token").stdout == f"600\n{token}"
+            stranger = hosts.start(Layer(directory=room / "stranger", lower=prepared.worker.stack), [])
+            for mode in ("token", "disabled"):
+                joined = hosts.ssh(stranger, joining(head, mode))
+                assert joined.returncode, joined
+                assert "oken" in joined.stdout + joined.stderr, joined
+            ray("exec", "ray status")
+            assert " 3 local.cluster.node" in ray.tail()
             with ray.start("submit", str(room / "sweep.py"), "--", "run", "--store", str(store)) as submitted:
                 seen = set()
                 while submitted.poll() is None:
@@ -149,10 +175,16 @@ def test_ray_up_submit_and_down(prepared, room):
             ray("submit", str(room / "sweep.py"), "--", "run", "--store", str(store))
             assert "nothing to do" in ray.tail()
             with ray.tunnel("dashboard", "--port", "28265"):
-                assert "ray_version" in answer("http://localhost:28265/api/version")
+                jobs = "http://localhost:28265/api/jobs/"
+                assert json.loads(answer(jobs, headers={"Authorization": f"Bearer {token}"})) is not None
+                with pytest.raises(urllib.error.HTTPError, match=r"40[13]"):
+                    urllib.request.urlopen(jobs, timeout=5)
             board = f"tensorboard --port 26006 --logdir {store}"
             with ray.tunnel("exec", "--port-forward", "26006", command=board):
                 assert "finetune/" in answer("http://localhost:26006/data/runs", until="finetune/")
+            assert token not in file.read_text() + ray.log.read_text()
+            ray("exec", "ray get-auth-token")
+            assert token in ray.tail()
             for port in (8265, 26006):  # what the tunnels reach listens on loopback only
                 assert hosts.ssh(head, f"ss -Hltn src {head} sport = :{port}").stdout == ""
         finally:
@@ -169,12 +201,25 @@ def status(sweep: Path, store: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout
 
 
-def answer(url: str, *, until: str = "", seconds: int = 90) -> str:
+def leave_token(layer: Layer) -> None:
+    """Put into a host's files what a session of Ray that a script started there leaves behind."""
+    place = layer.upper / "root/.ray"
+    place.mkdir(parents=True)
+    (place / "auth_token").write_text(LEFT)
+
+
+def joining(head: str, mode: str) -> str:
+    """The command that adds a host to the cluster of a head, as the cluster launcher would give it."""
+    start = f"RAY_AUTH_MODE={mode} timeout 120 ray start --address={head}:6379"
+    return f"bash --login -c -i {shlex.quote(f'source ~/.bashrc; {start}')}"
+
+
+def answer(url: str, *, until: str = "", seconds: int = 90, headers: Mapping[str, str] | None = None) -> str:
     """What a server says, asked again until it is there and says `until`."""
     end = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as stream:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=5) as stream:
                 told = stream.read().decode()
             if until in told or time.monotonic() > end:
                 return told
