@@ -67,6 +67,11 @@ def test_every_seed_has_its_own_data_and_pre_training():
     assert all(source.seed == source.data.seed for source in lime)
 
 
+def last_step(recipe):
+    """The step at which a training ends: that of a fixed selection, which later steps cannot change."""
+    return recipe.selection.step if isinstance(recipe.selection, AtStep) else recipe.num_steps
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_docstring_has_the_numbers_of_the_grid(name):
     artifacts = in_order(finetunes(name))
@@ -75,7 +80,7 @@ def test_the_docstring_has_the_numbers_of_the_grid(name):
     pretrains = sum(isinstance(artifact, Pretrain) for artifact in artifacts)
     assert re.search(rf"\b{pretrains} pre-trainings", docstring) or (pretrains == 0 and "Trials:" in docstring)
     if name != "quickstart":
-        steps = sum(artifact.task.num_steps for artifact in artifacts if isinstance(artifact, Finetune))
+        steps = sum(last_step(artifact.task) for artifact in artifacts if isinstance(artifact, Finetune))
         number = f"{steps / 1e6:.1f} M" if steps > 1e6 else f"{steps:,}"
         assert f"{number} steps of fine-tuning" in docstring
     for heading in ("Table:", "Varies:", "Trials:", "Cost:", "Command:"):
@@ -86,7 +91,7 @@ def test_the_docstring_has_the_numbers_of_the_grid(name):
 @pytest.mark.parametrize("name", SWEEPS)
 def test_plan_of_an_empty_store_prints_the_totals(name, tmp_path):
     steps = sum(
-        artifact.num_steps if isinstance(artifact, Pretrain) else artifact.task.num_steps
+        last_step(artifact if isinstance(artifact, Pretrain) else artifact.task)
         for artifact in in_order(finetunes(name))
         if isinstance(artifact, Pretrain | Finetune)
     )

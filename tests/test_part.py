@@ -82,7 +82,7 @@ def test_a_label_may_hold_commas(tmp_path, capsys):
         (["--set", "task.learning_rate=-1"], "DownstreamTask.learning_rate must be a positive number, got -1.0"),
         (["--set", "task.num_steps=9"], "DownstreamTask.eval_every must be at most num_steps (9), got "),
         (["--set", "task.selection=Best"], "DownstreamTask.selection must be a Selection, got 'Best'"),
-        (["--set", "init.source=3"], "FullInit.source must be a Pretrain or a Pretrained, got '3'"),
+        (["--set", "init.source=3"], "FullInit.source must be a Pretrain or a Pretrained or a SourceAt, got '3'"),
         (["--set", "seed.x=3"], "unknown field of 0 'x': there is none"),
         (["--set", "seed=4"], "--set seed=4 makes two fine-tunings equal: init=random seed=0 and init=random seed=1"),
     ],

@@ -169,7 +169,7 @@ def test_fewer_validation_examples_may_be_decoded(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(TextEvaluator, "predictions", predictions)
     fit(finetuning(num_eval_examples=10), store, tmp_path)
-    assert counts == [10, 10, 10, 24]
+    assert counts == [10, 10, 10, 10, 24]  # before training, after steps 2, 4 and 6, and for the test scores
 
 
 def test_decoding_is_divided_among_the_devices(store):
