@@ -44,7 +44,7 @@ class Cost:
     hours: float
     """Hours of one host for the steps whose speed is known, with the evaluations whose time is."""
     unknown: int
-    """Number of artifacts with steps left whose speed is unknown."""
+    """Number of trainings with steps left whose speed is unknown."""
 
     def text(self, *, num_workers: int = 1, price: float | None = None) -> str:
         """Describe the cost in one line, with the time on several hosts and the money at a price per host-hour."""
@@ -54,7 +54,8 @@ class Cost:
         money = f", {self.hours * price:,.2f} at {price:g} an hour" if price is not None else ""
         if self.unknown and not self.hours:
             return f"{self.steps:,} training steps, device time unknown (plan --measure times them)"
-        rest = f" and {self.unknown} artifacts whose speed is unknown (plan --measure)" if self.unknown else ""
+        trainings = "1 training" if self.unknown == 1 else f"{self.unknown} trainings"
+        rest = f" and {trainings} of unknown speed (plan --measure)" if self.unknown else ""
         return f"{self.steps:,} training steps, {device_time}{shared}{money}{rest}"
 
 
