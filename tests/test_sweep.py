@@ -396,6 +396,7 @@ def broken(shared, tmp_path_factory):
     return folder, done
 
 
+@pytest.mark.long
 def test_real_java_pairs_go_from_files_to_metrics_through_t5s_vocabulary(broken):
     folder, done = broken
     finetunes = records(folder / "store")
@@ -407,6 +408,7 @@ def test_real_java_pairs_go_from_files_to_metrics_through_t5s_vocabulary(broken)
         assert all("(" in json.loads(line)["target"] for line in lines)
 
 
+@pytest.mark.long
 def test_the_children_of_a_failed_artifact_are_reported_as_blocked_with_the_reason(broken):
     _, done = broken
     assert done.returncode == 1
@@ -420,6 +422,7 @@ def test_the_children_of_a_failed_artifact_are_reported_as_blocked_with_the_reas
     assert "0 of 1" in done.stdout
 
 
+@pytest.mark.long
 def test_status_shows_the_failure_from_another_shell(broken):
     folder, _ = broken
     status = command("status", "--store", folder / "store", script=folder / "broken.py", cwd=folder)

@@ -59,6 +59,7 @@ def test_kept_steps_have_the_bits_of_pretrainings_that_end_there(synthetic, whol
         assert problem(directory / f"checkpoints/{step}", step=step, artifact=name(KEPT)) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kill", "seconds"),
     [(KillsAtEvaluation(3), 600), (KillsAtProgress(8), 0), (KillsAtProgress(9), 600), (KillsAtEvaluation(9), 0)],

@@ -203,6 +203,7 @@ VARIABLES = {name.upper(): as_text(value) for name, value in (HOSTILE | STRICT).
 """JAX's settings as environment variables."""
 
 
+@pytest.mark.long
 def test_variables_of_jax_leave_the_bits_alone(synthetic, clean):
     assert computed(synthetic, **VARIABLES) == clean
 
