@@ -39,6 +39,8 @@ class Estimate:
         self._trainings: dict[str, _Training] = {}
         self._seconds: dict[str, float] = {}
         """Seconds per step by shape."""
+        self._measured: dict[str, tuple[float, int]] = {}
+        """By shape, the seconds and steps that this run has measured: single intervals are too short to go by."""
         self._flops: dict[str, float] = {}
         """FLOPs of a step by shape, with full rows for all of them."""
         self._others: list[float] = []
@@ -77,14 +79,18 @@ class Estimate:
         training = self._trainings.get(artifact)
         if training is None:
             return
-        training.steps_left = progress.num_steps - progress.step
+        num_steps = training.steps_left - (progress.num_steps - progress.step)
+        training.steps_left -= num_steps
         seconds = progress.scalars.get("speed/seconds_per_step")
         if seconds is None and not progress.scalars:  # the first report of an attempt
             training.first_steps_left, training.num_speeds = training.steps_left, 0
         elif seconds is not None:
             training.num_speeds += 1
-            if training.num_speeds > 1:  # the first interval includes compilation
-                self._seconds[training.shape] = seconds
+            if training.num_speeds > 1 and num_steps > 0:  # the first interval includes compilation
+                sum_seconds, sum_steps = self._measured.get(training.shape, (0.0, 0))
+                sum_seconds, sum_steps = sum_seconds + num_steps * seconds, sum_steps + num_steps
+                self._measured[training.shape] = sum_seconds, sum_steps
+                self._seconds[training.shape] = sum_seconds / sum_steps
 
     def ended(self, artifact: str) -> None:
         """Note that an artifact is done or has failed."""

@@ -54,6 +54,13 @@ def test_trainings_count_with_their_steps_at_measured_speeds():
     assert estimate.seconds_left() >= 1_000 * 0.5
 
 
+def test_one_slow_interval_does_not_make_a_slow_training():
+    estimate = Estimate([SOURCE])
+    follow(estimate, SOURCE, 0.1, 910)
+    estimate.progress(*at(SOURCE, 1_010, speed__seconds_per_step=1.0))
+    assert estimate.seconds_left() == pytest.approx(3_990 * (900 * 0.1 + 100 * 1.0) / 1_000)
+
+
 def test_an_estimate_is_as_long_as_the_longest_chain():
     estimate = Estimate([SOURCE, FULL, *RANDOM], {RANDOM[0]: 0.001})
     follow(estimate, SOURCE, 1.0, 1_000)
