@@ -265,8 +265,14 @@ def _averages(
 
 
 def _add_gap(averages: Mapping[Key, list[float]], gap: tuple[Key, Key], panels: Panels, seeds: Seeds) -> None:
-    """Add the panel of the gap closed: that of each mean and of each seed, on the scale of the two rows' means."""
-    baseline, ceiling = (mean(averages[row]) for row in gap)
+    """Add the panel of the gap closed: that of each mean and of each seed, on the scale of the two rows' means.
+
+    There is none as long as one of the two rows has no results.
+    """
+    ends = [averages.get(row) for row in gap]
+    if not all(ends):
+        return
+    baseline, ceiling = (mean(values) for values in ends if values)
     for row, scores in averages.items():
         values = [100 * gap_closed(value, baseline=baseline, ceiling=ceiling) for value in scores]
         if values and all(map(math.isfinite, values)):

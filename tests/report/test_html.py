@@ -11,6 +11,7 @@ import pytest
 
 from raysynth import Sweep
 from raysynth.report import figures
+from raysynth.report.write import print_report
 from raysynth.specs.identity import in_order, name
 from raysynth.specs.tiny import tiny as tiny_finetune
 from raysynth.store.store import Outcome, State, Store
@@ -176,3 +177,19 @@ def test_the_gap_closed_is_a_panel_of_tables_with_columns_too(tmp_path, monkeypa
     assert shown["random"] == pytest.approx([-100 / 3, 100 / 3])
     assert shown["fast"] == pytest.approx([100 / 3, 500 / 3])
     assert shown["slow"] == pytest.approx([200 / 3]), "its second seed lacks a task"
+
+
+def test_without_the_cells_of_the_ceiling_there_is_no_panel_of_the_gap(tmp_path, monkeypatch):
+    """A run leaves out cells whose imported weights are not there."""
+    store, shown = Store(str(tmp_path)), []
+    by_task = Sweep(name="s", claim="c")
+    by_task.add(on_task, init=["random", "fast"], task=["one", "two"], seed=range(2))
+    by_task.table(title="t", rows=("init",), columns=("task",), baseline=("random",), ceiling=("fast",))
+    monkeypatch.setattr(figures, "dots", lambda rows, panels, seeds: shown.extend(panels) or b"<svg/>")
+    cells = [cell for cell in by_task.cells() if cell.fields["init"] == "random"]
+    for cell in cells:
+        record(store, cell.artifact, 0.5)
+    statuses = {artifact: store.status(artifact) for artifact in in_order([cell.artifact for cell in cells])}
+    print_report("s", "c", by_task.tables, cells, statuses, store)
+    assert shown
+    assert "gap closed" not in shown
