@@ -111,6 +111,8 @@ def _processes(path: Path) -> Iterator[int]:
                 continue
             texts = [(process / file).read_bytes().decode(errors="replace") for file in ("cmdline", "environ")]
             # Ray's workers and agents write their titles over both; then their open logs tell.
-            texts += [os.readlink(file) for file in (process / "fd").iterdir()]
+            for file in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile, as often in a process that starts
+                    texts.append(os.readlink(file))
             if any(mark in text for text in texts):
                 yield int(process.name)

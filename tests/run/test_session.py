@@ -6,7 +6,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -73,13 +72,8 @@ def listening(pids):
 
 
 def left(group):
-    """The command lines of what a command left behind for more than ten seconds; killed, for the next test.
-
-    A process of Ray that was just starting may end on its own once it misses the others.
-    """
-    deadline = time.monotonic() + 10
-    while (remaining := list(processes(group))) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    """The command lines of what a command left behind; killed, for the next test."""
+    remaining = list(processes(group))
     for pid, _ in remaining:
         os.kill(pid, signal.SIGKILL)
     return [line for _, line in remaining]
