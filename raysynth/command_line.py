@@ -174,6 +174,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does."""
 LAST_SECONDS = 15.0
 """A command that a signal ended has this long to clean up."""
+ROUSE_SECONDS = 0.2
+"""A main thread that has not noticed a signal after this long gets it again."""
 STUCK_SECONDS = 5.0
 """`leave_though_stuck` gives a block this long to end after a signal."""
 
@@ -253,11 +255,19 @@ def _signals_interrupt(came: list[int]) -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     ours = [number for number in SIGNALS if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
+    main_thread, is_over = threading.get_ident(), threading.Event()
+
+    def rouse(number: int) -> None:
+        while number in ours and not came and not is_over.wait(ROUSE_SECONDS):
+            signal.pthread_kill(main_thread, number)
+
     for number in ours:
         signal.signal(number, interrupt)
     try:
-        yield
+        with _each_signal(rouse):
+            yield
     finally:
+        is_over.set()
         if not came:
             for number in ours:
                 signal.signal(number, before[number])
@@ -281,29 +291,49 @@ def leave_though_stuck() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
     is_over = threading.Event()
 
-    def watch() -> None:
-        for number in iter(lambda: os.read(read_end, 1), b""):
-            if number[0] in SIGNALS and not is_over.wait(STUCK_SECONDS):
-                end_at_once(HINT, 128 + number[0])
-        os.close(read_end)
+    def leave(number: int) -> None:
+        if number in SIGNALS and not is_over.wait(STUCK_SECONDS):
+            end_at_once(HINT, 128 + number)
 
     def lost(unraisable: "sys.UnraisableHookArgs") -> None:
         if isinstance(unraisable.exc_value, Interrupted):  # Python was in a callback of a library, and goes on
             end_at_once(HINT, 128 + unraisable.exc_value.number)
         hook_before(unraisable)
 
-    threading.Thread(target=watch, name="signals", daemon=True).start()
-    before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     hook_before, sys.unraisablehook = sys.unraisablehook, lost
     try:
-        yield
+        with _each_signal(leave):
+            yield
     finally:
         is_over.set()
         sys.unraisablehook = hook_before
+
+
+@contextlib.contextmanager
+def _each_signal(act: Callable[[int], None]) -> Iterator[None]:
+    """Call a function with the number of each signal that comes, in a thread of its own.
+
+    The main thread may not notice a signal: when two come at once, threads of libraries can take both, and then
+    nothing wakes it from a system call. A block around this one learns of the signals too.
+    """
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+
+    def watch() -> None:
+        for number in iter(lambda: os.read(read_end, 1), b""):
+            if before != -1:
+                with contextlib.suppress(OSError):
+                    os.write(before, number)
+            act(number[0])
+        os.close(read_end)
+
+    before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    try:
+        yield
+    finally:
         signal.set_wakeup_fd(before)
         os.close(write_end)
 

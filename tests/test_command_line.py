@@ -147,6 +147,30 @@ def test_a_signal_ends_a_command_with_one_line_and_its_number(number, work, tmp_
     assert command.returncode == 128 + number
 
 
+IN_A_THREAD = """import os, threading
+    def die():
+        time.sleep(0.5)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Thread(target=die).start()
+    {sleep}"""
+
+
+@pytest.mark.parametrize(
+    "sleep",
+    [
+        "time.sleep(60)",
+        "from raysynth.command_line import leave_though_stuck\n    with leave_though_stuck(): time.sleep(60)",
+    ],
+)
+def test_a_signal_that_another_thread_takes_wakes_the_main_thread(sleep, tmp_path):
+    file = tmp_path / "command.py"
+    file.write_text(COMMAND.format(work=IN_A_THREAD.format(sleep=sleep)))
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, HINT)
+    assert time.monotonic() - began < 55
+
+
 STUCK = [
     # Minutes in a library.
     "import hashlib; from raysynth import command_line; command_line.STUCK_SECONDS = 0.2\n"

@@ -67,6 +67,7 @@ def _in_another_process(task: str, problem: Callable[[], str], note: Callable[[s
         try:
             # Another thread may hold the locks of the old ones. A worker's output is not shown either.
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
+            signal.set_wakeup_fd(-1)  # signals to the copy are not ones to this process
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.write(write_end, b"." + problem().encode("utf-8", "replace")[:4_000])
         finally:
