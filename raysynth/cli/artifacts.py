@@ -248,6 +248,7 @@ def _add_export(verbs: Verbs) -> None:
     add_artifacts(parser, "artifact", "ARTIFACT")
     add_store(parser)
     parser.add_argument("--format", choices=("t5x", "hugging-face"), required=True)
+    _add_step(parser)
     parser.add_argument("out", metavar="OUT", type=path, help="a directory that does not exist yet")
 
 
@@ -255,9 +256,13 @@ def _export(options: argparse.Namespace) -> int:
     from raysynth.weights.formats import Format
     from raysynth.weights.transfer import export_weights
 
-    export_weights(options.artifact, Store(options.store), Format(options.format), options.out)
+    export_weights(options.artifact, Store(options.store), Format(options.format), options.out, step=options.step)
     print(printable(str(options.out)))
     return 0
+
+
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--step", type=integer, help="one of the keep_steps of a pre-training (default: the selected)")
 
 
 # -------------------------------------------------------------------------------- what weights are like
@@ -274,6 +279,7 @@ def _add_stats(verbs: Verbs) -> None:
         help="group parameters as the init schemes do (default: type)",
     )
     parser.add_argument("--format", choices=("table", "csv"), default="table", help="csv prints all digits")
+    _add_step(parser)
 
 
 def _stats(options: argparse.Namespace) -> int:
@@ -281,7 +287,7 @@ def _stats(options: argparse.Namespace) -> int:
     from raysynth.weights.statistics import moments, spreadsheet, table
 
     group_by = GroupBy(options.by)
-    weights = selected(options.artifact, Store(options.store))
+    weights = selected(options.artifact, Store(options.store), step=options.step)
     groups = moments(weights.flat, group_by)
     if options.format == "csv":
         print(as_csv(*spreadsheet(groups, group_by)), end="")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysynth.errors import InputError, StoreError
+from raysynth.errors import InputError, StoreError, brief
 from raysynth.model.checkpoints import checked_params
 from raysynth.model.t5 import Params
 from raysynth.specs.pretraining import Pretrained
@@ -40,13 +40,17 @@ def selected(artifact: str, store: Store, *, step: int | None = None) -> Weights
     """The selected checkpoint of an artifact, or that of a kept step, verified against the digest in its record.
 
     The artifact is given by name, such as `pretrain/set.seed0-1c575405`, which may be cut as `full_name` says. Raises
-    `InputError` for an unknown or unfinished artifact, a data set, and a checkpoint that is missing or damaged.
+    `InputError` for an unknown or unfinished artifact, a data set, a step that is not kept, and a checkpoint that is
+    missing or damaged.
     """
     artifact = full_name(artifact, store)
     record = store.record_of(artifact)
     if record is None:
         raise InputError(f"{store.uri}: {artifact} is not finished and has no selected checkpoint yet")
     step = record.weights.selected_step if step is None else step
+    if step not in record.weights.digests:
+        kept = ", ".join(f"{one:,}" for one in sorted(record.weights.digests))
+        raise InputError(f"{artifact} keeps the weights of step {kept} only, got {brief(step)}")
     with tempfile.TemporaryDirectory(prefix="raysynth-") as cache:
         try:
             params = checked_params(store.fetch_by_name(artifact, Path(cache)), record, step=step)

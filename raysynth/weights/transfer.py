@@ -86,13 +86,14 @@ def _python(artifact: Pretrained) -> str:
 # -------------------------------------------------------------------------------- export
 
 
-def export_weights(artifact: str, store: Store, form: Format, out: Path) -> None:
-    """Write the selected checkpoint of the artifact with that name, which may be cut, to the new directory `out`.
+def export_weights(artifact: str, store: Store, form: Format, out: Path, *, step: int | None = None) -> None:
+    """Write a checkpoint of the artifact with that name, which may be cut, to the new directory `out`.
 
-    A Hugging Face directory also gets the tokenizer and the settings of `generate`, and a README that describes them.
-    Raises `InputError` for an artifact without weights and if `out` exists.
+    It is the selected checkpoint, or that of a kept `step`. A Hugging Face directory also gets the tokenizer and the
+    settings of `generate`, and a README that describes them. Raises `InputError` for an artifact without weights or
+    without that step, and if `out` exists.
     """
-    weights = selected(artifact, store)
+    weights = selected(artifact, store, step=step)
     config = described_model(weights.description)
     match form:
         case Format.T5X:

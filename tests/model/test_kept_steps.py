@@ -19,6 +19,7 @@ from raysynth.specs.identity import name
 from raysynth.store.checkpoint_files import problem
 from raysynth.store.store import State, Store
 from raysynth.weights.checks import flat
+from raysynth.weights.formats import read
 from tests.model.tiny import DATA, PRETRAIN, TASK, Killed, KillsAtEvaluation, KillsAtProgress
 from tests.records import record_data
 
@@ -121,6 +122,27 @@ def test_finetunings_start_from_their_step(store, whole):
     for run in RUNS:
         make_quietly(run, store)
     assert len({store.status(run).record.weights.params_sha256 for run in RUNS}) == 3
+
+
+def test_the_weights_of_a_kept_step_are_shown_and_exported(store, tmp_path, capsys):
+    where = ["--store", store.uri]
+    shown = {}
+    for step in (3, 6, 9):
+        assert main(["stats", name(KEPT), *where, "--step", str(step)]) == 0
+        shown[step] = capsys.readouterr().out
+        assert f"{name(KEPT)}, step {step}\n" in shown[step]
+    assert main(["stats", name(KEPT), *where]) == 0
+    assert capsys.readouterr().out == shown[6]
+    assert len(set(shown.values())) == 3
+    assert main(["export", name(KEPT), *where, "--format", "t5x", "--step", "9", str(tmp_path / "out")]) == 0
+    expected = flat(load(SourceAt(KEPT, step=9), store=store.uri).params)
+    exported = flat(read(tmp_path / "out")[1])
+    assert exported.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_array_equal(exported[path], value)
+    capsys.readouterr()
+    assert main(["stats", name(KEPT), *where, "--step", "4"]) == 2
+    assert capsys.readouterr().err == f"error: {name(KEPT)} keeps the weights of step 3, 6, 9 only, got 4\n"
 
 
 def test_a_damaged_kept_checkpoint_is_found_and_made_again(store, whole, capsys):
