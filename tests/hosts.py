@@ -184,6 +184,11 @@ wait"""
         self._wait_for_ssh(address)
         return address
 
+    def cut_off(self, address: str, to: str = "down") -> None:
+        """Take a host's cable out, or put it back ("up")."""
+        number = int(address.rpartition(".")[2])
+        _ip(f"link set rs{self.number}h{number} {to}")
+
     def ssh(self, address: str, command: str) -> subprocess.CompletedProcess:
         options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=2"
         told = ["ssh", "-i", str(self.key), *options.split(), f"root@{address}", command]
