@@ -37,7 +37,8 @@ def print_plan(
     are by default those that the store knows.
     """
     kinds = Counter(artifact.kind for artifact in statuses)
-    print(f"{printable(store.uri)}: " + ", ".join(f"{count} {_NOUNS[kind]}{'s' if count > 1 else ''}" for kind, count in kinds.items()))
+    counts = [f"{count} {_NOUNS[kind]}{'s' if count > 1 else ''}" for kind, count in kinds.items()]
+    print(f"{printable(store.uri)}: {', '.join(counts)}")
     times = times or Times(seconds_per_step=speeds(statuses, store))
     # An input is another object in each artifact that needs it, and so would be named again for each.
     names = {artifact: name(artifact) for artifact in statuses}
