@@ -2,7 +2,7 @@
 
 Table:   4 (Appendix F).
 Varies:  source x task and size of its training set.
-Trials:  27 fine-tunings, 1 pre-trainings.
+Trials:  27 fine-tunings, 1 pre-training.
 Cost:    6.3 M steps of fine-tuning and at most 0.08 M of pre-training; `plan --on MACHINE` tells device-hours.
 Command: python sweeps/table4.py run, or ray submit cluster.yaml sweeps/table4.py run
 """

@@ -8,12 +8,10 @@ import runpy
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import yaml
 
 from raysynth import cli
 
@@ -26,11 +24,11 @@ INFO = re.compile(r"(bash|python)( long| no-test: \S.*)?|python in: \S+|bibtex|t
 
 OPTIONS_OF_OTHERS = {
     "--strict",
-    *("--logdir", "--load_fast", "--port-forward", "--screen", "--tmux"),
+    *("--port-forward", "--screen", "--tmux"),
     *("--seed", "--num", "--jobs", "--only", "--kinds"),
     *("--head", "--zone", "--accelerator-type", "--runtime-version", "--node-count", "--node-prefix", "--format"),
 }
-"""Options of TensorBoard, of the commands of Ray and Google Cloud, and of the campaign of faults."""
+"""Options of the commands of Ray and Google Cloud, of twine, and of the campaign of faults."""
 
 
 class Block(NamedTuple):
@@ -205,8 +203,8 @@ def test_every_command_and_option_is_documented(helps):
                 assert f"`{option}" in text, option
 
 
-def test_versions_agree():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert str(citation["version"]) == version
-    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+def test_the_readme_names_every_package():
+    named = re.findall(r"^\| `(raysynth/[\w.]+/?)` \|", (ROOT / "README.md").read_text(), flags=re.M)
+    packages = [file.parent for file in ROOT.glob("raysynth/*/__init__.py")]
+    modules = set(ROOT.glob("raysynth/*.py")) - {ROOT / "raysynth/__init__.py"}
+    assert sorted(ROOT / name for name in named) == sorted([*packages, *modules])

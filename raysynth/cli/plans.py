@@ -36,7 +36,9 @@ def _plan(options: argparse.Namespace) -> int:
         for name, each in artifacts.items()
     ]
     rows.append(_row("together", statuses, times, options))
-    header = ["sweep", "to make", "done", "steps", "device time", f"{options.workers} workers"]
+    header = ["sweep", "to make", "done", "steps", "device time"]
+    if options.workers > 1:
+        header.append(f"{options.workers} workers")
     if options.price is not None:
         header.append(f"at {options.price:g} an hour")
     print(printable(store.uri))
@@ -74,7 +76,9 @@ def read_sweep(file: Path) -> Sweep:
 def _row(name: str, statuses: Mapping[Artifact, Status], times: Times, options: argparse.Namespace) -> list[str]:
     total, num_done = cost(statuses, statuses, times), sum(each.state is State.DONE for each in statuses.values())
     hours = f"{total.hours:,.0f} h" if total.hours >= 10 else duration(3600 * total.hours)
-    known = [hours, duration(3600 * total.hours / options.workers)]
+    known = [hours]
+    if options.workers > 1:
+        known.append(duration(3600 * total.hours / options.workers))
     if options.price is not None:
         known.append(f"{total.hours * options.price:,.2f}")
     if total.unknown:

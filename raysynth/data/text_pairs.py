@@ -117,7 +117,7 @@ def _chosen(dataset: TextDataset, splits: Texts, location: str | None) -> Texts:
             raise InputError(f"{dataset.name} needs a {split} split; {location} has {', '.join(splits)}")
         size, pairs = sizes[split], splits[split]
         if size is not None and size > len(pairs):
-            raise InputError(f"{dataset.name} {split} has {len(pairs)} examples, {size} were asked for")
+            raise InputError(f"{dataset.name} {split} has {len(pairs)} examples, num_{split} is {size}")
         texts[split] = (
             pairs if size is None else _shuffled(pairs, stream(Purpose.PAIR_SUBSET, dataset.seed, index))[:size]
         )

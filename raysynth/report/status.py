@@ -37,7 +37,8 @@ def print_plan(
     are by default those that the store knows.
     """
     kinds = Counter(artifact.kind for artifact in statuses)
-    print(f"{printable(store.uri)}: " + ", ".join(f"{count} {_PLURALS[kind]}" for kind, count in kinds.items()))
+    counts = [f"{count} {_NOUNS[kind]}{'s' if count > 1 else ''}" for kind, count in kinds.items()]
+    print(f"{printable(store.uri)}: {', '.join(counts)}")
     times = times or Times(seconds_per_step=speeds(statuses, store))
     # An input is another object in each artifact that needs it, and so would be named again for each.
     names = {artifact: name(artifact) for artifact in statuses}
@@ -62,11 +63,11 @@ def _told(artifact: Artifact, told: Mapping[Artifact, str]) -> str:
     return f"{name(artifact)} ({told[artifact]})" if artifact in told else name(artifact)
 
 
-_PLURALS = {
-    "dataset": "data sets",
-    "pretrain": "pre-trainings",
-    "pretrained": "imported models",
-    "finetune": "fine-tunings",
+_NOUNS = {
+    "dataset": "data set",
+    "pretrain": "pre-training",
+    "pretrained": "imported model",
+    "finetune": "fine-tuning",
 }
 
 

@@ -35,7 +35,8 @@ def test_steps_and_hours_follow_from_the_records(store):
 def test_the_plan_ends_with_days_and_money_if_asked(store, capsys):
     done(store, RANDOM[0], 86.4)
     print_plan(store.statuses(in_order(RANDOM)), store, num_workers=4, price=8.0)
-    line = capsys.readouterr().out.splitlines()[-1]
+    first, *_, line = capsys.readouterr().out.splitlines()
+    assert first == f"{store.uri}: 1 data set, 3 fine-tunings"
     assert line == "to do: 2,000 training steps, 48 device-hours, 12 h on 4 workers, 384.00 at 8 an hour"
 
 
