@@ -63,10 +63,20 @@ def test_tables_without_a_cell_of_the_part_are_left_out(finished, capsys):
     assert "other" not in run(sweep, capsys, "report", "--store", finished.uri, "--only", "init=random")[1]
 
 
-def test_a_label_may_hold_commas(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("only", "rates"),
+    [
+        ("a, b", ["random"]),
+        ("C,A, b", ["random", "fast"]),
+        (["a, b", "c"], ["random", "fast"]),
+        ({"c"}, ["fast"]),
+    ],
+)
+def test_a_label_may_hold_commas(only, rates, tmp_path):
     sweep = Sweep(name="s", claim="c")
-    sweep.add(lambda init, seed: trial("random", seed), init={"a, b": 0}, seed=[0])
-    assert run(sweep, capsys, "plan", "--store", str(tmp_path), "--only", "init=a, b")[0] == 0
+    sweep.add(lambda init, seed: trial(init, seed), init={"a, b": "random", "c": "fast"}, seed=[0])
+    states = sweep.status(store=tmp_path, only={"init": only})
+    assert [each for each in states if each.startswith("finetune/")] == [name(trial(rate, 0)) for rate in rates]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +139,8 @@ def test_fields_are_read_by_their_annotations():
     assert replaced(run, {"task.metrics": "token_accuracy"}).task.metrics == ("token_accuracy",)
     assert replaced(run, {"task.selection.metric": "exact_match"}).task.selection == Best("exact_match")
     assert replaced(MODEL, {"logits_via_embedding": "false"}).logits_via_embedding is False
+    assert replaced(run, {"init.where": "attention"}).init.where == "attention"
+    assert replaced(run, {"init.where": "attention,relative_bias"}).init.where == ("attention", "relative_bias")
     assert has_field(run, "init.source.data.task.max_length")
     assert not has_field(run, "task.selection.step")
     with pytest.raises(InputError, match=r"T5Config\.logits_via_embedding must be True or False, got 'no'"):
