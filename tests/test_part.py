@@ -1,6 +1,7 @@
 """`--only` uses a part of a grid, `--set` replaces fields of its descriptions; neither touches the sweep's report."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -55,6 +56,18 @@ def test_a_report_of_a_part_is_printed_and_not_written(finished, capsys):
     assert not finished.exists("reports/s/report.html")
     assert run(sweep, capsys, "run", "--store", finished.uri, "--only", "seed=0")[0] == 0
     assert not finished.exists("reports/s/report.html")
+
+
+def test_a_part_claims_no_more_differences_than_the_table(finished, capsys):
+    for seed in range(3):
+        record(finished, trial("fast", seed), VALUES["full"][seed])
+    sweep = grid(random=3, full=3, fast=3)
+    sweep.table(title="gap", rows=("init",), baseline=("random",), ceiling=("fast",))
+    parts = {"full,fast": ("0 of 0", "0 of 1"), "random,full": ("0 of 1", "0 of 1"), "full": ("0 of 0", "0 of 0")}
+    for inits, counts in parts.items():
+        out = run(sweep, capsys, "report", "--store", finished.uri, "--next", "--only", f"init={inits}")[1]
+        assert tuple(re.findall(r"\d of \d(?= differences)", out)) == counts
+    assert "gap closed" not in run(sweep, capsys, "report", "--store", finished.uri, "--only", "init=full,fast")[1]
 
 
 def test_tables_without_a_cell_of_the_part_are_left_out(finished, capsys):

@@ -133,7 +133,7 @@ def _files(
         if trends := table.trend_curves(cells, statuses):
             xlabel = str(table.trend_axis(cells))
             lines_are = ", ".join(axis for axis in table.rows if axis != xlabel)
-            metric = table.metrics_of(cells[0].artifact.task)[0].replace("_", " ")
+            metric = table.first_metric(cells)
             trend_png, trend_svg = _curves(
                 f"{sweep}{', rehearsal' * rehearsal}: {metric} by {xlabel}".replace("_", " "),
                 trends,
