@@ -227,7 +227,7 @@ def _parts(owner: Any) -> dict[str, Any]:
 def _parsed(text: str, hint: Any, what: str) -> Any:
     """The value of an annotated type that a text means; raises `InputError`, which names `what`."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    for kind in kinds:
+    for kind in reversed(kinds) if "," in text else kinds:  # a tuple is the last choice of an annotation
         if kind is NoneType and text == "None":
             return None
         if kind is bool and text.lower() in ("true", "false"):

@@ -1,6 +1,7 @@
 """`--only` uses a part of a grid, `--set` replaces fields of its descriptions; neither touches the sweep's report."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -57,16 +58,38 @@ def test_a_report_of_a_part_is_printed_and_not_written(finished, capsys):
     assert not finished.exists("reports/s/report.html")
 
 
+def test_a_part_claims_no_more_differences_than_the_table(finished, capsys):
+    for seed in range(3):
+        record(finished, trial("fast", seed), VALUES["full"][seed])
+    sweep = grid(random=3, full=3, fast=3)
+    sweep.table(title="gap", rows=("init",), baseline=("random",), ceiling=("fast",))
+    parts = {"full,fast": ("0 of 0", "0 of 1"), "random,full": ("0 of 1", "0 of 1"), "full": ("0 of 0", "0 of 0")}
+    for inits, counts in parts.items():
+        out = run(sweep, capsys, "report", "--store", finished.uri, "--next", "--only", f"init={inits}")[1]
+        assert tuple(re.findall(r"\d of \d(?= differences)", out)) == counts
+    assert "gap closed" not in run(sweep, capsys, "report", "--store", finished.uri, "--only", "init=full,fast")[1]
+
+
 def test_tables_without_a_cell_of_the_part_are_left_out(finished, capsys):
     sweep = grid(random=1, full=1)
     sweep.table(title="other", rows=("init",), where={"init": ("full",)}, ceiling=("full",))
     assert "other" not in run(sweep, capsys, "report", "--store", finished.uri, "--only", "init=random")[1]
 
 
-def test_a_label_may_hold_commas(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("only", "rates"),
+    [
+        ("a, b", ["random"]),
+        ("C,A, b", ["random", "fast"]),
+        (["a, b", "c"], ["random", "fast"]),
+        ({"c"}, ["fast"]),
+    ],
+)
+def test_a_label_may_hold_commas(only, rates, tmp_path):
     sweep = Sweep(name="s", claim="c")
-    sweep.add(lambda init, seed: trial("random", seed), init={"a, b": 0}, seed=[0])
-    assert run(sweep, capsys, "plan", "--store", str(tmp_path), "--only", "init=a, b")[0] == 0
+    sweep.add(lambda init, seed: trial(init, seed), init={"a, b": "random", "c": "fast"}, seed=[0])
+    states = sweep.status(store=tmp_path, only={"init": only})
+    assert [each for each in states if each.startswith("finetune/")] == [name(trial(rate, 0)) for rate in rates]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +152,8 @@ def test_fields_are_read_by_their_annotations():
     assert replaced(run, {"task.metrics": "token_accuracy"}).task.metrics == ("token_accuracy",)
     assert replaced(run, {"task.selection.metric": "exact_match"}).task.selection == Best("exact_match")
     assert replaced(MODEL, {"logits_via_embedding": "false"}).logits_via_embedding is False
+    assert replaced(run, {"init.where": "attention"}).init.where == "attention"
+    assert replaced(run, {"init.where": "attention,relative_bias"}).init.where == ("attention", "relative_bias")
     assert has_field(run, "init.source.data.task.max_length")
     assert not has_field(run, "task.selection.step")
     with pytest.raises(InputError, match=r"T5Config\.logits_via_embedding must be True or False, got 'no'"):

@@ -141,7 +141,9 @@ def _section(section: Section, cells: Sequence[Cell], statuses: Mapping[Artifact
         parts.append(_figure(section.tuning_svg, caption))
     if section.trend_svg is not None:
         axis = str(table.trend_axis(cells)).replace("_", " ")
-        caption = f"First metric on the test split by {axis}: mean over {table.fold}s, from the lowest to the highest"
+        metric = table.first_metric(cells)
+        metric = f"{metric[0].upper()}{metric[1:]}"
+        caption = f"{metric} on the test split by {axis}: mean over {table.fold}s, from the lowest to the highest"
         parts.append(_figure(section.trend_svg, caption))
     parts += _predictions(table, cells, statuses, store)
     if not table.rehearsal:

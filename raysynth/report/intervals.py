@@ -96,7 +96,10 @@ def _interval(
     ends = bootstrap(strata, statistic)
     if ends is None:
         return None
-    value = float(statistic([np.asarray(np.mean(values)) for values in strata]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic([np.asarray(np.mean(values)) for values in strata]))
+    if not np.isfinite(value):  # the gap is 0
+        return None
     num_own = len(strata) // 3 if statistic is _gap_closed else len(strata)
     num_seeds = sum(len(values) for values in strata[:num_own])
     return Interval(row=row, column=column, what=what, value=value, low=ends[0], high=ends[1], num_seeds=num_seeds)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from typing import Any
 
 from raysynth.errors import InputError, printable
@@ -9,8 +10,6 @@ from raysynth.specs.finetuning import Finetune
 from raysynth.store.names import full_name
 from raysynth.store.records import Record
 from raysynth.store.store import Store
-
-_AGAIN = "`raysynth verify --store {} --deep --repair` has the run made again"
 
 
 def print_predictions(run: str, store: Store, *, num_examples: int | None, right: bool | None) -> None:
@@ -30,7 +29,7 @@ def print_predictions(run: str, store: Store, *, num_examples: int | None, right
         raise InputError(f"{store.uri}: {run} is not finished and has no predictions yet")
     content = read_predictions(run, record, store)
     if content is None:
-        raise InputError(f"{store.uri}: {run}/predictions.jsonl is missing; {_AGAIN.format(store.uri)}")
+        raise InputError(f"{store.uri}: {run}/predictions.jsonl is missing; {_again(store)}")
     rows = _rows(content, f"{store.uri}: {run}/predictions.jsonl")
     selected = [(number, row) for number, row in enumerate(rows, start=1) if right in (None, row["right"])]
     for number, row in selected[:num_examples]:
@@ -48,8 +47,13 @@ def read_predictions(run: str, record: Record, store: Store) -> bytes | None:
     content = store.read_bytes(f"{run}/predictions.jsonl")
     expected = record.weights.predictions_sha256
     if content is not None and expected is not None and hashlib.sha256(content).hexdigest() != expected:
-        raise InputError(f"{store.uri}: {run}/predictions.jsonl is damaged; {_AGAIN.format(store.uri)}")
+        raise InputError(f"{store.uri}: {run}/predictions.jsonl is damaged; {_again(store)}")
     return content
+
+
+def _again(store: Store) -> str:
+    """What heals damaged predictions, for the end of a message."""
+    return f"`raysynth verify --store {shlex.quote(store.uri)} --deep --repair` has the run made again"
 
 
 def samples(content: bytes, place: str, *, num_each: int) -> list[dict[str, Any]]:

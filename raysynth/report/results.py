@@ -46,18 +46,20 @@ _TYPES: dict[str, type] = {
 def results(cells: Sequence[Cell], statuses: Mapping[Artifact, Status], *, rehearsal: bool = False) -> Columns:
     """One row a cell, in the order of the grid: axes, seed, state, metrics, steps, digest, name, times and host.
 
-    Metrics are in [0, 1], in columns `validation_METRIC` (at the selected step) and `test_METRIC`. A column of these
-    whose name is that of an axis is called `run_NAME`; `seed` is there once if the axis `seed` holds the seeds. Results
-    of a rehearsal have the column `rehearsal`.
+    Metrics are in [0, 1], in columns `validation_METRIC` (at the selected step) and `test_METRIC`. Results of a
+    rehearsal have the column `rehearsal`. A column whose name is that of an axis is called `run_NAME`; `seed` is there
+    once if the axis `seed` holds the seeds.
     """
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell.fields))
     columns = {axis: _axis([cell.fields.get(axis) for cell in cells]) for axis in axes}
-    for column, values in _runs(cells, statuses).items():
-        if column not in axes:
-            columns[column] = values
-        elif columns[column] != values:
-            columns[f"run_{column}"] = values
-    return {**columns, "rehearsal": ["tiny"] * len(cells)} if rehearsal else columns
+    runs = _runs(cells, statuses) | ({"rehearsal": ["tiny"] * len(cells)} if rehearsal else {})
+    for column, values in runs.items():
+        if columns.get(column) == values:
+            continue
+        while column in columns:
+            column = f"run_{column}"
+        columns[column] = values
+    return columns
 
 
 def _axis(labels: list[Any]) -> list[Any]:

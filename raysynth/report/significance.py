@@ -140,7 +140,7 @@ def _welch(
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = (first + second) ** 2 / (first**2 / freedoms[0] + second**2 / freedoms[1])
         p = 2 * stdtr(freedom, -np.abs(value) / error)
-    return error, freedom, np.where(error > 0, p, float(value == 0))
+    return error, freedom, np.where(error == 0, float(value == 0), p)
 
 
 def pooled(samples: Iterable[Sample]) -> tuple[float, float]:
@@ -206,7 +206,7 @@ def comparisons(table: Table, cells: Sequence[Cell], statuses: Mapping[Artifact,
             compared.append(
                 Comparison(
                     within=" ".join(map(label_text, first[shared])),
-                    names=(" ".join(map(label_text, first[1 - shared])), " ".join(map(str, second[1 - shared]))),
+                    names=(" ".join(map(label_text, first[1 - shared])), " ".join(map(label_text, second[1 - shared]))),
                     metric=entries[first].metrics[0],
                     places=(first, second),
                     entries=(entries[first], entries[second]),

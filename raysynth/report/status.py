@@ -44,7 +44,7 @@ def print_plan(
     names = {artifact: name(artifact) for artifact in statuses}
     told = distinctions(statuses)
     for artifact, status in statuses.items():
-        print(f"{status.state:11} {_told(artifact, told)}{_plan_details(artifact, status, times, store)}")
+        print(printable(f"{status.state:11} {_told(artifact, told)}{_plan_details(artifact, status, times, store)}"))
         if status.record is not None:
             continue
         for needed in artifact.inputs():

@@ -68,6 +68,8 @@ class Table:
     """The only metric to show and to compare; by default those of the tasks."""
     rehearsal: bool = False
     """Whether the results are those of tiny models, which say nothing about the claim; see `rehearsed`."""
+    lacks_gap: bool = False
+    """Whether the table shows no gap though it has baseline and ceiling; see `of_part`."""
 
     def __post_init__(self) -> None:
         for name in ("baseline", "ceiling"):
@@ -76,8 +78,10 @@ class Table:
 
     @property
     def gap(self) -> tuple[Key, Key] | None:
-        """Baseline and ceiling, or None unless the table has both."""
-        return None if self.baseline is None or self.ceiling is None else (self.baseline, self.ceiling)
+        """Baseline and ceiling, or None unless the table has both and shows how much of the gap is closed."""
+        if self.baseline is None or self.ceiling is None or self.lacks_gap:
+            return None
+        return self.baseline, self.ceiling
 
     def rehearsed(self) -> "Table":
         """The table of a rehearsal: it says so, and it is not compared with the paper's."""
@@ -88,15 +92,13 @@ class Table:
         return bool(self._kept(cells))
 
     def of_part(self, cells: Sequence[Cell], part: str) -> "Table":
-        """The table of some cells of the grid: it says which, and has no gap if rows or columns may be missing."""
+        """The table of some cells of the grid: it says which, and shows no gap if rows or columns may be missing.
+
+        Baseline and ceiling stay: a part claims no more differences than the table does.
+        """
         rows = {self._row(cell) for cell in self._kept(cells)}
-        has_gap = self.gap is not None and rows.issuperset(self.gap) and not self.columns
-        return dataclasses.replace(
-            self,
-            title=f"{self.title} ({part})",
-            baseline=self.baseline if self.baseline in rows else None,
-            ceiling=self.ceiling if has_gap else None,
-        )
+        lacks_gap = bool(self.columns) or not rows.issuperset(self.gap or ())
+        return dataclasses.replace(self, title=f"{self.title} ({part})", lacks_gap=lacks_gap)
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise `InputError` unless the fields, values, rows and printed table that the layout names exist."""
@@ -124,6 +126,13 @@ class Table:
             raise unknown("table metric", self.metric, metrics)
         if self.metric is not None and self.published is not None:
             raise InputError("a table has either metric or published: the paper's tables have metrics of their own")
+        if self.published is not None and not self.columns:
+            raise InputError("a table with published needs columns: the paper's numbers stand below those of a column")
+
+    def first_metric(self, cells: Sequence[Cell]) -> str:
+        """The metric to compare by in words; "first metric" if the table's tasks have different ones."""
+        metrics = {self.metrics_of(cell.artifact.task)[0] for cell in self._kept(cells)}
+        return metrics.pop().replace("_", " ") if len(metrics) == 1 else "first metric"
 
     def metrics_of(self, task: DownstreamTask) -> tuple[str, ...]:
         """The metrics that the table shows of a task, the one to compare by first."""
@@ -207,8 +216,8 @@ class Table:
         """The first metric on the test split by the numbers of `trend_axis`, by column, then by the rest of the row:
         one curve a seed.
 
-        A baseline that has one of the numbers only is a level line. Nothing without such an axis; other lines need
-        results at two numbers or more.
+        A baseline that has one of the numbers only is a level line over those of the others. Nothing without such an
+        axis; other lines need results at two numbers or more.
         """
         panels: dict[str, dict[str, list[dict[float, float]]]] = {}
         if (axis := self.trend_axis(cells)) is None:
@@ -224,13 +233,13 @@ class Table:
                     runs.setdefault(hashable(cell.fields[self.fold]), {})[float(row[place])] = score
         baseline = None if self.baseline is None else self.baseline[:place] + self.baseline[place + 1 :]
         for column, by_rest in lines.items():
-            values = {value for runs in by_rest.values() for run in runs.values() for value in run}
+            others = [run for rest, runs in by_rest.items() if rest != baseline for run in runs.values()]
+            values = {value for run in others for value in run}
             panel = {}
             for rest, runs in by_rest.items():
                 if rest == baseline:
                     level = {seed: next(iter(run.values())) for seed, run in runs.items() if len(run) == 1}
-                    at = values - {value for run in runs.values() for value in run}
-                    runs |= {seed: dict.fromkeys(at, score) for seed, score in level.items()}
+                    runs |= {seed: dict.fromkeys(values, score) for seed, score in level.items()}
                 most = max(map(len, runs.values()), default=0)
                 if most > 1:
                     name = " ".join(map(label_text, rest)) or axis
@@ -506,8 +515,8 @@ def _lay_out_by_metric(table: Table, entries: Mapping[Place, Entry]) -> Layout:
                 edges.add((len(rows), len(texts)))
             texts.append(_value_text(entry.best_value))
         if table.gap:
-            baseline, ceiling = table.gap
-            texts.append(_share(gap_closed(means[row], baseline=means[baseline], ceiling=means[ceiling])))
+            baseline, ceiling = (means.get(anchor, math.nan) for anchor in table.gap)
+            texts.append(_share(gap_closed(means[row], baseline=baseline, ceiling=ceiling)))
         num_done, num_cells = len(entry.results), len(entry.cells)
         texts.append(str(num_done) if num_done == num_cells else f"{num_done} of {num_cells}")
         rows.append(texts)
@@ -606,19 +615,17 @@ def _layout(
 
 def _edge_notes(table: Table, entries: Mapping[Place, Entry]) -> list[str]:
     """One line for all entries that show the same edge of the same grid."""
-    places: dict[tuple[str, tuple[float, ...]], list[str]] = {}
+    places: dict[tuple[str, str, tuple[float, ...]], list[str]] = {}
     for (row, column), entry in entries.items():
         if entry.edge_of:
             label = " ".join(_words((*row, *column))) or table.title
-            places.setdefault((_value_text(entry.best_value), entry.edge_of), []).append(label)
-    lines = []
-    for (value, grid), names in places.items():
-        side = "lower" if _number(value) == grid[0] else "higher"
-        lines.append(
-            f"{EDGE} {'; '.join(names)}: best at {table.best_of} {value}, an edge of its grid "
-            f"({', '.join(f'{each:g}' for each in grid)}); a {side} one may be better"
-        )
-    return lines
+            side = "lower" if _number(entry.best_value) == entry.edge_of[0] else "higher"
+            places.setdefault((_value_text(entry.best_value), side, entry.edge_of), []).append(label)
+    return [
+        f"{EDGE} {'; '.join(names)}: best at {table.best_of} {value}, an edge of its grid "
+        f"({', '.join(f'{each:g}' for each in grid)}); a {side} one may be better"
+        for (value, side, grid), names in places.items()
+    ]
 
 
 def _value_text(value: Any) -> str:

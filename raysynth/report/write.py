@@ -1,6 +1,7 @@
 """Prints a sweep's tables and writes them, learning curves and a page under `reports/` in the store."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -61,7 +62,7 @@ def print_report(
             return
     print(f"tables and learning curves: {place}/{folder}/", file=lines)
     print(f"all of it as a page: {place}/{folder}/report.html", file=lines)
-    print(f"TensorBoard: raysynth tensorboard --store {place}", file=lines)
+    print(f"TensorBoard: raysynth tensorboard --store {printable(shlex.quote(store.uri))}", file=lines)
 
 
 def print_tables(
@@ -132,7 +133,7 @@ def _files(
         if trends := table.trend_curves(cells, statuses):
             xlabel = str(table.trend_axis(cells))
             lines_are = ", ".join(axis for axis in table.rows if axis != xlabel)
-            metric = table.metrics_of(cells[0].artifact.task)[0].replace("_", " ")
+            metric = table.first_metric(cells)
             trend_png, trend_svg = _curves(
                 f"{sweep}{', rehearsal' * rehearsal}: {metric} by {xlabel}".replace("_", " "),
                 trends,

@@ -72,4 +72,4 @@ def _arguments(action: argparse.Action, value: Any) -> list[str]:
 
 def _joined(value: Any) -> str:
     """Several values with commas between them, as on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple | range) else str(value)
+    return str(value) if isinstance(value, str) or not isinstance(value, Iterable) else ",".join(map(str, value))

@@ -385,11 +385,11 @@ def run(current: SweepInStore, options: argparse.Namespace) -> int:
         failed = _make(missing, current, data, options)
         current = current.reread()
     else:
-        print(f"nothing to do: all {len(current.artifacts(State.DONE))} artifacts are in {store.uri}")
+        print(f"nothing to do: all {len(current.artifacts(State.DONE))} artifacts are in {printable(store.uri)}")
     _print_report(current)
     print_failures(diverged | failed, current.statuses)
     if diverged or failed:
-        print(f"tracebacks: {store.place}/ARTIFACT/failure.json", file=sys.stderr)
+        print(f"tracebacks: {printable(store.place)}/ARTIFACT/failure.json", file=sys.stderr)
     return 1 if diverged or failed else 0
 
 
@@ -446,7 +446,7 @@ def _make(
         for artifact in missing:
             if current.statuses[artifact].state is State.FAILED:
                 store.forget_failure(artifact)
-        print(f"{len(missing)} artifacts to make, {len(done)} done, in {store.uri}", file=sys.stderr)
+        print(f"{len(missing)} artifacts to make, {len(done)} done, in {printable(store.uri)}", file=sys.stderr)
         surroundings = Run(
             store=store,
             driver=driver,
@@ -462,7 +462,7 @@ def _make(
         )
         ended = execute(missing, done, damaged, surroundings)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in ended.outcomes.items() if count)
-    print(f"{counts}, in {store.uri}", file=sys.stderr)
+    print(f"{counts}, in {printable(store.uri)}", file=sys.stderr)
     return dict(ended.failed)
 
 

@@ -5,7 +5,7 @@ The replaced fields are part of the artifacts' descriptions, as if the sweep fil
 
 import dataclasses
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from raysynth.errors import InputError, brief, printable, unknown
@@ -41,9 +41,7 @@ def select(cells: Sequence[Cell], only: Only) -> list[Cell]:
     for axis, text in only.items():
         if axis not in labels:
             raise unknown("axis of the sweep", axis, labels)
-        known = dict.fromkeys(labels[axis])
-        parts = [text] if text in known else text.split(",")  # a label may hold commas
-        wanted[axis] = {_label(part, known, axis) for part in parts}
+        wanted[axis] = set(_labels(text, dict.fromkeys(labels[axis]), axis))
     kept = [
         cell
         for cell in cells
@@ -54,14 +52,25 @@ def select(cells: Sequence[Cell], only: Only) -> list[Cell]:
     return kept
 
 
-def _label(text: str, known: Collection[str], axis: str) -> str:
-    """The label that a text means, which may differ from it in capital letters."""
+def _labels(text: str, known: Collection[str], axis: str) -> Iterator[str]:
+    """The labels that a text lists with commas between them; of labels that hold commas, the longest that fit."""
+    parts, most = text.split(","), 1 + max(label.count(",") for label in known)
+    while parts:
+        for size in range(most, 0, -1):
+            if (label := _label(",".join(parts[:size]), known)) is not None:
+                break
+        else:
+            raise unknown(f"value of {axis}", parts[0], known)
+        yield label
+        parts = parts[size:]
+
+
+def _label(text: str, known: Collection[str]) -> str | None:
+    """The label that a text means, which may differ from it in capital letters; None if not one does."""
     if text in known:
         return text
     alike = [label for label in known if label.casefold() == text.casefold()]
-    if len(alike) != 1:
-        raise unknown(f"value of {axis}", text, known)
-    return alike[0]
+    return alike[0] if len(alike) == 1 else None
 
 
 def change(cells: Sequence[Cell], changes: Changes) -> list[Cell]:

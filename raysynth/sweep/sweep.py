@@ -11,6 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+import numpy as np
+
 from raysynth.errors import InputError, WorkerError, brief, shorten_uncaught_errors, unknown
 from raysynth.fields import file_name, instance
 from raysynth.specs.finetuning import Finetune
@@ -245,9 +247,11 @@ def _points(axis: str, values: Iterable[Any] | Mapping[str, Any]) -> Mapping[Any
     """The values of an axis, checked; raises `InputError` as `Sweep.add` does."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InputError(f"axis {axis} must be a list or a mapping of values, got {brief(values)}")
-    if not isinstance(values, Mapping):
+    if isinstance(values, Mapping):
+        values = {_plain(label): _plain(value) for label, value in values.items()}
+    else:
         try:
-            values = list(itertools.islice(values, _MAX_POINTS + 1))
+            values = list(map(_plain, itertools.islice(values, _MAX_POINTS + 1)))
         except Exception as error:
             raise InputError(f"axis {axis} must be a list or a mapping of values; {WorkerError.of(error)}") from error
     if not 1 <= len(values) <= _MAX_POINTS:
@@ -260,6 +264,11 @@ def _points(axis: str, values: Iterable[Any] | Mapping[str, Any]) -> Mapping[Any
                 f"axis {axis} has two values that look alike in a table: {brief(first)} and {brief(label)}"
             )
     return values
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's, so that messages, lines to copy and tables of results show the number alone."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _key(fields: Mapping[str, Any]) -> Hashable:

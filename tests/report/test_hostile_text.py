@@ -26,10 +26,10 @@ from raysynth.report.tables import Layout, as_csv, as_markdown, as_terminal_tabl
 from raysynth.report.write import print_report
 from raysynth.run.progress import Terminal
 from raysynth.specs.identity import in_order, name
-from raysynth.store.store import Outcome, State, Status
+from raysynth.store.store import Outcome, State, Status, Store
 from tests import records
 from tests.records import provenance, weights_result
-from tests.report.grids import MODEL, TASK
+from tests.report.grids import MODEL, TASK, grid, record
 
 LABELS = [
     *("attn [scale]", "[/end]", "[bold]x", "\\[x]", ":smile:", "p|q", "`a`", "*b*", "_c_", "~~d~~", "$e$", "[f](g)"),
@@ -349,6 +349,18 @@ def test_status_and_plan_show_errors_of_a_store_as_text(store, capsys):
         printed = capsys.readouterr()
         assert r"\x1b[2J[/x]\nspoofed: line" in printed.out + printed.err
         assert not CONTROLS.search(printed.out + printed.err)
+
+
+def test_the_place_of_a_store_is_text_and_one_argument_of_the_commands_to_copy(tmp_path, capsys):
+    store, sweep = Store(str(tmp_path / "a b\x1b[2J")), grid(random=1)
+    record(store, sweep.cells()[0].artifact, 0.5)
+    for verb in ("plan", "status", "report", "run"):
+        with pytest.raises(SystemExit) as ended:
+            sweep.main([verb, "--store", store.uri])
+        assert ended.value.code == 0
+    printed = capsys.readouterr()
+    assert not CONTROLS.search(printed.out + printed.err)
+    assert f"raysynth tensorboard --store '{printable(store.uri)}'" in printed.out
 
 
 # -------------------------------------------------------------------------------- terminals

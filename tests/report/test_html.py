@@ -9,14 +9,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from raysynth import Sweep
+from raysynth import Finetune, FullInit, RandomInit, Sweep, pretrained
 from raysynth.report import figures
 from raysynth.report.write import print_report
 from raysynth.specs.identity import in_order, name
 from raysynth.specs.tiny import tiny as tiny_finetune
 from raysynth.store.store import Outcome, State, Store
 from raysynth.sweep.command import main
-from tests.report.grids import VALUES, grid, record, trial
+from tests.report.grids import MODEL, TASK, VALUES, grid, record, trial
 
 VOID = {"meta", "img", "br"}
 
@@ -193,3 +193,16 @@ def test_without_the_cells_of_the_ceiling_there_is_no_panel_of_the_gap(tmp_path,
     print_report("s", "c", by_task.tables, cells, statuses, store)
     assert shown
     assert "gap closed" not in shown
+
+
+def test_a_tiny_table_whose_ceiling_is_not_imported_is_a_table_without_a_gap(tmp_path, capsys):
+    sweep = Sweep(name="s", claim="c")
+    inits = {"random": RandomInit(MODEL), "t5": FullInit(pretrained("t5-small"))}
+    sweep.add(lambda init, seed: Finetune(task=TASK, init=init, seed=seed), init=inits, seed=range(2))
+    sweep.table(title="t", rows=("init",), baseline=("random",), ceiling=("t5",))
+    for cell in sweep.cells(size=tiny_finetune)[:2]:
+        record(Store(str(tmp_path)), cell.artifact, 0.5)
+    for options in ([], ["--next"]):
+        assert main(sweep, ["report", "--tiny", "--store", str(tmp_path), *options]) == 0
+        assert "left out: 2 fine-tunings from t5-small, not imported" in capsys.readouterr().err
+    assert (tmp_path / "reports/s-tiny/table1.csv").read_text().splitlines()[1] == "random,50.0 (0.0),-,-,2,tiny"

@@ -75,6 +75,18 @@ def test_a_table_has_intervals_of_its_means_and_of_the_gap_but_not_of_its_ends()
     assert {each.num_seeds for each in found} == {3}
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_gap_of_nothing_has_no_interval():
+    sweep = grid(random=12, slow=12, fast=12)
+    sweep.table(title="gap", rows=("init",), baseline=("random",), ceiling=("slow",))
+    cells, values = sweep.cells(), np.random.default_rng(0).random(12).tolist()
+    higher = {"random": 0.0, "slow": 0.0, "fast": 0.1}
+    statuses = all_new(cells) | {
+        cell.artifact: done(exact_match=values[cell.fields["seed"]] + higher[cell.fields["init"]]) for cell in cells
+    }
+    assert {each.what for each in intervals(sweep.tables[1], cells, statuses)} == {"exact_match"}
+
+
 def test_a_report_has_intervals_and_both_p_in_its_page_and_in_csv(store, capsys):
     sweep = grid(random=3, full=3)
     for init, metrics in VALUES.items():

@@ -1,17 +1,20 @@
 """Results as numbers: one row a fine-tuning, as an Arrow table, a data frame and a long CSV."""
 
 import csv
+import dataclasses
 import io
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from raysynth import Sweep
+from raysynth import Finetune, RandomInit, Sweep
+from raysynth.report.next_seeds import extend_lines, propose_seeds
 from raysynth.report.results import as_arrow, as_csv, results
-from raysynth.specs.identity import name
+from raysynth.specs.identity import in_order, name
 from raysynth.store.store import Outcome
-from tests.report.grids import VALUES, grid, record, trial
+from tests.report.grids import MODEL, TASK, VALUES, grid, record, trial
 
 
 @pytest.fixture
@@ -62,6 +65,35 @@ def test_the_report_has_the_same_as_a_long_csv(sweep, store, capsys):
     assert [row["test_exact_match"] for row in rows] == ["0.3", "0.34", "", ""]
     assert [row["seed"] for row in rows] == ["0", "1", "0", "1"]
     assert list(rows[0]) == sweep.results(store=store.uri).column_names
+
+
+def test_numbers_of_numpy_are_numbers(store):
+    """In results, and in the lines that `report --next` prints."""
+    sweep = Sweep(name="s", claim="c")
+
+    def make(rate, seed):
+        return Finetune(task=dataclasses.replace(TASK, learning_rate=rate), init=RandomInit(MODEL), seed=seed)
+
+    sweep.add(make, rate=np.logspace(-3, -1, 3), seed=np.arange(1))
+    sweep.table(title="t", rows=("rate",), baseline=(0.1,))
+    cells = sweep.cells()
+    for cell in cells:
+        record(store, cell.artifact, 0.5)
+    table = sweep.results(store=store.uri)
+    assert table["rate"].to_pylist() == [0.001, 0.01, 0.1]
+    assert table["seed"].to_pylist() == [0] * 3
+    assert "run_seed" not in table.column_names
+    statuses = store.statuses(in_order([cell.artifact for cell in cells]))
+    lines = extend_lines(sweep.tables[0], propose_seeds(sweep.tables[0], cells, statuses, store))
+    assert lines == ["sweep.extend({'rate': [0.001, 0.1, 0.01]}, seed=[1])"]
+
+
+def test_no_column_takes_the_place_of_an_axis(store):
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(lambda rehearsal, state, run_state: trial("random", 0), rehearsal=["x"], state=["y"], run_state=["z"])
+    (row,) = sweep.results(store=store.uri, tiny=True).to_pylist()
+    assert (row["rehearsal"], row["state"], row["run_state"]) == ("x", "y", "z")
+    assert (row["run_rehearsal"], row["run_run_state"]) == ("tiny", "new")
 
 
 def test_axes_of_any_labels_and_names_have_columns(store):

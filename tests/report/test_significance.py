@@ -49,6 +49,12 @@ def test_without_any_spread_only_equal_means_are_not_settled():
     assert cheapest(sample(0.1, 0.0, 2), sample(0.1, 0.0, 3), (1.0, 1.0)) is None
 
 
+def test_a_mean_that_is_no_number_settles_nothing():
+    odd, other = sample(math.nan, math.nan, 3), sample(0.1, 0.0, 3)
+    assert math.isnan(difference(odd, other).p)
+    assert cheapest(odd, other, (1.0, 1.0)) is None
+
+
 @pytest.mark.parametrize("costs", [(1.0, 1.0), (1.0, 7.0), (3.0, 0.5)])
 @pytest.mark.parametrize(("first", "second"), CASES)
 def test_no_cheaper_seeds_settle_a_difference_by_scipys_test(first, second, costs):

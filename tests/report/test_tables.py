@@ -145,9 +145,10 @@ def test_the_edge_of_a_grid_is_marked_and_one_line_names_row_value_and_grid():
         "0.04*",
         ["* a: best at learning_rate 0.04, an edge of its grid (0.01, 0.02, 0.04); a higher one may be better"],
     )
-    marked, (note,) = edges((0.3, 0.2, 0.1))
-    assert marked == "0.01*"
-    assert note.endswith("a lower one may be better")
+    for values in ((0.01, 0.02, 0.04), (10**-2.5, 10**-2, 10**-1.5)):  # as many digits as it takes, too
+        marked, (note,) = edges((0.3, 0.2, 0.1), values)
+        assert marked == f"{values[0]:g}*"
+        assert note.endswith("a lower one may be better")
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,10 @@ def test_one_metric_can_be_shown_and_compared():
         ({"metric": "exact"}, "unknown table metric 'exact' (did you mean 'exact_match'?)"),
         ({"metric": 1}, "table metric must be text, got 1"),
         ({"metric": "exact_match", "published": "table6"}, "a table has either metric or published"),
+        ({"published": "table6"}, "a table with published needs columns"),
     ],
 )
-def test_a_wrong_metric_is_an_error_of_one_line(layout, line):
+def test_a_metric_or_printed_table_that_does_not_fit_is_an_error_of_one_line(layout, line):
     cells, _ = grid(RESULTS)
     with pytest.raises(InputError) as caught:
         Table(title="t", rows=("init",), **layout).check(cells)
@@ -293,7 +295,21 @@ def test_trend_curves_go_along_the_last_axis_of_numbers():
             "2": [{10: 0.1, 20: 0.2, 40: 0.4}] * 2,
         }
     }
+    others = trend([(0, 10), *rows[1:]], baseline=(0, 10))  # one of the numbers of the others
+    assert others[0].trend_curves(*others[1:])[""]["0"] == [dict.fromkeys((10, 20, 40), 0.1)] * 2
     assert learning_curves("t", curves, ylabel="y", xlabel="step", at_values=True, file_format="png")
+
+
+def test_a_trend_is_of_the_tables_own_metric():
+    """The tables of a sweep may be of different tasks."""
+    sweep = Sweep(name="s", claim="c")
+    tasks = {name: dataclasses.replace(grids.TASK, metrics=(name,)) for name in ("exact_match", "token_accuracy")}
+    sweep.add(
+        lambda task, step: Finetune(task=task, init=RandomInit(grids.MODEL), seed=step), task=tasks, step=[1, 2, 3]
+    )
+    table, cells = Table(title="t", rows=("step",), where={"task": ("token_accuracy",)}), sweep.cells()
+    assert table.first_metric(cells) == "token accuracy"
+    assert dataclasses.replace(table, where={}).first_metric(cells) == "first metric"
 
 
 def test_without_three_numbers_there_is_no_trend():

@@ -49,14 +49,14 @@ def test_without_a_run_everything_waits_for_one(lines):
 
 def test_trainings_wait_for_a_host_with_the_launchers_last_error(lines, store):
     hosts = Hosts(up=1, starting=2, running=1, waiting=(name(RANDOM),), error="tpu: no more capacity in the zone")
-    driver = works(store, 5, hosts)
+    driver = works(store, 300, hosts)
     driver.lease(RANDOM)
     driver.lease(SOURCE)
     assert lines() == [
-        f"1 for {name(SOURCE)} (new), for 5 min",
+        f"1 for {name(SOURCE)} (new), for 5 h",
         "1 for a free host (1 host up, 2 starting, 1 running a training; the launcher's last error: tpu: no more "
-        f"capacity in the zone), for 5 min: {name(RANDOM)}",
-        f"1 for process {here().pid} on {here().host}, which has begun with it, for 5 min: {name(SOURCE)}",
+        f"capacity in the zone), for 5 h: {name(RANDOM)}",
+        f"1 for process {here().pid} on {here().host}, which has begun with it, for 5 h: {name(SOURCE)}",
     ]
 
 
@@ -69,15 +69,15 @@ def test_the_wait_begins_when_the_last_input_is_made(lines, store):
 
 
 def test_a_run_without_ray_makes_one_after_another_and_data_wait_for_their_turn(lines, store):
-    works(store, 3)
-    assert f"which makes others first, for 3 min: {name(RANDOM)}, {name(SOURCE)}" in lines()[-1]
+    works(store, 180)
+    assert f"which makes others first, for 3 h: {name(RANDOM)}, {name(SOURCE)}" in lines()[-1]
     store.delete(f"{name(SOURCE.data)}/record.json")
-    works(store, 2, Hosts(up=1, starting=0, running=1))
-    assert any("which makes others first, for 3 min: " in line and name(SOURCE.data) in line for line in lines())
+    works(store, 120, Hosts(up=1, starting=0, running=1))
+    assert any("which makes others first, for 3 h: " in line and name(SOURCE.data) in line for line in lines())
 
 
 def test_a_run_that_is_gone_keeps_nobody_waiting(lines, store):
-    driver = works(store, 5)
+    driver = works(store, 300)
     driver.lease(RANDOM)
     store.write_json(driver.file, as_json(dataclasses.replace(RunMark(**vars(here())), birth="1")))
     assert "for a run: none works on this store" in lines()[-1]
