@@ -165,15 +165,17 @@ def _table_rows(reader: Any, file: str) -> Iterator[Row | InputError]:
         place = f"{file}, line {reader.line_num + 1}"
         try:
             fields = next(reader)
+            problem = _fields_problem(fields)
         except StopIteration:
             return
         except csv.Error as error:
-            yield InputError(f"{place}: broken CSV: {error}")
-            continue
-        if not any(field.strip() for field in fields):
-            continue
-        if problem := _fields_problem(fields):
+            fields, problem = [], f"broken CSV: {error}"
+        if problem and header is None:  # without its header no row can be read
+            raise InputError(f"{place}: {problem}")
+        if problem:
             yield InputError(f"{place}: {problem}")
+        elif not any(field.strip() for field in fields):
+            continue
         elif header is None:
             header = fields
             if repeated := next((name for name in header if header.count(name) > 1), None):

@@ -22,14 +22,6 @@ class Split(StrEnum):
     TEST = "test"
 
 
-SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    Split.TRAIN: ("train",),
-    Split.VALIDATION: ("validation", "valid", "val", "dev", "eval"),
-    Split.TEST: ("test",),
-}
-"""The names that publishers give to each split in file names, in order of preference."""
-
-
 class Pair(NamedTuple):
     """An example of a downstream task: the input text and the text that the model must produce."""
 

@@ -64,9 +64,7 @@ def read_splits(
         candidates = ((form, files) for form in formats for name in names if (files := form.files(root, name)))
         form, files = next(candidates, (None, []))
         if form is not None:
-            splits[split] = [pair for file in files for pair in pairs_of(form.rows(file), form.pair, bad_row)]
-            if not splits[split]:
-                raise InputError(f"{shown(files[0])} has no row that can be read")
+            splits[split] = read_pairs(files, form, bad_row)
     if not splits:
         tried = ", ".join(form.path.format("train") for form in formats)
         raise InputError(f"{task} has no files under {shown(root)}; for the training split it looks for {tried}")
@@ -81,9 +79,15 @@ def no_location(task: str) -> InputError:
     )
 
 
-def pairs_of(
-    rows: Iterable[Row | InputError], pair_of: Callable[[Row], Pair | None], bad_row: BadRow
-) -> Iterator[Pair]:
+def read_pairs(files: list[Path], form: FileFormat, bad_row: BadRow) -> list[Pair]:
+    """Read the pairs of a split's files; raises `InputError` if they have no row that can be read."""
+    pairs = [pair for file in files for pair in _pairs(form.rows(file), form.pair, bad_row)]
+    if not pairs:
+        raise InputError(f"{shown(files[0])} has no row that can be read")
+    return pairs
+
+
+def _pairs(rows: Iterable[Row | InputError], pair_of: Callable[[Row], Pair | None], bad_row: BadRow) -> Iterator[Pair]:
     """The pair of each row that can be read; the errors of the others go to `bad_row`."""
     for row in rows:
         try:

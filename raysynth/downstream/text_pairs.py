@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from raysynth.downstream.files import shown
 from raysynth.downstream.formats import csv_rows, json_rows, parquet_rows, tab_separated_rows
 from raysynth.downstream.rows import BadRow, Pair, Row, Split, refuse
-from raysynth.downstream.splits import FileFormat, pairs_of, read_splits
+from raysynth.downstream.splits import FileFormat, read_pairs, read_splits
 from raysynth.errors import InputError, brief
-from raysynth.fields import choose, finite, spec, whole
+from raysynth.fields import Choice, choose, finite, spec, whole
 
 
 class TableFormat(StrEnum):
@@ -33,7 +34,7 @@ class TextPairs:
     file. Files may be compressed or in shards.
     """
 
-    format: TableFormat
+    format: Choice[TableFormat, Literal["tsv", "csv", "jsonl", "parquet"]]
     source: str = "source"
     """The column of the inputs."""
     target: str = "target"
@@ -62,14 +63,16 @@ class TextPairs:
 
     def read(self, location: str | None, bad_row: BadRow = refuse) -> dict[str, list[Pair]]:
         """Read the pairs of each split; see `raysynth.downstream.rows`."""
+        if location is None:
+            raise InputError("TextPairs reads a table of yours: pass --data NAME=PATH with the name of its data set")
         form = FileFormat(f"{{}}.{self.format}", _READERS[self.format], self._pair)
-        if location is not None and Path(location).is_file():
+        if Path(location).is_file():
             if self.validation_share is None:
                 raise InputError(
                     f"{shown(location)} is one file: set TextPairs.validation_share, or name a folder with "
                     f"train.{self.format} and validation.{self.format}"
                 )
-            splits = {Split.TRAIN.value: list(pairs_of(form.rows(Path(location)), form.pair, bad_row))}
+            splits = {Split.TRAIN.value: read_pairs([Path(location)], form, bad_row)}
         else:
             splits = dict(read_splits("TextPairs", location, [form], bad_row))
         if self.validation_share is None:
@@ -112,7 +115,9 @@ def _named_columns(file: Path) -> Iterator[Row | InputError]:
     """The rows of a tab-separated file as mappings from the names in its first line."""
     header: list[str] | None = None
     for row in tab_separated_rows(file):
-        if isinstance(row, InputError):
+        if isinstance(row, InputError) and header is None:
+            raise row  # without its header no row can be read
+        elif isinstance(row, InputError):
             yield row
         elif header is None:
             header = [name.strip() for name in row.record]

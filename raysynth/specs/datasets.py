@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from raysynth.downstream.rows import Split, TextSource
-from raysynth.errors import InputError
+from raysynth.errors import InputError, brief
 from raysynth.fields import Choice, check_name, choose, instance, preset, share, spec, whole
 from raysynth.synthetic.base import SyntheticTask, check_task
 from raysynth.tokens.span_corruption import SpanCorruption
@@ -102,6 +102,12 @@ class TextDataset:
 
     def __post_init__(self) -> None:
         check_name("TextDataset.name", self.name)
+        try:
+            hash(self.texts)
+        except TypeError:
+            raise InputError(
+                f"TextDataset.texts must be a frozen dataclass of numbers, texts and tuples, got {brief(self.texts)}"
+            ) from None
         instance(self, "vocabulary", T5Vocabulary, TrainedVocabulary)
         whole(self, "seed", minimum=0)
         for size in ("num_train", "num_validation", "num_test", "num_held_out"):

@@ -62,7 +62,8 @@ class RandomRNN(SpanTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole(self, "hidden_size", maximum=256)
+        # A smaller W may have a radius of 0, or so small a one that the scaled W does not fit into 16 bits.
+        whole(self, "hidden_size", minimum=8, maximum=256)
         positive(self, "spectral_radius")
         whole(self, "sequences_per_network")
         whole(self, "sequence_length", minimum=2, maximum=100_000)

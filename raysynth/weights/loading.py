@@ -98,6 +98,9 @@ class LoadedModel:
             decode_length=usage.decode_length if decode_length is None else decode_length,
         )
         prefix = self._check_usage()
+        is_list = isinstance(inputs, Sequence | np.ndarray)
+        if not is_list or not all(isinstance(ids, Sequence | np.ndarray) for ids in inputs):
+            raise InputError(f"generate_ids takes a list of lists of ids, got {brief(inputs)}")
         for ids in inputs:
             for token in ids:
                 if isinstance(token, bool) or not isinstance(token, int | np.integer) or not self._is_id(int(token)):

@@ -93,6 +93,7 @@ def test_a_bad_row_is_one_line(form, text, message, check_bad_row):
 def test_a_file_that_cannot_be_used_is_one_line(write):
     folder = write({"one.jsonl": content("jsonl", ROWS), "few.jsonl": content("jsonl", ROWS[:2]), "two.tsv": "a\ta\n"})
     for reader, place, message in [
+        (READER, None, r"^TextPairs reads a table of yours: pass --data NAME=PATH with the name of its data set$"),
         (READER, "/one.jsonl", r"one\.jsonl is one file: set TextPairs\.validation_share, or name a folder with train"),
         (READER, "", r"has no files under .* it looks for train\.jsonl"),
         (SHARES, "/few.jsonl", r"few\.jsonl has 2 distinct inputs: too few to hold out 2"),
@@ -100,7 +101,24 @@ def test_a_file_that_cannot_be_used_is_one_line(write):
         (SHARES, "/nowhere", r"nowhere is not a directory"),
     ]:
         with pytest.raises(InputError, match=message):
-            reader.read(folder + place)
+            reader.read(place if place is None else folder + place)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "message"),
+    [
+        ("tsv", b"question\tanswer\t\xe9\na\tb\t\nc\td\t\n", "line 1: not UTF-8 at byte 17"),
+        ("csv", b"question,answer,\xe9\na,b,\nc,d,\n", "line 1: not UTF-8"),
+        ("csv", b'question,"answer"x\na,b\nc,d\n', "line 1: broken CSV: .*"),
+        ("tsv", b"question\treply\na\tb\nc\td\n", "has no row that can be read"),
+        ("tsv", b"question\tanswer\n", "has no row that can be read"),
+    ],
+)
+def test_a_file_without_its_columns_is_one_line_even_where_bad_rows_are_skipped(form, text, message, write):
+    folder, skipped = write({f"train.{form}": text}), []
+    for place in (folder, f"{folder}/train.{form}"):
+        with pytest.raises(InputError, match=rf"train\.{form},? {message}$"):
+            dataclasses.replace(SHARES, format=form).read(place, skipped.append)
 
 
 @pytest.mark.parametrize(
@@ -138,3 +156,17 @@ def test_the_identity_has_format_columns_and_the_rule_of_the_splits():
     vocabulary = TrainedVocabulary(num_pieces=100)
     prints = {fingerprint(TextDataset(name="own", texts=texts, vocabulary=vocabulary)) for texts in readers}
     assert len(prints) == len(readers)
+
+
+def test_a_reader_of_ones_own_must_be_frozen():
+    @dataclasses.dataclass
+    class Own:
+        columns: list
+
+        def read(self, location, bad_row):
+            return {}
+
+    with pytest.raises(
+        InputError, match=r"^TextDataset\.texts must be a frozen dataclass of numbers, texts and tuples, got"
+    ):
+        TextDataset(name="own", texts=Own(columns=["a"]))

@@ -107,6 +107,7 @@ def test_segments_and_examples():
     ("fields", "message"),
     [
         ({"spectral_radius": 1.0}, "RandomRNN.spectral_radius must be at most 0.95, got 1.0"),
+        ({"hidden_size": 7}, "RandomRNN.hidden_size must be an integer of at least 8, got 7"),
         ({"hidden_size": 257}, "RandomRNN.hidden_size must be an integer of at most 256, got 257"),
         (
             {"tokens": token_space(num_pieces=12)},

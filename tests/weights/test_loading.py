@@ -181,6 +181,8 @@ def test_a_synthetic_model_takes_and_gives_ids_after_its_prefix(store):
         (lambda model: model.generate(["\ud800"]), r"a text has no UTF-8 form"),
         (lambda model: model.generate(["x"], num_beams=0), r"num_beams must be an integer of at least 1, got 0"),
         (lambda model: model.generate(["x"], length_penalty=float("nan")), r"length_penalty must be a finite number"),
+        (lambda model: model.generate_ids([5, 6]), r"generate_ids takes a list of lists of ids, got \[5, 6\]$"),
+        (lambda model: model.generate_ids(5), r"generate_ids takes a list of lists of ids, got 5$"),
         (lambda model: model.generate_ids([[256]]), r"an id must be from 0 to 255, got 256"),
         (lambda model: model.generate_ids([[0.5]]), r"an id must be from 0 to 255, got 0\.5"),
     ],
