@@ -609,7 +609,7 @@ def _layout(
         num_names=len(table.rows),
         edges=frozenset() if table.rehearsal else frozenset(edges),
         best=frozenset(best),
-        notes=[REHEARSAL_NOTE] if table.rehearsal else _edge_notes(table, entries),
+        notes=[REHEARSAL_NOTE] if table.rehearsal else [*_edge_notes(table, entries), *_gap_notes(table, entries)],
     )
 
 
@@ -625,6 +625,23 @@ def _edge_notes(table: Table, entries: Mapping[Place, Entry]) -> list[str]:
         f"{EDGE} {'; '.join(names)}: best at {table.best_of} {value}, an edge of its grid "
         f"({', '.join(f'{each:g}' for each in grid)}); a {side} one may be better"
         for (value, side, grid), names in places.items()
+    ]
+
+
+def _gap_notes(table: Table, entries: Mapping[Place, Entry]) -> list[str]:
+    """A line that warns of shares of a gap that is within two standard errors of its two means, or negative."""
+    anchors = [entries.get((row, ())) for row in table.gap or ()]
+    values = [entry.values(entry.metrics[0]) for entry in anchors if entry is not None]
+    if table.columns or len(values) < 2 or min(map(len, values)) < 2:
+        return []
+    baseline, ceiling = values
+    error = math.sqrt(sum(spread(each) ** 2 / len(each) for each in values))
+    if not mean(ceiling) - mean(baseline) <= 2 * error:
+        return []
+    names = [" ".join(_words(row)) for row in table.gap or ()]
+    return [
+        f"gap closed says little here: {names[1]}, at {mean_and_spread(ceiling)}, is not clearly above {names[0]}, at "
+        f"{mean_and_spread(baseline)}"
     ]
 
 

@@ -123,6 +123,21 @@ def test_a_wrong_name_in_a_layout_is_an_error_of_one_line(layout, line):
     assert str(caught.value).startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("ceiling", "notes"),
+    [
+        ((0.5, 0.6), []),
+        ((0.5,), []),
+        ((0.1, 0.6), ["full, at 35.0 (35.4), is not clearly above random, at 15.0 (7.1)"]),
+        ((0.0, 0.1), ["full, at 5.0 (7.1), is not clearly above random, at 15.0 (7.1)"]),
+    ],
+)
+def test_a_gap_that_may_be_chance_is_named_below_the_table(ceiling, notes):
+    full = {("full", 0.01, seed): (0.7, score) for seed, score in enumerate(ceiling)}
+    layout = lay_out(TABLE, *grid({("random", 0.01, 0): (0.5, 0.1), ("random", 0.01, 1): (0.5, 0.2), **full}))
+    assert layout.notes == [f"gap closed says little here: {note}" for note in notes]
+
+
 def test_headings_are_the_papers_or_words():
     assert [heading(metric) for metric in ("squad_f1", "rouge1", "token_accuracy")] == [
         "F1",
