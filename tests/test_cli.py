@@ -295,6 +295,10 @@ def printed_error(arguments, capsys):
         (["show", "set", "--store", "x"], "raysynth show: error: unrecognized arguments: --store x"),
         (["show", "set", "--num-exam", "3"], "raysynth show: error: unrecognized arguments: --num-exam 3"),
         (
+            ["tensorboard", "--port", "65536"],
+            "raysynth tensorboard: error: argument --port: must be a whole number of at most 65535",
+        ),
+        (
             ["show", "set", "--seed", "-1"],
             "raysynth show: error: argument --seed: must be a whole number of at least 0",
         ),

@@ -36,7 +36,8 @@ def _plan(options: argparse.Namespace) -> int:
         for name, artifacts in zip(_names(options.files), sweeps, strict=True)
     ]
     rows.append(_row("together", statuses, times, options))
-    header = ["sweep", "to make", "done", "steps", "device time", f"{options.workers} worker{'s' * (options.workers > 1)}"]
+    workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
+    header = ["sweep", "to make", "done", "steps", "device time", workers]
     if options.price is not None:
         header.append(f"at {options.price:g} an hour")
     print(printable(store.uri))
