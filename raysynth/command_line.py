@@ -132,6 +132,11 @@ def seed(text: str) -> int:
     return _whole(text, minimum=0, maximum=2**32 - 1)
 
 
+def port(text: str) -> int:
+    """The number of a port, as the type of an option."""
+    return _whole(text, minimum=1, maximum=2**16 - 1)
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, as the type of an option."""
     return _whole(text, minimum=1, maximum=10**6)

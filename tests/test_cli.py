@@ -295,6 +295,10 @@ def printed_error(arguments, capsys):
         (["show", "set", "--store", "x"], "raysynth show: error: unrecognized arguments: --store x"),
         (["show", "set", "--num-exam", "3"], "raysynth show: error: unrecognized arguments: --num-exam 3"),
         (
+            ["tensorboard", "--port", "65536"],
+            "raysynth tensorboard: error: argument --port: must be a whole number of at most 65535",
+        ),
+        (
             ["show", "set", "--seed", "-1"],
             "raysynth show: error: argument --seed: must be a whole number of at least 0",
         ),
@@ -323,9 +327,10 @@ VERBS = {
     "verify": {"--store", "--deep", "--repair"},
     "why": {"--store"},
     "import": {"--name", "--store", "--model", "--dtype"},
-    "export": {"--store", "--format"},
-    "stats": {"--store", "--by", "--format"},
+    "export": {"--store", "--format", "--step"},
+    "stats": {"--store", "--by", "--format", "--step"},
     "figure6": {"--store", "--out"},
+    "tensorboard": {"--store", "--port"},
     "cluster check": set(),
     "cluster leftovers": set(),
     "cluster delete-leftovers": set(),
@@ -350,6 +355,28 @@ def test_light_verbs_import_neither_jax_nor_ray():
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
+
+
+SWEEP = """
+from raysynth import T5_SMALL, Finetune, RandomInit, Sweep, downstream_tasks
+
+def trial(seed):
+    return Finetune(task=downstream_tasks["python_ast"], init=RandomInit(T5_SMALL), seed=seed)
+
+sweep = Sweep(name="s", claim="c")
+sweep.add(trial, seed=range(SEEDS))
+"""
+
+
+def test_a_plan_of_two_files_with_one_name_has_a_row_for_each(tmp_path, capsys):
+    files = [tmp_path / folder / "s.py" for folder in "ab"]
+    for num_seeds, file in zip((2, 3), files, strict=True):
+        file.parent.mkdir()
+        file.write_text(SWEEP.replace("SEEDS", str(num_seeds)))
+    assert main(["plan", *map(str, files), "--store", str(tmp_path / "store")]) == 0
+    _, header, *rows = capsys.readouterr().out.splitlines()
+    assert header.endswith("  1 worker")
+    assert [row.split()[:2] for row in rows[:3]] == [[str(files[0]), "3"], [str(files[1]), "4"], ["together", "4"]]
 
 
 def test_a_path_in_place_of_a_run_is_one_line_without_a_cure(tmp_path, capsys):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from raysynth.cli.options import add_store
-from raysynth.command_line import Verbs, add_verb, positive
+from raysynth.command_line import Verbs, add_verb, port
 from raysynth.environment import is_installed
 from raysynth.errors import InputError
 from raysynth.run.surroundings import cache_directory
@@ -19,7 +19,7 @@ def add_verbs(verbs: Verbs) -> None:
     summary = "start TensorBoard on a store; of a remote one, on copies of its event files"
     parser = add_verb(verbs, "tensorboard", _tensorboard, summary)
     add_store(parser)
-    parser.add_argument("--port", type=positive, default=6006, help="of the page on this machine (default: 6006)")
+    parser.add_argument("--port", type=port, default=6006, help="of the page on this machine (default: 6006)")
 
 
 def _tensorboard(options: argparse.Namespace) -> int:

@@ -28,12 +28,12 @@ def _plan(options: argparse.Namespace) -> int:
     from raysynth.sweep.command import times_of  # takes a while to load, and only this verb needs it
 
     store = Store(options.store)
-    artifacts = {file.stem: in_order([cell.artifact for cell in read_sweep(file).cells()]) for file in options.files}
-    statuses = store.statuses(in_order([artifact for each in artifacts.values() for artifact in each]))
+    sweeps = [in_order([cell.artifact for cell in read_sweep(file).cells()]) for file in options.files]
+    statuses = store.statuses(in_order([artifact for artifacts in sweeps for artifact in artifacts]))
     times = times_of(statuses, store, options.on)
     rows = [
-        _row(name, {artifact: statuses[artifact] for artifact in each}, times, options)
-        for name, each in artifacts.items()
+        _row(name, {artifact: statuses[artifact] for artifact in artifacts}, times, options)
+        for name, artifacts in zip(_names(options.files), sweeps, strict=True)
     ]
     rows.append(_row("together", statuses, times, options))
     header = ["sweep", "to make", "done", "steps", "device time"]
@@ -50,6 +50,12 @@ def _plan(options: argparse.Namespace) -> int:
     if total.unknown and options.on is None:
         print(f"the speed of {total.unknown} artifacts is unknown: --on MACHINE estimates it")
     return 0
+
+
+def _names(files: list[Path]) -> list[str]:
+    """What the rows of sweep files are called: without folders, if that tells them apart."""
+    stems = [file.stem for file in files]
+    return stems if len(set(stems)) == len(stems) else list(map(str, files))
 
 
 def read_sweep(file: Path) -> Sweep:

@@ -27,7 +27,10 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Board(Silent):
-    """An observer that takes a run's progress to TensorBoard, Weights & Biases, the store and the driver."""
+    """An observer that takes a training's progress to TensorBoard, Weights & Biases, the store and the driver.
+
+    A context manager too: what is shown ends with the block, as failed if that raises.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,13 @@ class Board(Silent):
         self._events: _NoEvents | None = None
         self._last_report = self._last_mark = float("-inf")
         self._seconds_per_step: float | None = None
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._events is not None:
+            self._events.close(exit_code=0 if kind is None else 1)
 
     def progress(self, artifact: str, progress: Progress) -> None:
         """Plot the scalars; now and then, mark the store and report to the driver."""
@@ -76,11 +86,6 @@ class Board(Silent):
         for word, is_right in (("right", True), ("wrong", False)):
             if some := [row for row in rows if row["right"] is is_right]:
                 self._events.text(f"{self._artifact.kind}/predictions/{word}", _as_text(some), step)
-
-    def close(self) -> None:
-        """End the event file."""
-        if self._events is not None:
-            self._events.close()
 
     def _plot(self, progress: Progress) -> "_NoEvents":
         if self._events is None:
@@ -138,8 +143,8 @@ class _NoEvents:
     def flush(self) -> None:
         """Let everyone see what is plotted."""
 
-    def close(self) -> None:
-        """End the file."""
+    def close(self, exit_code: int) -> None:
+        """End what is shown; any code but 0 says that the training failed."""
 
 
 class _All(_NoEvents):
@@ -160,9 +165,9 @@ class _All(_NoEvents):
         for board in self._boards:
             board.flush()
 
-    def close(self) -> None:
+    def close(self, exit_code: int) -> None:
         for board in self._boards:
-            board.close()
+            board.close(exit_code)
 
 
 class _EventFile(_NoEvents):
@@ -171,7 +176,7 @@ class _EventFile(_NoEvents):
     def __init__(self, directory: Path, artifact: Artifact, metrics: tuple[str, ...], *, first_step: int):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory), purge_step=first_step + 1 if first_step else None)
+        self._writer = SummaryWriter(str(directory), purge_step=first_step + 1 if first_step else 0)
         for summary in _hparams(artifact, metrics):
             self._writer.file_writer.add_summary(summary)
 
@@ -184,7 +189,7 @@ class _EventFile(_NoEvents):
     def flush(self) -> None:
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, exit_code: int) -> None:
         self._writer.close()
 
 

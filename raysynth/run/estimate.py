@@ -23,6 +23,7 @@ class _Training:
     steps_left: int
     first_steps_left: int
     began: float | None = None
+    num_attempts: int = 0
     num_speeds: int = 0
 
 
@@ -84,6 +85,9 @@ class Estimate:
         seconds = progress.scalars.get("speed/seconds_per_step")
         if seconds is None and not progress.scalars:  # the first report of an attempt
             training.first_steps_left, training.num_speeds = training.steps_left, 0
+            training.num_attempts += 1
+            if training.num_attempts > 1:  # the time of the attempts before belongs to no step of this one
+                training.began = time.monotonic()
         elif seconds is not None:
             training.num_speeds += 1
             if training.num_speeds > 1 and num_steps > 0:  # the first interval includes compilation

@@ -61,13 +61,13 @@ def attempt(
     except LeaseLost:
         return {"outcome": Outcome.PREEMPTED}
     except Exception as error:
-        final = isinstance(error, InputError | Diverged) and not isinstance(error, StoreError)
         is_plain = isinstance(error, InputError | Diverged)
+        is_final = is_plain and not isinstance(error, StoreError)
         line = first_line(error) if is_plain else f"{type(error).__name__}: {first_line(error)}"
         outcome = Outcome.DIVERGED if isinstance(error, Diverged) else Outcome.FAILED
         with contextlib.suppress(StoreError):  # such as a full disk, of which the driver is told all the same
             store.fail(artifact, outcome=outcome, error=line, log=traceback.format_exc())
-        return {"outcome": outcome, "error": line, "again": not final}
+        return {"outcome": outcome, "error": line, "again": not is_final}
     return {"outcome": Outcome.SUCCEEDED}
 
 
@@ -98,8 +98,7 @@ def make(
             raise LeaseLost
 
     with compiled_programs(cache), store.workspace(artifact) as workspace:
-        watch = Board(artifact, workspace, store, report, check_lease, board)
-        try:
+        with Board(artifact, workspace, store, report, check_lease, board) as watch:
             if isinstance(artifact, Pretrain):
                 data, data_sha256 = fetch(artifact.data, store, cache)
                 trained = train.pretrain(
@@ -127,8 +126,6 @@ def make(
                 raise TypeError(f"{name(artifact)} is not made by a trial")
             if trained.result.test is not None:
                 watch.write_test(trained.result.test, trained.result.selected_step)
-        finally:
-            watch.close()
         check_lease()
         workspace.push()
         where = replace(

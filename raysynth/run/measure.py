@@ -10,6 +10,8 @@ from raysynth.data.batch_shape import SeenIn, foreseen_batch, local_data
 from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
 from raysynth.report.cost import Speed, any_device, data_of, recipe_of, speed_file, speeds
+from raysynth.run.cluster import promised
+from raysynth.run.deaths import Reader
 from raysynth.run.surroundings import compiled_programs
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
@@ -86,10 +88,10 @@ def measure(
     import ray
 
     from raysynth.run.execute import trial_resources
-    from raysynth.run.session import nodes, training_session
+    from raysynth.run.session import logs, nodes, training_session
 
     with training_session(address, store, num_cpus) as cache:
-        resources = trial_resources(nodes(), num_cpus)
+        resources = trial_resources([*nodes(), *promised()], num_cpus)
         request: dict[str, Any] = {
             "num_cpus": resources.pop("CPU"),
             "num_gpus": resources.pop("GPU", 0),
@@ -101,11 +103,11 @@ def measure(
             remote.remote(shape, cache, shape.shape, memory_bytes): (file, shape.shape)
             for file, shape in shapes.items()
         }
-        num_measured = 0
+        reader, num_measured = Reader(logs()), 0
         while going:
             (ready,), _ = ray.wait(list(going), num_returns=1)
             file, timed = going.pop(ready)
-            timing = _answer(ready, shapes[file].text(timed))
+            timing = _answer(ready, shapes[file].text(timed), reader)
             if timing is None:
                 half = _half(shapes[file], timed)
                 going[remote.remote(shapes[file], cache, half, memory_bytes)] = file, half
@@ -122,7 +124,7 @@ def measure(
     print(f"assumed: {ASSUMED}", file=screen())
 
 
-def _half(shape: "_Timed", timed: Shape) -> Shape:
+def _half(shape: _Timed, timed: Shape) -> Shape:
     """A block of half the rows; raises `WorkerError` if there is only one."""
     if timed.rows == 1:
         raise WorkerError(f"no time for {shape.text(timed)}: it does not fit in memory", "")
@@ -131,14 +133,10 @@ def _half(shape: "_Timed", timed: Shape) -> Shape:
     return half
 
 
-def _answer(reference: Any, shape: str) -> dict[str, Any] | None:
+def _answer(reference: Any, shape: str, reader: Reader) -> dict[str, Any] | None:
     """The answer of a worker, or None if it had too little memory; raises `WorkerError` for what else ended it."""
     import ray
 
-    from raysynth.run.deaths import Reader
-    from raysynth.run.session import logs
-
-    reader = Reader(logs())
     try:
         answer: dict[str, Any] | None = ray.get(reference)
         return answer

@@ -134,15 +134,12 @@ def _on_loopback(room: Path) -> Iterator[None]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
     }
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    with environment(variables):
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        _forget_token()
-        try:
+    try:
+        with environment(variables), mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+            _forget_token()
             yield
-        finally:
-            ray_constants.ENABLE_RAY_CLUSTER = before
-    _forget_token()
+    finally:
+        _forget_token()
 
 
 def _forget_token() -> None:
@@ -356,8 +353,8 @@ def _one_by_one(
         number = going.pop(ready)
         try:
             answer = ray.get(ready)
-        except ray.exceptions.NodeDiedError:
-            pass
+        except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):
+            pass  # the host is gone, or the answer with it
         except ray.exceptions.RayError:
             ends[number] += 1
             if ends[number] == MAX_ENDS:

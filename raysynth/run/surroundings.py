@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,33 +62,42 @@ class Trouble:
 
 
 class Guarded:
-    """An observer that passes events on to another one, whose exceptions end the run."""
+    """An observer that passes events on to another one, whose exceptions end the run.
+
+    Events come from several threads, since data are drawn while others train; the other observer gets one at a time.
+    """
 
     def __init__(self, observer: Observer, trouble: Trouble):
         self._observer, self._trouble = observer, trouble
+        self._lock = threading.RLock()
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        with self._lock, self._trouble.caught():
+            yield
 
     def started(self, artifact: str) -> None:
-        with self._trouble.caught():
+        with self._guard():
             self._observer.started(artifact)
 
     def progress(self, artifact: str, progress: Progress) -> None:
-        with self._trouble.caught():
+        with self._guard():
             self._observer.progress(artifact, progress)
 
     def evaluated(self, artifact: str, progress: Progress) -> None:
-        with self._trouble.caught():
+        with self._guard():
             self._observer.evaluated(artifact, progress)
 
     def finished(self, artifact: str) -> None:
-        with self._trouble.caught():
+        with self._guard():
             self._observer.finished(artifact)
 
     def failed(self, artifact: str, error: str) -> None:
-        with self._trouble.caught():
+        with self._guard():
             self._observer.failed(artifact, error)
 
     def noted(self, artifact: str, note: str) -> None:
-        with self._trouble.caught():
+        with self._guard():
             self._observer.noted(artifact, note)
 
 

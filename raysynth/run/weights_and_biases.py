@@ -11,6 +11,7 @@ from typing import Any
 
 from raysynth.environment import is_installed
 from raysynth.errors import InputError, first_line
+from raysynth.run.quiet import environment
 from raysynth.specs.identity import Artifact, describe, name
 
 INIT_SECONDS = 30.0
@@ -35,6 +36,7 @@ class WandbRun:
         """`directory` holds what W&B writes on this machine, unless `WANDB_DIR` names another one."""
         self._note = note
         self._run: Any = None
+        self._has_failed = False
         self._step, self._values = 0, dict[str, Any]()
         self._guarded(lambda: self._begin(artifact, project, directory))
 
@@ -43,19 +45,20 @@ class WandbRun:
 
         if "WANDB_DIR" not in os.environ:
             directory.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(
-            project=project,
-            id=run_id(artifact),
-            name=name(artifact),
-            group=artifact.kind,
-            config=describe(artifact),
-            resume="allow",
-            reinit="create_new",
-            dir=os.environ.get("WANDB_DIR") or str(directory),
-            settings=wandb.Settings(
-                silent=True, console="off", disable_git=True, save_code=False, init_timeout=INIT_SECONDS
-            ),
-        )
+        with environment({"WANDB_SILENT": "true"}):  # or it asks for a key on a terminal, and the training waits
+            self._run = wandb.init(
+                project=project,
+                id=run_id(artifact),
+                name=name(artifact),
+                group=artifact.kind,
+                config=describe(artifact),
+                resume="allow",
+                reinit="create_new",
+                dir=os.environ.get("WANDB_DIR") or str(directory),
+                settings=wandb.Settings(
+                    silent=True, console="off", disable_git=True, save_code=False, init_timeout=INIT_SECONDS
+                ),
+            )
         # A resumed training repeats the steps since its last checkpoint, which W&B's own step refuses.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
@@ -83,18 +86,19 @@ class WandbRun:
     def flush(self) -> None:
         """Send what is collected of a step."""
         values, self._values = self._values, {}
-        if values and self._run is not None:
+        if values:
             self._guarded(lambda: self._run.log({"step": self._step, **values}))
 
-    def close(self) -> None:
-        """End the run."""
+    def close(self, exit_code: int) -> None:
+        """End the run, which has failed unless the code is 0."""
         self.flush()
-        if self._run is not None:
-            self._guarded(self._run.finish)
+        self._guarded(lambda: self._run.finish(exit_code=exit_code))
 
     def _guarded(self, call: Callable[[], object]) -> None:
+        if self._has_failed:
+            return
         try:
             call()
         except Exception as error:
-            self._run = None
+            self._has_failed = True
             self._note(f"nothing more goes to Weights & Biases: {type(error).__name__}: {first_line(error)}")

@@ -91,10 +91,12 @@ class Driver:
 
         Raises `StoreError` once no sign of life could be written for so long that other runs think this one dead.
         """
-        if self._error is not None:
-            raise self._error
         with self._lock:
-            if time.monotonic() - self._last_try < BEAT_SECONDS or self._left.is_set():
+            if self._left.is_set():
+                return
+            if time.monotonic() - self._last_try < BEAT_SECONDS:
+                if self._error is not None:  # of the last try, in whichever thread
+                    raise self._error
                 return
             self._last_try = time.monotonic()
             try:
@@ -103,22 +105,18 @@ class Driver:
                 for where in self._leased:
                     if self._lease(where) is None:
                         self._store.write_json(_file(where), {"driver": self._name})
-            except StoreError:
-                if time.monotonic() - self._last_beat > ALIVE_SECONDS:
-                    raise
-            else:
-                self._last_beat = time.monotonic()
+            except Exception as error:
+                if isinstance(error, StoreError) and time.monotonic() - self._last_beat <= ALIVE_SECONDS:
+                    return
+                self._error = error
+                raise
+            self._last_beat, self._error = time.monotonic(), None
 
     def keep_beating(self) -> None:
         """Show signs of life until this run leaves; for a thread of its own. `beat` raises what went wrong here."""
         while not self._left.wait(BEAT_SECONDS):
-            try:
+            with contextlib.suppress(Exception):  # the next try may succeed; until then `beat` raises this in the run
                 self.beat()
-            except StoreError:
-                continue  # the store may work again; until then `beat` raises this in the run's own thread
-            except Exception as error:
-                self._error = error
-                return
 
     def others(self) -> list[RunMark]:
         """The marks of the other living runs. Deletes those of dead ones."""

@@ -11,6 +11,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from raysynth import cli
 from raysynth.cli.board import mirror_events
+from raysynth.errors import Diverged
 from raysynth.observer import Progress
 from raysynth.run.board import Board
 from raysynth.run.surroundings import BoardSettings
@@ -28,17 +29,16 @@ def store(tmp_path):
     store = Store(str(tmp_path / "store"))
     for artifact in (pretrain(0), trial("full", 0)):
         with store.workspace(artifact) as workspace:
-            board = Board(artifact, workspace, store, [].append, lambda: None, BoardSettings(metrics=METRICS))
-            scalars = {"train/loss": 2.0, "learning_rate": 0.1, "speed/seconds_per_step": 0.5}
-            board.progress(name(artifact), Progress(step=1, num_steps=9, scalars=scalars))
-            if artifact.kind == "finetune":
-                rows = [
-                    {"source": f"*s*{row}", "target": "t\n", "prediction": "p", "right": row % 3 == 0}
-                    for row in range(30)
-                ]
-                (workspace.path / "predictions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-                board.write_test({"exact_match": 0.5}, 1)
-            board.close()
+            with Board(artifact, workspace, store, [].append, lambda: None, BoardSettings(metrics=METRICS)) as board:
+                scalars = {"train/loss": 2.0, "learning_rate": 0.1, "speed/seconds_per_step": 0.5}
+                board.progress(name(artifact), Progress(step=1, num_steps=9, scalars=scalars))
+                if artifact.kind == "finetune":
+                    rows = [
+                        {"source": f"*s*{row}", "target": "t\n", "prediction": "p", "right": row % 3 == 0}
+                        for row in range(30)
+                    ]
+                    (workspace.path / "predictions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+                    board.write_test({"exact_match": 0.5}, 1)
             workspace.push()
     return store
 
@@ -55,6 +55,21 @@ def test_pretraining_and_finetuning_have_prefixes_with_losses_first(store):
     ]
     tuned = events(store, trial("full", 0)).Tags()["scalars"]
     assert sorted(tuned)[:2] == ["finetune/test/exact_match", "finetune/train/loss"]
+
+
+@pytest.mark.parametrize("first_step", [0, 2])
+def test_what_an_earlier_attempt_plotted_after_its_last_checkpoint_is_not_shown(tmp_path, first_step):
+    store, artifact = Store(str(tmp_path)), pretrain(0)
+    with store.workspace(artifact) as workspace:
+        for steps in (range(5), range(first_step, 4)):
+            with Board(artifact, workspace, store, [].append, lambda: None) as board:
+                board.progress(name(artifact), Progress(step=steps[0], num_steps=9, scalars={}))
+                for step in steps if steps[0] == 0 else steps[1:]:
+                    board.progress(name(artifact), Progress(step=step, num_steps=9, scalars={"train/loss": 2.0}))
+            if len(steps) == 5:
+                (file,) = workspace.path.glob("events*")
+                file.rename(file.with_name("events.out.tfevents.1"))  # the name has the second, which is the same
+    assert [event.step for event in events(store, artifact).Scalars("pretrain/train/loss")] == [0, 1, 2, 3]
 
 
 def test_hparams_have_the_columns_of_the_sweep_in_every_run(store):
@@ -121,13 +136,16 @@ def test_no_store_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: there is no store at ")
 
 
-def wandb_board(store, notes, **settings):
+def wandb_board(store, notes, last=lambda board: None):
     artifact = trial("random", 0)
-    with store.workspace(artifact) as workspace:
-        board = Board(artifact, workspace, store, notes.append, lambda: None, BoardSettings(**settings))
+    settings = BoardSettings(wandb_project="p")
+    with (
+        store.workspace(artifact) as workspace,
+        Board(artifact, workspace, store, notes.append, lambda: None, settings) as board,
+    ):
         for step in (1, 2):
             board.progress(name(artifact), Progress(step=step, num_steps=9, scalars={"train/loss": 2.0 / step}))
-        board.close()
+        last(board)
 
 
 def test_weights_and_biases_offline_has_one_run_an_artifact(store, tmp_path, monkeypatch):
@@ -136,7 +154,7 @@ def test_weights_and_biases_offline_has_one_run_an_artifact(store, tmp_path, mon
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     notes = []
     for _ in range(2):  # the second time after an interruption
-        wandb_board(store, notes, wandb_project="p")
+        wandb_board(store, notes)
     assert not [note for note in notes if "note" in note]
     runs = list((tmp_path / "wandb").glob("offline-run-*"))
     assert {run.name.split("-", 3)[3] for run in runs} == {run_id(trial("random", 0))}
@@ -152,7 +170,13 @@ class FailingWandb:
 def test_what_fails_on_weights_and_biases_is_noted_and_fails_nothing(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", FailingWandb())
     notes = []
-    wandb_board(store, notes, wandb_project="p")
+
+    def write_texts(board):
+        row = {"source": "s", "target": "t", "prediction": "p", "right": True}
+        (store.local_root / name(trial("random", 0)) / "predictions.jsonl").write_text(json.dumps(row))
+        board.write_test({"exact_match": 0.5}, 2)
+
+    wandb_board(store, notes, write_texts)
     told = [note["note"] for note in notes if "note" in note]
     assert told == ["nothing more goes to Weights & Biases: RuntimeError: no network"]
 
@@ -174,17 +198,39 @@ class KeepingWandb:
     def log(self, values):
         self.told.append(values)
 
-    def finish(self):
-        self.told.append("finished")
+    def finish(self, exit_code):
+        self.told.append(exit_code)
 
 
 def test_a_run_on_weights_and_biases_has_the_description_and_the_steps(store, monkeypatch):
     package = KeepingWandb()
     monkeypatch.setitem(sys.modules, "wandb", package)
-    wandb_board(store, [], wandb_project="p")
+    wandb_board(store, [])
     begun, *values, last = package.told
     artifact = trial("random", 0)
     assert (begun["project"], begun["id"], begun["resume"]) == ("p", run_id(artifact), "allow")
     assert begun["config"] == describe(artifact)
     assert values == [{"step": step, "finetune/train/loss": 2.0 / step} for step in (1, 2)]
-    assert last == "finished"
+    assert last == 0
+
+
+def diverge(board):
+    raise Diverged("the loss is nan")
+
+
+def test_a_training_that_fails_has_a_failed_run_on_weights_and_biases(store, monkeypatch):
+    package = KeepingWandb()
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    with pytest.raises(Diverged):
+        wandb_board(store, [], diverge)
+    assert package.told[-1] == 1
+
+
+def test_weights_and_biases_asks_nothing_on_a_terminal(store, monkeypatch):
+    package = KeepingWandb()
+    monkeypatch.setattr(package, "init", lambda **_: {}[os.environ["WANDB_SILENT"]], raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    notes = []
+    wandb_board(store, notes)
+    assert {"note": "nothing more goes to Weights & Biases: KeyError: 'true'"} in notes
+    assert "WANDB_SILENT" not in os.environ

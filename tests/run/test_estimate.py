@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,19 @@ def test_trainings_count_with_their_steps_at_measured_speeds():
     estimate.ended(name(SOURCE))
     estimate.ended(name(RANDOM[0]))
     assert estimate.seconds_left() >= 1_000 * 0.5
+
+
+def test_the_time_of_an_attempt_that_was_lost_does_not_count_beside_the_steps_of_the_next(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    estimate = Estimate(RANDOM, {RANDOM[0]: 0.5})
+    estimate.started(name(RANDOM[0]))
+    for seconds in (10_000, 500):
+        estimate.progress(*at(RANDOM[0], 0))
+        now[0] += seconds
+    estimate.progress(*at(RANDOM[0], 1_000, speed__seconds_per_step=0.5))
+    estimate.ended(name(RANDOM[0]))
+    assert estimate.seconds_left() == pytest.approx(2 * 1_000 * 0.5)
 
 
 def test_one_slow_interval_does_not_make_a_slow_training():

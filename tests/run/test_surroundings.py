@@ -1,6 +1,8 @@
-"""Compiled programs are kept apart by all that decides whether they run: jaxlib, the processor and its threads."""
+"""What the parts of a run share: observers get one event at a time, and compiled programs are kept apart."""
 
 import re
+import threading
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from raysynth.observer import Silent
 from raysynth.run import surroundings
-from raysynth.run.surroundings import compiled_directory, compiled_programs, processor_name
+from raysynth.run.surroundings import Guarded, Trouble, compiled_directory, compiled_programs, processor_name
 
 CPUINFO = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -61,3 +64,27 @@ def test_programs_are_written_where_a_later_process_looks(tmp_path):
     assert jax.config.values["jax_compilation_cache_dir"] == before
     assert directory.parent == tmp_path
     assert list(directory.iterdir())
+
+
+class Counting(Silent):
+    """Keeps how many events it was handling whenever one came."""
+
+    def __init__(self):
+        self.handling, self.seen = 0, []
+
+    def finished(self, artifact):
+        self.handling += 1
+        self.seen.append(self.handling)
+        time.sleep(0.01)
+        self.handling -= 1
+
+
+def test_events_of_several_threads_reach_an_observer_one_at_a_time():
+    counting = Counting()
+    observer = Guarded(counting, Trouble())
+    threads = [threading.Thread(target=observer.finished, args=("a",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counting.seen == [1] * 4
