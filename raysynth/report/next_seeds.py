@@ -31,7 +31,7 @@ class Proposal:
     def text(self) -> str:
         """The seeds to add by the name of their side, such as `Set +2, Random Init +1`."""
         if self.add is None:
-            return f"none up to {MOST_SEEDS} a side would"
+            return f"more than {MOST_SEEDS} a side"
         sides = zip(self.comparison.names, self.add, strict=True)
         text = ", ".join(f"{name} +{num_seeds}" for name, num_seeds in sides if num_seeds)
         if self.add[0] == self.add[1]:

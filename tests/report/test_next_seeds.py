@@ -148,7 +148,7 @@ def test_the_row_says_if_no_number_of_seeds_would_do(store):
     (proposal,) = next_seeds.proposals
     assert proposal.add is None
     row = proposal_row(proposal)
-    assert row[1:2] + row[-2:] == ["none up to 30 a side would", "", ""]
+    assert row[1:2] + row[-2:] == ["more than 30 a side", "", ""]
     assert next_seeds.additions == ()
 
 
