@@ -375,7 +375,7 @@ def test_a_plan_of_two_files_with_one_name_has_a_row_for_each(tmp_path, capsys):
         file.write_text(SWEEP.replace("SEEDS", str(num_seeds)))
     assert main(["plan", *map(str, files), "--store", str(tmp_path / "store")]) == 0
     _, header, *rows = capsys.readouterr().out.splitlines()
-    assert header.endswith("  1 worker")
+    assert header.endswith("  device time")
     assert [row.split()[:2] for row in rows[:3]] == [[str(files[0]), "3"], [str(files[1]), "4"], ["together", "4"]]
 
 

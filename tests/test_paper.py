@@ -78,7 +78,7 @@ def test_the_docstring_has_the_numbers_of_the_grid(name):
     docstring = (ROOT / "sweeps" / f"{name}.py").read_text().split('"""')[1]
     assert re.search(rf"\b{sum(isinstance(artifact, Finetune) for artifact in artifacts)} fine-tun", docstring)
     pretrains = sum(isinstance(artifact, Pretrain) for artifact in artifacts)
-    assert re.search(rf"\b{pretrains} pre-trainings", docstring) or (pretrains == 0 and "Trials:" in docstring)
+    assert re.search(rf"\b{pretrains} pre-training", docstring) or (pretrains == 0 and "Trials:" in docstring)
     if name != "quickstart":
         steps = sum(last_step(artifact.task) for artifact in artifacts if isinstance(artifact, Finetune))
         if steps > 1e6:

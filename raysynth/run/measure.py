@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raysynth.command_line import screen
 from raysynth.data.batch_shape import SeenIn, foreseen_batch, local_data
 from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
 from raysynth.report.cost import Speed, any_device, data_of, recipe_of, speed_file, speeds
-from raysynth.run.cluster import promised
-from raysynth.run.deaths import Reader
 from raysynth.run.surroundings import compiled_programs
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
@@ -20,6 +18,9 @@ from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
 from raysynth.store.files import private_directory
 from raysynth.store.store import State, Status, Store
+
+if TYPE_CHECKING:
+    from raysynth.run.deaths import Reader
 
 ASSUMED = (
     "every row is full; compilation, evaluation, decoding and checkpoints come on top; trainings that run at once on a "
@@ -87,6 +88,8 @@ def measure(
         return
     import ray
 
+    from raysynth.run.cluster import promised
+    from raysynth.run.deaths import Reader
     from raysynth.run.execute import trial_resources
     from raysynth.run.session import logs, nodes, training_session
 
@@ -133,7 +136,7 @@ def _half(shape: _Timed, timed: Shape) -> Shape:
     return half
 
 
-def _answer(reference: Any, shape: str, reader: Reader) -> dict[str, Any] | None:
+def _answer(reference: Any, shape: str, reader: "Reader") -> dict[str, Any] | None:
     """The answer of a worker, or None if it had too little memory; raises `WorkerError` for what else ended it."""
     import ray
 

@@ -5,8 +5,7 @@ import contextlib
 import pytest
 import ray
 
-from raysynth.run import execute, session  # before Ray is replaced, because parts of Ray use it as they are imported
-from raysynth.run import measure as module
+from raysynth.run import cluster, execute, session  # before Ray is replaced: parts of Ray use it as they are imported
 from raysynth.run.measure import measure
 from raysynth.store.store import Store
 from tests.report.grids import trial
@@ -50,7 +49,7 @@ def asked(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "nodes", lambda: [HEAD])
     monkeypatch.setattr(session, "logs", lambda: tmp_path)
     store = Store(str(tmp_path / "store"))
-    monkeypatch.setattr(module, "promised", lambda: [{"Alive": True, "Resources": {"CPU": 224, "TPU": 8}}])
+    monkeypatch.setattr(cluster, "promised", lambda: [{"Alive": True, "Resources": {"CPU": 224, "TPU": 8}}])
     measure(store.statuses([trial("random", 0)]), store, None)
     return fake
 
