@@ -5,8 +5,7 @@ Table:   none of the paper's. Exact match on statements of Python's standard lib
 Varies:  init scheme of the larger model (random; full and mean/SD from the same size; mean/SD by parameter and across
          layers from the small size), pre-trained on Set x learning rate x seed; each seed has pre-trainings of its own.
 Trials:  48 fine-tunings, 6 pre-trainings.
-Cost:    12,000 steps of fine-tuning and at most 12,000 of pre-training; seventeen minutes on 2 cores
-         beside tests.
+Cost:    12,000 steps of fine-tuning and at most 12,000 of pre-training; 17 minutes on 2 cores beside tests.
 Result:  statistics of the small model do not clearly help the larger one; those of its own size close 43 % of the gap.
          Three seeds settle 4 of 7 differences (docs/beyond.md).
 Command: python sweeps/sizes.py run
