@@ -328,13 +328,16 @@ def _each_signal(act: Callable[[int], None]) -> Iterator[None]:
 
     def watch() -> None:
         for number in iter(lambda: os.read(read_end, 1), b""):
-            if before != -1:
+            if around != -1:
                 with contextlib.suppress(OSError):
-                    os.write(before, number)
+                    os.write(around, number)
             act(number[0])
         os.close(read_end)
+        if around != -1:
+            os.close(around)
 
     before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    around = -1 if before == -1 else os.dup(before)  # the thread's own: the block around may close its one first
     threading.Thread(target=watch, name="signals", daemon=True).start()
     try:
         yield
