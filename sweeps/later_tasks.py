@@ -6,7 +6,7 @@ Varies:  synthetic task (none, Set, Identity, a mixture of both, LIME, Dyck; Shu
          automaton, the IID control of Set) x learning rate x seed; each seed has synthetic data and pre-trainings of
          its own.
 Trials:  129 fine-tunings, 30 pre-trainings.
-Cost:    32,250 steps of fine-tuning and at most 60,000 of pre-training; about twenty minutes on 2 idle cores.
+Cost:    32,250 steps of fine-tuning and at most 60,000 of pre-training; 50 minutes on 2 cores beside tests.
 Result:  no later task is better than Set or Identity. Stack, the cellular automaton and LIME seem to give half of Set's
          benefit, Dyck and Random RNN none. Three seeds settle 2 of 19 differences (docs/beyond.md).
 Command: python sweeps/later_tasks.py run

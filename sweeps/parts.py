@@ -6,7 +6,7 @@ Varies:  source of each part (none, Set, Dyck, LIME): each part alone, attention
          source with its relative biases; x learning rate x seed. Each seed has pre-trainings of its own, which
          later_tasks.py and controls.py share.
 Trials:  207 fine-tunings, 9 pre-trainings.
-Cost:    51,750 steps of fine-tuning and at most 18,000 of pre-training; about twenty minutes on 2 idle cores.
+Cost:    51,750 steps of fine-tuning and at most 18,000 of pre-training; 42 minutes on 2 cores beside tests.
 Result:  attention alone keeps half of Set's benefit, MLPs and layer norms alone almost nothing; mixtures of sources are
          no better than Set's attention alone. Three seeds settle 3 of 39 differences (docs/beyond.md).
 Command: python sweeps/parts.py run

@@ -5,7 +5,7 @@ Table:   none of the paper's. Exact match on statements of Python's standard lib
 Varies:  pre-training on Set: number of examples x step (0 is random initialization) x learning rate x seed. One
          pre-training serves all its steps; each seed has data and pre-trainings of its own.
 Trials:  189 fine-tunings, 9 pre-trainings.
-Cost:    47,250 steps of fine-tuning and 36,000 of pre-training; about twenty minutes on 2 idle cores.
+Cost:    47,250 steps of fine-tuning and 36,000 of pre-training; 47 minutes on 2 cores beside tests.
 Result:  the benefit comes with learning the task: none at step 500, two thirds at 1,000, nine tenths at 2,000 of 4,000.
          With 2,000 examples there is none, and 16,000 do as well as 128,000. Three seeds settle 3 of 29 differences
          (docs/beyond.md).
