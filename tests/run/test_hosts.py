@@ -1,6 +1,6 @@
 """cluster.yaml for real: its set-up commands in a clean root, then `ray up` to `ray down` on hosts of this machine.
 
-Between them a sweep loses every host in turn: one is drained, one is cut off, and the head is restarted.
+Between them a sweep loses every host in turn: one is cut off, one is drained, and the head is restarted.
 
 The hosts are namespaces of this machine with a root, an address, processes and an sshd each. They have no way out: what
 the set-up commands need when Ray runs them again over ssh, the first test has left in the layers below.
@@ -50,7 +50,7 @@ task = dataclasses.replace(synthetic_tasks["set"], min_length=4, max_length=12, 
 source = Pretrain(data=Dataset(task=task, num_examples=2_000, num_validation=64), model=MODEL, **sizes)
 
 
-python_ast = dataclasses.replace(downstream_tasks["python_ast"], num_steps=1_600, eval_every=100)
+python_ast = dataclasses.replace(downstream_tasks["python_ast"], num_steps=4_800, eval_every=300)
 
 
 def trial(seed):
@@ -167,18 +167,20 @@ def test_ray_up_submit_and_down(prepared, room):
             with ray.start(*run) as submitted:
                 at_work = partial(wait_for_work, store, submitted)
                 names = dict(zip([head, *workers], hosts.namespaces, strict=False))
-                at_work(on=[names[workers[0]]])
+                # One that has just begun, so that it is far from done when the head's end is noticed.
+                training, at = at_work(on=[names[worker] for worker in workers], most=0.1)
+                cut, drained = sorted(workers, key=lambda worker: names[worker] != at)
+                hosts.cut_off(cut)
                 assert "running" in hosts.ssh(head, login(f"python sweep.py status --store {store}")).stdout
-                assert hosts.ssh(head, draining(workers[0])).returncode == 0
-                assert hosts.ssh(workers[0], "sleep 3; pkill -9 -f raylet").returncode == 0
-                training = at_work(on=[names[workers[1]]])
-                hosts.cut_off(workers[1])
-                at_work(training, on=[names[head], names[workers[0]]])  # the launcher starts that one again
+                at_work(on=[names[drained]])
+                assert hosts.ssh(head, draining(drained)).returncode == 0
+                assert hosts.ssh(drained, "sleep 3; pkill -9 -f raylet").returncode == 0
+                at_work(training, on=[names[head], names[drained]])  # the launcher starts that one again
                 assert hosts.ssh(head, "pkill -9 -f gcs_server").returncode == 0
             assert submitted.returncode == 1, ray.tail()
             assert "run the same command again to continue" in ray.tail()
             assert made(store) < 7
-            hosts.cut_off(workers[1], "up")
+            hosts.cut_off(cut, "up")
             ray("up", options=["-y"])
             ray(*run)
             assert made(store) == 7
@@ -215,16 +217,21 @@ def made(store: Path) -> int:
     return len([path for path in store.glob("*/*/record.json") if path.parts[-3] != "dataset"])
 
 
-def wait_for_work(store: Path, going: subprocess.Popen, training: str = "*", *, on: Sequence[str]) -> str:
-    """Wait until one of these hosts is in the middle of a fine-tuning, or of a certain one; returns its name."""
+def wait_for_work(
+    store: Path, going: subprocess.Popen, training: str = "*", *, on: Sequence[str], most: float = 1.0
+) -> tuple[str, str]:
+    """Wait until one of these hosts is in the middle of a fine-tuning, or of a certain one; returns it and the host.
+
+    No more than the share `most` of its steps must be done.
+    """
     end = time.monotonic() + 600
     while time.monotonic() < end:
         assert going.poll() is None, f"the run ended before {on} did anything"
         for file in store.glob(f"finetune/{training}/running.json"):
             with contextlib.suppress(OSError, ValueError):  # it is gone, or being written
                 running = json.loads(file.read_text())
-                if running["host"] in on and 0 < running["step"] < running["num_steps"]:
-                    return file.parent.name
+                if running["host"] in on and 0 < running["step"] < most * running["num_steps"]:
+                    return file.parent.name, running["host"]
         time.sleep(0.2)
     raise AssertionError(f"{training} does not run on {on}")
 
