@@ -1,5 +1,6 @@
 """The devices of this host, and random keys by purpose."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -48,14 +49,26 @@ class DeviceBlock(NamedTuple):
 
 def place(blocks: tuple[Block, ...]) -> tuple[DeviceBlock, ...]:
     """Divide the rows of each block among the host's devices; raises `InputError` if they do not divide evenly."""
+    return _divided(blocks, axis=0)
+
+
+def place_steps(batches: Sequence[tuple[Block, ...]], most: int = 1) -> tuple[DeviceBlock, ...]:
+    """The blocks of at most `most` steps on the devices, of whose arrays [most, rows, length] those left are zeros.
+
+    Rows are divided as by `place`, and the blocks of all steps must have the same shapes.
+    """
+    unused = jax.tree.map(np.zeros_like, batches[0])
+    steps = [*batches, *[unused] * (most - len(batches))]
+    return _divided(jax.tree.map(lambda *arrays: np.stack(arrays), *steps), axis=1)
+
+
+def _divided(blocks: tuple[Block, ...], axis: int) -> tuple[DeviceBlock, ...]:
     devices = mesh()
     for block in blocks:
-        if len(block.encoder_input_tokens) % devices.size:
-            raise InputError(
-                f"batch_size must be a multiple of this host's {devices.size} devices, "
-                f"got {len(block.encoder_input_tokens)}"
-            )
-    rows = NamedSharding(devices, PartitionSpec("data"))  # type: ignore[no-untyped-call]  # JAX does not annotate it
+        num_rows = block.encoder_input_tokens.shape[axis]
+        if num_rows % devices.size:
+            raise InputError(f"batch_size must be a multiple of this host's {devices.size} devices, got {num_rows}")
+    rows = NamedSharding(devices, PartitionSpec(*[None] * axis, "data"))  # type: ignore[no-untyped-call]  # JAX does not annotate it
     return tuple(DeviceBlock(*jax.device_put(tuple(block), rows)) for block in blocks)
 
 

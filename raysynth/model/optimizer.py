@@ -8,6 +8,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import optax
 
 from raysynth.model.t5 import Params
@@ -51,3 +52,8 @@ def learning_rate(schedule: Schedule, step: int) -> float:
             return float(np.float32(schedule.learning_rate))
         case InverseSquareRoot():
             return float(np.float32(1.0) / np.sqrt(np.float32(max(step, schedule.warmup_steps))))
+
+
+def learning_rates(schedule: Schedule, first_step: int, last_step: int) -> npt.NDArray[np.float32]:
+    """The learning rates, [steps] float32, of the updates from `first_step` to `last_step`."""
+    return np.array([learning_rate(schedule, step) for step in range(first_step, last_step)], np.float32)

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from raysynth.data.layout import Block
+from raysynth.model.calls import Call
 from raysynth.model.step import Counts, check_finite
 from raysynth.observer import Observer, Progress
 from raysynth.specs.recipes import Recipe
@@ -16,7 +15,10 @@ from raysynth.store.records import Timing
 
 
 class Reporter:
-    """Reports the progress of one artifact at every hundredth of its steps, and adds up its times."""
+    """Reports the progress of one artifact about every hundredth of its steps, and adds up its times.
+
+    A report waits for the end of a call of the device.
+    """
 
     def __init__(self, artifact: str, recipe: Recipe, *, first_step: int, observer: Observer):
         self._artifact = artifact
@@ -30,22 +32,25 @@ class Reporter:
         observer.progress(artifact, self._progress(first_step, {}))
 
     def _start_interval(self, step: int) -> None:
-        self._counts: Counts | None = None
+        self._counts: list[tuple[int, Counts]] = []
         self._num_tokens = 0
         self._interval_step, self._interval_time = step, time.monotonic()
 
-    def after_step(self, step: int, blocks: tuple[Block, ...], counts: Counts, learning_rate: np.float32) -> None:
-        """Add a step's counts; at the end of an interval, fetch their sums from the device and report them.
+    def after_call(self, call: Call, counts: Counts, learning_rate: np.float32) -> None:
+        """Keep a call's counts, [steps]; at the end of an interval, fetch them from the device and report their sums.
 
-        `blocks` are those on the host. Raises `Diverged` if the loss is not finite.
+        `learning_rate` is that of the last step. Raises `Diverged` if the loss is not finite.
         """
-        self._counts = counts if self._counts is None else jax.tree.map(jnp.add, self._counts, counts)
-        self._num_tokens += sum(block.num_tokens for block in blocks)
-        if step % self._steps_per_report and step != self._recipe.num_steps:
+        step = call.last_step
+        self._counts.append((len(call.batches), counts))
+        self._num_tokens += sum(block.num_tokens for blocks in call.batches for block in blocks)
+        num_steps = step - self._interval_step
+        is_end = step // self._steps_per_report > self._interval_step // self._steps_per_report
+        if not is_end and step != self._recipe.num_steps:
             return
-        sums = {name: float(value) for name, value in self._counts.items()}
+        sums = _sums(self._counts)
         check_finite(sums["loss"], step)
-        num_steps, seconds = step - self._interval_step, time.monotonic() - self._interval_time
+        seconds = time.monotonic() - self._interval_time
         self._intervals.append((num_steps, seconds))
         scalars = {
             "train/loss": sums["loss"] / sums["weight"],
@@ -82,3 +87,13 @@ class Reporter:
 
     def _progress(self, step: int, scalars: Mapping[str, float]) -> Progress:
         return Progress(step=step, num_steps=self._recipe.num_steps, scalars=scalars)
+
+
+def _sums(counts: list[tuple[int, Counts]]) -> dict[str, float]:
+    """The float32 sums over all steps, added one after another."""
+    fetched = jax.device_get([arrays for _, arrays in counts])
+    sums = {}
+    for name in fetched[0]:
+        steps = np.concatenate([arrays[name][:num] for (num, _), arrays in zip(counts, fetched, strict=True)])
+        sums[name] = float(np.add.accumulate(steps, dtype=np.float32)[-1])
+    return sums

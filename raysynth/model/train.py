@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from raysynth.data.batches import Order, StoredSplit, Stream
 from raysynth.data.layout import Packed
@@ -23,14 +22,15 @@ from raysynth.downstream import metrics
 from raysynth.downstream.rows import Split
 from raysynth.errors import InputError
 from raysynth.model import optimizer
+from raysynth.model.calls import calls, steps_per_call
 from raysynth.model.checkpoints import Checkpoints, keep_only, params_digest, read_params
-from raysynth.model.devices import named_key, place, replicated
+from raysynth.model.devices import named_key, place_steps, replicated
 from raysynth.model.evaluate import Evaluator, TextEvaluator, means
 from raysynth.model.initialize import initialize
 from raysynth.model.reporter import Reporter
 from raysynth.model.resume import Evaluations, evaluated_steps, initial_scores, resume, write_evaluation
 from raysynth.model.settings import settings
-from raysynth.model.step import TrainState, check_finite, train_step
+from raysynth.model.step import TrainState, check_finite, train_steps
 from raysynth.model.t5 import T5, Params, init_params
 from raysynth.observer import Observer
 from raysynth.specs.finetuning import Finetune, in_one_order
@@ -271,6 +271,7 @@ def _train(
     """Train from `params`, or from the latest checkpoint in `directory`, until the recipe or its selection is done."""
     network = T5(spec.model, dropout_rate=recipe.dropout_rate)
     artifact, evaluated = name(spec), set(evaluated_steps(recipe))
+    most = steps_per_call(spec.model, layout.shape)
     before = resume(directory, artifact, recipe, observer)
     if not before.is_evaluated:
         scores = evaluate(jax.device_put(read_params(directory / "checkpoints", before.step), replicated()))
@@ -308,23 +309,29 @@ def _train(
     ):
         if before.step:
             state = checkpoints.restore(before.step, like=state)
-        batches = (layout.to_blocks(stream.examples(step)) for step in range(state.step, recipe.num_steps))
-        placed_batches = ((blocks, place(blocks)) for blocks in batches)
-        upcoming = next(placed_batches, None)
+        upcoming_calls = calls(
+            lambda step: layout.to_blocks(stream.examples(step)),
+            first_step=state.step,
+            num_steps=recipe.num_steps,
+            most=most,
+            ends=evaluated,
+        )
+        placed_calls = ((call, place_steps(call.batches, most)) for call in upcoming_calls)
+        upcoming = next(placed_calls, None)
         while upcoming is not None and not recipe.finished(state.step, evaluations):
-            blocks, placed = upcoming
-            learning_rate = np.float32(optimizer.learning_rate(recipe.schedule, state.step))
-            state, counts = train_step(
+            call, placed = upcoming
+            learning_rates = optimizer.learning_rates(recipe.schedule, call.first_step, call.last_step)
+            state, counts = train_steps(
                 network,
                 state,
                 placed,
-                learning_rate,
+                learning_rates,
                 dropout_key,
                 z_loss=recipe.z_loss,
                 label_smoothing=recipe.label_smoothing,
             )
-            upcoming = next(placed_batches, None)  # laid out and transferred while the device computes
-            reporter.after_step(state.step, blocks, counts, learning_rate)
+            upcoming = next(placed_calls, None)  # laid out and transferred while the device computes
+            reporter.after_call(call, counts, learning_rates[-1])
             if state.step in evaluated:
                 with reporter.evaluating():
                     evaluate_state(state)

@@ -79,7 +79,7 @@ class Ragged:
     def take(self, rows: np.ndarray) -> "Ragged":
         """Select rows by index, [count] int, in that order, or by mask, [rows] bool."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        lengths = self.lengths[rows]
+        lengths = self.offsets[rows + 1] - self.offsets[rows]  # `self.lengths` would be computed for all rows
         starts = np.repeat(self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         return Ragged.packed(self.values[starts + np.arange(len(starts))], lengths)
 

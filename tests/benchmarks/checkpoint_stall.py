@@ -27,8 +27,8 @@ import orbax.checkpoint as ocp
 from raysynth import T5_SMALL
 from raysynth.data.layout import Block
 from raysynth.model.checkpoints import Checkpoints
-from raysynth.model.devices import device, named_key, place
-from raysynth.model.step import TrainState, train_step
+from raysynth.model.devices import device, named_key, place_steps
+from raysynth.model.step import TrainState, train_steps
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.recipes import Best
 from raysynth.tokens.streams import Purpose
@@ -54,12 +54,14 @@ def main() -> None:
     options = parser.parse_args()
     network, key = T5(T5_SMALL, dropout_rate=0.0), named_key(0, Purpose.TIMED_DROPOUT)
     ids = np.random.default_rng(0).integers(2, T5_SMALL.vocab_size, (8, 32), dtype=np.int32)
-    blocks = place((Block(ids, ids),))
+    blocks = place_steps([(Block(ids, ids),)])
     state = TrainState.start(init_params(T5_SMALL, named_key(0, Purpose.TIMED_INIT)))
 
     def step() -> None:
         nonlocal state
-        state, counts = train_step(network, state, blocks, np.float32(0), key, z_loss=0.0, label_smoothing=0.0)
+        state, counts = train_steps(
+            network, state, blocks, np.zeros(1, np.float32), key, z_loss=0.0, label_smoothing=0.0
+        )
         jax.block_until_ready((state.params, state.optimizer, counts))
 
     def save_plainly(manager: ocp.CheckpointManager) -> None:

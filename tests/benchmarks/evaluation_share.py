@@ -30,9 +30,9 @@ from raysynth.data.layout import Block, Packed, PadToLongest, evaluation_batches
 from raysynth.data.text_pairs import encode
 from raysynth.downstream.rows import Split
 from raysynth.model.decode import generate
-from raysynth.model.devices import place
+from raysynth.model.devices import place, place_steps
 from raysynth.model.evaluate import eval_step
-from raysynth.model.step import TrainState, train_step
+from raysynth.model.step import TrainState, train_steps
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.catalog import paper_tasks
 from raysynth.specs.finetuning import DownstreamTask
@@ -84,15 +84,14 @@ def measured(config: T5Config, batch: int, input_length: int, target_length: int
     """Time a step of each kind, without compilation."""
     network, params = T5(config), init_params(config, jax.random.key(0))
     rng = np.random.default_rng(0)
-    block = place(
-        (Block(*(rng.integers(3, 32_000, (batch, length), np.int32) for length in (input_length, target_length))),)
-    )[0]
+    blocks = (Block(*(rng.integers(3, 32_000, (batch, length), np.int32) for length in (input_length, target_length))),)
+    (block,), stacked = place(blocks), place_steps([blocks])
     task = paper_tasks[0]
 
     def step(state):
         trained = T5(config, dropout_rate=task.dropout_rate)
-        key, rate = jax.random.key(0), np.float32(1e-3)
-        state, counts = train_step(trained, state, (block,), rate, key, z_loss=task.z_loss, label_smoothing=0.0)
+        key, rate = jax.random.key(0), np.array([1e-3], np.float32)
+        state, counts = train_steps(trained, state, stacked, rate, key, z_loss=task.z_loss, label_smoothing=0.0)
         jax.block_until_ready((state.params, counts))
         return state
 

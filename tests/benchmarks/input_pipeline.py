@@ -27,8 +27,8 @@ from raysynth import Dataset, synthetic_tasks
 from raysynth.data.batches import Order, StoredSplit, Stream
 from raysynth.data.layout import PadToLongest
 from raysynth.data.shard_files import parquet
-from raysynth.model.devices import place
-from raysynth.model.step import TrainState, train_step
+from raysynth.model.devices import place_steps
+from raysynth.model.step import TrainState, train_steps
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.models import T5_SMALL
 from raysynth.tokens.streams import Purpose
@@ -63,11 +63,11 @@ def step_seconds(split: StoredSplit, batch_size: int) -> float:
     with Stream(
         split, Order(shard_rows=split.shard_rows, batch_size=batch_size, purpose=Purpose.PRETRAIN_ORDER, seed=0)
     ) as stream:
-        blocks = place(LAYOUT.to_blocks(stream.examples(0)))
+        blocks = place_steps([LAYOUT.to_blocks(stream.examples(0))])
     for _ in range(2):
         started = time.perf_counter()
-        state, counts = train_step(
-            network, state, blocks, np.float32(0.01), jax.random.key(0), z_loss=0.0, label_smoothing=0.0
+        state, counts = train_steps(
+            network, state, blocks, np.array([0.01], np.float32), jax.random.key(0), z_loss=0.0, label_smoothing=0.0
         )
         jax.block_until_ready(counts)
     return time.perf_counter() - started

@@ -33,8 +33,8 @@ from raysynth.data.batches import Examples
 from raysynth.data.layout import Block, Packed, PadToLongest, Shape
 from raysynth.data.text_pairs import encode
 from raysynth.downstream.rows import Split
-from raysynth.model.devices import device, place
-from raysynth.model.step import TrainState, train_step
+from raysynth.model.devices import device, place_steps
+from raysynth.model.step import TrainState, train_steps
 from raysynth.model.t5 import T5, init_params
 from raysynth.specs.flops import training_flops
 from raysynth.specs.models import T5Config
@@ -114,7 +114,7 @@ class Timed:
     """Steps of one layout."""
 
     def __init__(self, model: T5Config, block: Block):
-        self._blocks = place((block,))
+        self._blocks = place_steps([(block,)])
         self._network = T5(model, dropout_rate=0.1)
         self._key = jax.random.key(1)
         self._state = TrainState.start(init_params(model, jax.random.key(0)))
@@ -125,8 +125,14 @@ class Timed:
     def step(self) -> float:
         """Seconds of one step."""
         started = time.perf_counter()
-        self._state, counts = train_step(
-            self._network, self._state, self._blocks, np.float32(1e-3), self._key, z_loss=1e-4, label_smoothing=0.0
+        self._state, counts = train_steps(
+            self._network,
+            self._state,
+            self._blocks,
+            np.array([1e-3], np.float32),
+            self._key,
+            z_loss=1e-4,
+            label_smoothing=0.0,
         )
         jax.block_until_ready((self._state.params, counts))
         return time.perf_counter() - started

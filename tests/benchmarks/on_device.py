@@ -593,8 +593,8 @@ def measured_step(settings: Settings, model: str, layout: str, batch_size: int, 
     import numpy as np
 
     from raysynth import T5_BASE
-    from raysynth.model.devices import named_key, place
-    from raysynth.model.step import TrainState, train_step
+    from raysynth.model.devices import named_key, place_steps
+    from raysynth.model.step import TrainState, train_steps
     from raysynth.model.t5 import T5, init_params
     from raysynth.specs.flops import training_flops
     from raysynth.specs.models import Dtype
@@ -605,17 +605,18 @@ def measured_step(settings: Settings, model: str, layout: str, batch_size: int, 
     block = (
         packed_block(settings, batch_size) if layout == "packed" else random_block(config, batch_size, length, length)
     )
-    blocks, network = place((block,)), T5(config, dropout_rate=0.1)
+    blocks, network = place_steps([(block,)]), T5(config, dropout_rate=0.1)
     state, key = TrainState.start(init_params(config, jax.random.key(0))), named_key(0, Purpose.PRETRAIN_DROPOUT)
+    rates = np.array([0.01], np.float32)
     warm_up, timed = (1, 1) if settings.tiny else (3, 20)
     losses, started, compiling = [], time.perf_counter(), 0.0
     for step in range(warm_up + timed):
         if step == warm_up:
             jax.block_until_ready(state.params)
             started = time.perf_counter()
-        state, counts = train_step(network, state, blocks, np.float32(0.01), key, z_loss=0.0, label_smoothing=0.0)
+        state, counts = train_steps(network, state, blocks, rates, key, z_loss=0.0, label_smoothing=0.0)
         if step == 0:
-            losses.append(float(counts["loss"] / counts["weight"]))
+            losses.append(float(counts["loss"][0] / counts["weight"][0]))
             compiling = time.perf_counter() - started
     jax.block_until_ready(state.params)
     seconds = (time.perf_counter() - started) / timed
@@ -632,7 +633,7 @@ def measured_step(settings: Settings, model: str, layout: str, batch_size: int, 
         "MFU %": None if peak is None else 100 * flops / seconds / 1e12 / peak,
         "peak GiB so far": None if memory is None else memory / 2**30,
         "s to compile": compiling,
-        "loss": f"{losses[0]:.2f} -> {float(counts['loss'] / counts['weight']):.2f}",
+        "loss": f"{losses[0]:.2f} -> {float(counts['loss'][0] / counts['weight'][0]):.2f}",
     }
 
 
@@ -859,8 +860,8 @@ def pace(recipe: Any, model: Any, dataset: Any) -> float:
     from raysynth.data.batches import Order, Stream
     from raysynth.data.layout import Packed
     from raysynth.downstream.rows import Split
-    from raysynth.model.devices import named_key, place
-    from raysynth.model.step import TrainState, train_step
+    from raysynth.model.devices import named_key, place_steps
+    from raysynth.model.step import TrainState, train_steps
     from raysynth.model.t5 import T5, init_params
     from raysynth.tokens.streams import Purpose
 
@@ -877,12 +878,12 @@ def pace(recipe: Any, model: Any, dataset: Any) -> float:
     started = 0.0
     with Stream(split, order) as stream:
         for step in range(warm_up + timed):
-            blocks = place(layout.to_blocks(stream.examples(step)))
-            state, counts = train_step(
+            blocks = place_steps([layout.to_blocks(stream.examples(step))])
+            state, counts = train_steps(
                 network,
                 state,
                 blocks,
-                np.float32(0),
+                np.zeros(1, np.float32),
                 key,
                 z_loss=recipe.z_loss,
                 label_smoothing=recipe.label_smoothing,

@@ -4,7 +4,7 @@
     python tests/benchmarks/step.py --threads 1 2
 
 Each step computes the loss with dropout 0.1, its gradients, and one update by Adafactor, in float32: raysynth's
-`train_step` against `T5ForConditionalGeneration` with `transformers.Adafactor` on batches of the same shape. The two
+`train_steps` against `T5ForConditionalGeneration` with `transformers.Adafactor` on batches of the same shape. The two
 alternate, each in a process of its own with the given number of threads, of which one waits while the other computes.
 Printed are the medians of wall time and of CPU time, and their ratios. It also prints what bounds the step: the
 program's FLOPs over the model's own count, the bytes that it accesses, and the rate of the largest matrix product.
@@ -57,18 +57,27 @@ def lowered_step(model: T5Config, rows: int, inputs: int, targets: int) -> tuple
 
     from raysynth.data.layout import Block
     from raysynth.model import step
-    from raysynth.model.devices import place
+    from raysynth.model.devices import place_steps
     from raysynth.model.t5 import T5, init_params
 
-    blocks, network = place((Block(*batch(model, rows, inputs, targets)),)), T5(model, dropout_rate=0.1)
+    blocks, network = place_steps([(Block(*batch(model, rows, inputs, targets)),)]), T5(model, dropout_rate=0.1)
     state, key = step.TrainState.start(init_params(model, jax.random.key(0))), jax.random.key(1)
     settings = {"z_loss": 1e-4, "label_smoothing": 0.0}
-    arguments = (*settings.values(), state.params, state.optimizer, blocks, np.float32(0), key, np.uint32(0))
+    arguments = (
+        *settings.values(),
+        state.params,
+        state.optimizer,
+        blocks,
+        np.zeros(1, np.float32),
+        key,
+        np.uint32(0),
+        np.int32(1),
+    )
     program = step.update.lower(network, *arguments)
 
     def run() -> None:
         nonlocal state
-        state, counts = step.train_step(network, state, blocks, np.float32(1e-3), key, **settings)
+        state, counts = step.train_steps(network, state, blocks, np.array([1e-3], np.float32), key, **settings)
         jax.block_until_ready((state.params, counts))
 
     return run, program

@@ -20,7 +20,7 @@ from raysynth.store.checkpoint_files import problem
 from raysynth.store.store import State, Store
 from raysynth.weights.checks import flat
 from raysynth.weights.formats import read
-from tests.model.tiny import DATA, PRETRAIN, TASK, Killed, KillsAtEvaluation, KillsAtProgress
+from tests.model.tiny import DATA, PRETRAIN, TASK, Killed, KillsAtEvaluation, KillsAtProgress, one_step_a_call
 from tests.records import record_data
 
 KEPT = dataclasses.replace(PRETRAIN, selection=AtStep(6), keep_steps=(3, 9))
@@ -66,14 +66,14 @@ def test_kept_steps_have_the_bits_of_pretrainings_that_end_there(synthetic, whol
     [(KillsAtEvaluation(3), 600), (KillsAtProgress(8), 0), (KillsAtProgress(9), 600), (KillsAtEvaluation(9), 0)],
 )
 def test_a_killed_run_ends_with_the_same_bits(kill, seconds, synthetic, whole, tmp_path):
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), one_step_a_call():
         train(KEPT, synthetic, tmp_path, kill, seconds)
     assert train(KEPT, synthetic, tmp_path) == whole[1]
     assert steps_in(tmp_path) == {"3", "6", "9"}
 
 
 def test_a_run_does_not_go_on_from_a_step_after_a_kept_one_that_is_damaged(synthetic, whole, tmp_path):
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), one_step_a_call():
         train(KEPT, synthetic, tmp_path, KillsAtProgress(8), 0)
     assert {"3", "6", "7"} <= steps_in(tmp_path)
     shutil.rmtree(tmp_path / "checkpoints/3")

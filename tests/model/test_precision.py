@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from raysynth.data.layout import Block
 from raysynth.model.decode import generate
 from raysynth.model.decode_step import start_decoding
-from raysynth.model.devices import place
-from raysynth.model.step import TrainState, train_step
+from raysynth.model.devices import place_steps
+from raysynth.model.step import TrainState, train_steps
 from raysynth.model.t5 import T5, activation_dtype, init_params, loss_and_counts
 from raysynth.specs.models import Dtype, T5Config
 
@@ -184,23 +184,23 @@ def test_the_bfloat16_loss_and_gradients_are_near_on_a_larger_model(config):
 
 def test_training_in_bfloat16_keeps_parameters_and_optimizer_in_float32_and_follows_float32():
     config = dataclasses.replace(LARGER, num_encoder_layers=1, num_decoder_layers=1)
-    blocks = place((Block(tokens(2, 8, 24, 512), tokens(3, 8, 16, 512)),))
+    blocks = place_steps([(Block(tokens(2, 8, 24, 512), tokens(3, 8, 16, 512)),)])
     losses = {}
     for dtype in (Dtype.FLOAT32, Dtype.BFLOAT16):
         network = T5(dataclasses.replace(config, dtype=dtype))
         state = TrainState.start(init_params(config, jax.random.key(0)))
         losses[dtype] = []
         for _ in range(10):
-            state, counts = train_step(
+            state, counts = train_steps(
                 network,
                 state,
                 blocks,
-                np.float32(0.01),
+                np.array([0.01], np.float32),
                 jax.random.key(0),
                 z_loss=1e-4,
                 label_smoothing=0.0,
             )
-            losses[dtype].append(float(counts["loss"]))
+            losses[dtype].append(float(counts["loss"][0]))
         leaves = jax.tree.leaves((state.params, state.optimizer))
         assert {leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)} == {jnp.dtype("float32")}
         assert {value.dtype for value in counts.values()} == {jnp.dtype("float32")}

@@ -15,7 +15,7 @@ from raysynth.specs.identity import name
 from raysynth.specs.recipes import AtStep
 from raysynth.store.checkpoint_files import LIST, problem
 from raysynth.store.sealed import seal
-from tests.model.tiny import PRETRAIN, Killed, KillsAtEvaluation, KillsAtProgress
+from tests.model.tiny import PRETRAIN, Killed, KillsAtEvaluation, KillsAtProgress, one_step_a_call
 
 NAME = name(PRETRAIN)
 
@@ -172,7 +172,7 @@ def test_a_checkpoint_that_is_damaged_while_training_goes_on_is_trained_again(sy
 def killed_between(synthetic, tmp_path_factory):
     """The directory of a run that saved after every step and was killed in step 9, before its third evaluation."""
     directory = tmp_path_factory.mktemp("between")
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), one_step_a_call():
         pretrain(PRETRAIN, data=synthetic, directory=directory, observer=KillsAtProgress(9), checkpoint_seconds=0)
     return directory
 

@@ -20,9 +20,9 @@ from raysynth.data.layout import Block, Packed, PadToLongest
 from raysynth.model import devices as devices_module
 from raysynth.model import optimizer
 from raysynth.model.checkpoints import params_digest, read_params
-from raysynth.model.devices import named_key, place
+from raysynth.model.devices import named_key, place, place_steps
 from raysynth.model.evaluate import TextEvaluator
-from raysynth.model.step import TrainState, train_step
+from raysynth.model.step import TrainState, train_steps
 from raysynth.model.t5 import T5, init_params
 from raysynth.model.train import finetune, finetune_start, pretrain, pretrain_start
 from raysynth.observer import Silent
@@ -30,9 +30,10 @@ from raysynth.specs.identity import name
 from raysynth.tokens.ragged import Ragged
 from raysynth.tokens.streams import Purpose
 from raysynth.tokens.vocabulary import Vocabulary
-from tests.model.tiny import MODEL, PRETRAIN, TASK, Killed, KillsAtEvaluation, KillsAtProgress
+from tests.model.tiny import MODEL, PRETRAIN, TASK, Killed, KillsAtEvaluation, KillsAtProgress, one_step_a_call
 
 ROOT = Path(__file__).parents[2]
+RATE = np.array([0.01], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,23 @@ def reader_of(trained):
 )
 def test_a_run_killed_around_every_checkpoint_ends_with_the_same_bits(kills, steps, synthetic, uninterrupted, tmp_path):
     for step in steps:
-        with pytest.raises(Killed):
+        with pytest.raises(Killed), one_step_a_call():
             pretrain(PRETRAIN, data=synthetic, directory=tmp_path, observer=kills(step))
     training = pretrain(PRETRAIN, data=synthetic, directory=tmp_path, observer=Silent())
     assert training.result == uninterrupted[1].result
+
+
+def test_a_run_killed_between_two_calls_of_several_steps_ends_with_the_same_bits(synthetic, tmp_path):
+    spec = dataclasses.replace(PRETRAIN, num_steps=45, eval_every=25, dropout_rate=0.1)
+    with one_step_a_call():
+        whole = pretrain(spec, data=synthetic, directory=tmp_path / "whole", observer=Silent()).result
+    killed, steps = tmp_path / "killed", []
+    for step in (20, 25, 30, 40):
+        with pytest.raises(Killed):
+            pretrain(spec, data=synthetic, directory=killed, observer=KillsAtProgress(step), checkpoint_seconds=0)
+        steps += [int(checkpoint.name) for checkpoint in (killed / "checkpoints").iterdir()]
+    assert {10, 20, 25, 30} <= set(steps)
+    assert pretrain(spec, data=synthetic, directory=killed, observer=Silent()).result == whole
 
 
 @pytest.mark.long
@@ -141,7 +155,7 @@ def test_the_next_batch_is_laid_out_before_a_report_waits_for_the_step(synthetic
             laid_out.clear()  # the evaluation before the first step lays out batches of its own
 
     monkeypatch.setattr(Packed, "to_blocks", lambda self, batch: laid_out.append(batch) or to_blocks(self, batch))
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), one_step_a_call():
         pretrain(PRETRAIN, data=synthetic, directory=tmp_path, observer=Looks(2))
     assert len(laid_out) == 3
 
@@ -236,10 +250,8 @@ def losses_and_params(blocks, num_devices, monkeypatch):
     network, key = T5(MODEL, dropout_rate=0.1), named_key(0, Purpose.PRETRAIN_DROPOUT)
     losses = []
     for _ in range(3):
-        state, counts = train_step(
-            network, state, place(blocks), np.float32(0.01), key, z_loss=1e-4, label_smoothing=0.0
-        )
-        losses.append(float(counts["loss"]))
+        state, counts = train_steps(network, state, place_steps([blocks]), RATE, key, z_loss=1e-4, label_smoothing=0.0)
+        losses.append(float(counts["loss"][0]))
     assert state.step == 3
     return losses, jax.tree.map(np.asarray, state.params)
 
@@ -276,23 +288,23 @@ def test_the_layout_in_several_blocks_gives_the_update_of_one(monkeypatch):
     updates = []
     for blocks in ((whole,), parts):
         state = TrainState.start(init_params(MODEL, jax.random.key(0)))
-        state, counts = train_step(
+        state, counts = train_steps(
             network,
             state,
-            place(blocks),
-            np.float32(0.01),
+            place_steps([blocks]),
+            RATE,
             named_key(0, Purpose.PRETRAIN_DROPOUT),
             z_loss=0.0,
             label_smoothing=0.0,
         )
-        updates.append((state.params, float(counts["loss"])))
+        updates.append((state.params, float(counts["loss"][0])))
     np.testing.assert_allclose(updates[0][1], updates[1][1], rtol=1e-6)
     for left, right in zip(*(jax.tree.leaves(params) for params, _ in updates), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-4)
 
 
 def test_one_compilation_serves_every_learning_rate_step_and_seed(compilations):
-    (block,) = place(blocks_of(8))
+    blocks = place_steps([blocks_of(8)])
     network = T5(MODEL, dropout_rate=0.2)
     drawn = [
         (TrainState.start(init_params(MODEL, jax.random.key(seed))), named_key(seed, Purpose.PRETRAIN_DROPOUT))
@@ -300,12 +312,12 @@ def test_one_compilation_serves_every_learning_rate_step_and_seed(compilations):
     ]
     settings = {"z_loss": 0.0, "label_smoothing": 0.0}
     with compilations() as compiled:
-        train_step(network, drawn[0][0], (block,), np.float32(0.01), drawn[0][1], **settings)
+        train_steps(network, drawn[0][0], blocks, RATE, drawn[0][1], **settings)
     assert len(compiled) == 1
     with compilations() as compiled:
         for (state, key), learning_rate in zip(drawn[1:], (0.01, 0.003, 0.001), strict=True):
             state = dataclasses.replace(state, step=round(1 / learning_rate))
-            train_step(network, state, (block,), np.float32(learning_rate), key, **settings)
+            train_steps(network, state, blocks, np.array([learning_rate], np.float32), key, **settings)
     assert not compiled
 
 

@@ -1,12 +1,14 @@
 """Descriptions that train in a second, and observers that interrupt them."""
 
 import dataclasses
+from unittest import mock
 
 from raysynth import Best, Dataset, Pretrain, synthetic_tasks, token_space
+from raysynth.model import train
 from raysynth.observer import Silent
 from tests.tiny import MODEL, TASK
 
-__all__ = ["DATA", "MODEL", "PRETRAIN", "TASK", "Killed", "KillsAtEvaluation", "KillsAtProgress"]
+__all__ = ["DATA", "MODEL", "PRETRAIN", "TASK", "Killed", "KillsAtEvaluation", "KillsAtProgress", "one_step_a_call"]
 
 DATA = Dataset(
     task=dataclasses.replace(
@@ -52,3 +54,8 @@ class KillsAtEvaluation(Silent):
     def evaluated(self, artifact, progress):
         if progress.step == self.step:
             raise Killed
+
+
+def one_step_a_call():
+    """A context in which calls make one step each, as those of large models do, so that every step is reported."""
+    return mock.patch.object(train, "steps_per_call", return_value=1)
