@@ -1,6 +1,7 @@
 """Checkpoints are written while training continues, and hold their step's values even if its arrays are donated."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import resource
@@ -15,11 +16,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from raysynth import T5_SMALL, Dataset, Pretrain, synthetic_tasks
 from raysynth.model.checkpoints import Checkpoints
+from raysynth.model.devices import replicated
 from raysynth.model.resume import resume, write_evaluation
 from raysynth.model.step import TrainState
+from raysynth.model.t5 import init_params
 from raysynth.observer import Silent
 from raysynth.specs.recipes import Best
 from raysynth.store.checkpoint_files import problem
+from tests.model.tiny import MODEL
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -64,6 +68,24 @@ def test_a_checkpoint_holds_its_steps_values_although_the_arrays_are_donated_at_
     assert state.step == state.optimizer["count"] == 5
     np.testing.assert_array_equal(state.params["large"], first["large"] * 2**12)
     np.testing.assert_array_equal(state.params["small"], first["small"] * 2**12)
+
+
+def test_an_optimizer_is_restored_array_by_array(tmp_path):
+    params = init_params(MODEL, jax.random.key(0))
+    state = TrainState.start(params)
+    drawn = (
+        np.random.default_rng(index).integers(0, 100, leaf.shape).astype(leaf.dtype)
+        for index, leaf in enumerate(jax.tree.leaves(state.optimizer))
+    )
+    optimizer = jax.device_put(jax.tree.unflatten(jax.tree.structure(state.optimizer), drawn), replicated())
+    with checkpoints(tmp_path, evaluations={}) as kept:
+        kept.save(dataclasses.replace(state, optimizer=optimizer, step=1))
+        kept.wait()
+        restored = kept.restore(1, like=TrainState.start(params)).optimizer
+    assert jax.tree.structure(restored) == jax.tree.structure(optimizer)
+    for saved, read in zip(jax.tree.leaves(optimizer), jax.tree.leaves(restored), strict=True):
+        assert (read.dtype, read.sharding) == (saved.dtype, saved.sharding)
+        np.testing.assert_array_equal(read, saved)
 
 
 def test_training_continues_until_the_next_save_and_no_further(tmp_path):
