@@ -6,10 +6,11 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,14 @@ class Checkpoints:
                 ),
             )
         )
-        self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._thread.shutdown()
+        if self._saving is not None:
+            self._saving.exception()  # waits, and has been or will be raised elsewhere
         self._open.close()
 
     @property
@@ -114,10 +115,21 @@ class Checkpoints:
         placement = jax.tree.map(lambda array: array.sharding, state.params)
         params = jax.device_put(state.params, placement, may_alias=False)
         copied = {"params": params, "optimizer": _joined(state.optimizer)}
-        self._saving = self._thread.submit(self._write, state.step, copied)
+        self._saving = Future()
+        # The threads that Orbax starts in a daemon are daemons too. Those of a failed save wait for its directory for
+        # minutes, for which the end of the process would wait in turn.
+        threading.Thread(target=self._write, args=(self._saving, state.step, copied), daemon=True).start()
         self._last_save = time.monotonic()
 
-    def _write(self, step: int, arrays: dict[str, Any]) -> None:
+    def _write(self, saving: "Future[None]", step: int, arrays: dict[str, Any]) -> None:
+        try:
+            self._write_step(step, arrays)
+        except BaseException as error:
+            saving.set_exception(error)
+        else:
+            saving.set_result(None)
+
+    def _write_step(self, step: int, arrays: dict[str, Any]) -> None:
         items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
         self._manager.save(step, args=ocp.args.Composite(**items))
         self._manager.wait_until_finished()

@@ -157,6 +157,28 @@ def files_of_at_most(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+def test_a_save_that_fails_leaves_no_thread_for_which_the_process_would_wait(tmp_path, monkeypatch):
+    mkdir = os.mkdir
+
+    def failing(path, *arguments, **options):
+        if os.fspath(path).endswith(".orbax-checkpoint-tmp"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        mkdir(path, *arguments, **options)
+
+    def save_in_vain():
+        with checkpoints(tmp_path, evaluations={}) as kept:
+            monkeypatch.setattr(os, "mkdir", failing)
+            kept.save(state_of(1, {"a": jnp.ones(3)}))
+            kept.wait()
+
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="No space left"):
+        save_in_vain()
+    left = set(threading.enumerate()) - before
+    assert left, "Orbax does not wait any longer: raysynth need not either"
+    assert [thread for thread in left if not thread.daemon] == []
+
+
 @contextlib.contextmanager
 def no_rename_to(file_name):
     """Renaming a file to that name fails, as on a full disk."""
