@@ -17,10 +17,11 @@ from raysynth.errors import InputError
 from raysynth.observer import Observer
 from raysynth.run import deaths
 from raysynth.run.address import cluster
+from raysynth.run.aside import Aside
 from raysynth.run.cluster import promised
 from raysynth.run.hosts import HostWatch
 from raysynth.run.launcher import Launcher, launcher
-from raysynth.run.make_data import draw, write_texts
+from raysynth.run.make_data import check_tasks, draw, write_texts
 from raysynth.run.private import scratch
 from raysynth.run.schedule import Ended, Work
 from raysynth.run.searcher import Dependencies
@@ -82,30 +83,41 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
     """
     run = replace(run, observer=Guarded(run.observer, run.trouble))
     work = Work.of(artifacts, damaged)
-    write_texts([*work.texts, *work.datasets], run)
+    check_tasks(work.datasets, run)
+    with Aside() as aside:
+        texts = aside.submit(write_texts, [*work.texts, *work.datasets], run)
+        needs_ray = bool(work.datasets or work.trained)
+        if not needs_ray or cluster(run.address) is not None:
+            texts.result()  # now, so that a broken file costs none of a cluster's time
+        if not needs_ray:
+            return Ended(failed={}, outcomes=Counter({Outcome.SUCCEEDED: len(work.texts)}))
+        with training_session(run.address, run.store, run.cpus_per_trial) as cache:
+            texts.result()
+            return _execute(work, (done - damaged) | set(work.texts), run, cache)
+
+
+def _execute(work: Work, done: set[Artifact], run: Run, cache: Path) -> Ended:
+    """Make what needs a Ray session, in one."""
+    if work.trained:
+        trial_resources([*nodes(), *promised()], run.cpus_per_trial)  # raises before anything is drawn
+    searcher = Dependencies(
+        work.trained,
+        done,
+        awaited=set(work.datasets),
+        run=run,
+        hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
+        cause=deaths.Reader(logs()),
+        host_name=_host_name,
+    )
+    drawing = threading.Thread(target=_draw_all, args=(work.datasets, run, searcher), daemon=True)
+    drawing.start()
+    while not searcher.too_many_failed() and searcher.wait():
+        _tune(work.trained, searcher, run, cache)
+    while drawing.is_alive() and not run.trouble and not searcher.too_many_failed():
+        drawing.join(1)
+    run.trouble.check()
     written = Counter({Outcome.SUCCEEDED: len(work.texts)})
-    if not work.datasets and not work.trained:
-        return Ended(failed={}, outcomes=written)
-    with training_session(run.address, run.store, run.cpus_per_trial) as cache:
-        if work.trained:
-            trial_resources([*nodes(), *promised()], run.cpus_per_trial)  # raises before anything is drawn
-        searcher = Dependencies(
-            work.trained,
-            (done - damaged) | set(work.texts),
-            awaited=set(work.datasets),
-            run=run,
-            hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
-            cause=deaths.Reader(logs()),
-            host_name=_host_name,
-        )
-        drawing = threading.Thread(target=_draw_all, args=(work.datasets, run, searcher), daemon=True)
-        drawing.start()
-        while not searcher.too_many_failed() and searcher.wait():
-            _tune(work.trained, searcher, run, cache)
-        while drawing.is_alive() and not run.trouble and not searcher.too_many_failed():
-            drawing.join(1)
-        run.trouble.check()
-        return Ended(failed=searcher.failures, outcomes=written + searcher.outcomes())
+    return Ended(failed=searcher.failures, outcomes=written + searcher.outcomes())
 
 
 def _host_name(node_id: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from raysynth.environment import num_threads, trial_variables
 from raysynth.run.board import writes_events
 from raysynth.run.make import attempt
-from raysynth.run.make_data import draw, write_texts
+from raysynth.run.make_data import check_tasks, draw, write_texts
 from raysynth.run.schedule import Ended, Schedule, Work
 from raysynth.run.spread import spread_here
 from raysynth.run.surroundings import Guarded, Run, cache_directory, pass_on
@@ -33,6 +33,7 @@ def execute_in_process(
     """
     run = replace(run, observer=Guarded(run.observer, run.trouble))
     work = Work.of(artifacts, damaged)
+    check_tasks(work.datasets, run)
     write_texts([*work.texts, *work.datasets], run)
     _note_hash_seed(work, run)
     schedule = Schedule(work.trained, (done - damaged) | set(work.texts), awaited=set(work.datasets), run=run)

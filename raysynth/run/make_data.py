@@ -36,6 +36,7 @@ def damaged_inputs(artifacts: list[Artifact], done: set[Artifact], store: Store)
 
 def make_data(dataset: Dataset | TextDataset, run: Run) -> str | None:
     """Make one data set with Ray; returns why it could not be made, in one line, or None."""
+    check_tasks([dataset], run)
     write_texts([dataset], run)
     if isinstance(dataset, TextDataset):
         return None
@@ -57,22 +58,25 @@ def make_data(dataset: Dataset | TextDataset, run: Run) -> str | None:
 
 def make_data_here(dataset: Dataset | TextDataset, run: Run) -> str | None:
     """Make one data set in this process; returns why it could not be made, in one line, or None."""
+    check_tasks([dataset], run)
     write_texts([dataset], run)
     if isinstance(dataset, TextDataset):
         return None
     return draw([dataset], run, run.observer, spread=spread_here).get(dataset)
 
 
-def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
-    """Make the downstream data sets, and write the documents of text corpora for the workers that draw from them.
-
-    This comes before a cluster starts, so that a missing file costs none of its time. Raises `InputError` for files
-    that are missing or broken, and for tasks of one's own that draw what they must not.
-    """
-    datasets = list(datasets)
+def check_tasks(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
+    """Raise `InputError` for a task of one's own that draws what it must not. Starts processes, so no threads yet."""
     for dataset in datasets:
         if isinstance(dataset, Dataset):
             check_first_draws(dataset, partial(run.observer.noted, name(dataset)))
+
+
+def write_texts(datasets: Iterable[Dataset | TextDataset], run: Run) -> None:
+    """Make the downstream data sets, and write the documents of text corpora for the workers that draw from them.
+
+    Raises `InputError` for files that are missing or broken.
+    """
     for dataset in datasets:
         was_damaged = former_record(run.store, name(dataset)) is not None
         if was_damaged:

@@ -8,15 +8,12 @@ import pickle
 import secrets
 import sys
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -27,6 +24,7 @@ from ray._private import ray_constants, utils, worker
 from raysynth.environment import check_ray, trial_variables
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
+from raysynth.run.aside import Aside
 from raysynth.run.deaths import Reader
 from raysynth.run.private import end_processes, scratch
 from raysynth.run.quiet import environment, stderr_to
@@ -77,7 +75,7 @@ def session(
         stack.enter_context(_tamed())
         log = room / "driver.log"
         quiet = stack.enter_context(stderr_to(log))
-        aside = stack.enter_context(_Aside())
+        aside = stack.enter_context(Aside())
         imports = aside.submit(import_module, "ray.data")
         aside.submit(meanwhile)
         watch = Watch(address)
@@ -190,46 +188,6 @@ def training_session(address: str | None, store: Store, num_cpus: int = 1) -> It
         tune["TUNE_MAX_PENDING_TRIALS_PG"] = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(HOSTS_AT_ONCE))
     with environment(tune), session(address, variables):
         yield place
-
-
-class _Aside:
-    """One thread that does its work in order; on an exception, work that has not begun is dropped.
-
-    A signal does not wait for it.
-    """
-
-    def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._dropped = False
-        self._thread = threading.Thread(target=self._do, daemon=True)
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        """Have the thread call a function."""
-        future: Future[Any] = Future()
-
-        def call() -> None:
-            try:
-                future.set_result(function(*arguments))
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._work.put(call)
-        return future
-
-    def __enter__(self) -> "_Aside":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._dropped = kind is not None
-        self._work.put(None)
-        if kind is None or not issubclass(kind, KeyboardInterrupt | RayLost):
-            self._thread.join()
-
-    def _do(self) -> None:
-        while (call := self._work.get()) is not None:
-            if not self._dropped:
-                call()
 
 
 # -------------------------------------------------------------------------------- work in a session
