@@ -42,7 +42,7 @@ class TrainState:
     def start(params: Params) -> "TrainState":
         """The state before the first update, with the parameters on each of this host's devices.
 
-        Its arrays may share memory with `params`, which `train_step` will reuse.
+        Its arrays may share memory with `params`, which `train_steps` will reuse.
         """
         params = jax.device_put(params, replicated())
         return TrainState(params=params, optimizer=jax.device_put(optimizer.init(params), replicated()), step=0)

@@ -13,6 +13,7 @@ from typing import Any
 
 from raysynth.specs.datasets import Dataset, TextCorpus, TextDataset
 from raysynth.specs.finetuning import Finetune
+from raysynth.specs.flops import training_flops
 from raysynth.specs.identity import Artifact, describe
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
@@ -173,6 +174,19 @@ def recipe_of(artifact: Artifact) -> Recipe | None:
     if isinstance(artifact, Finetune):
         return artifact.task
     return artifact if isinstance(artifact, Pretrain) else None
+
+
+def step_flops(artifact: Artifact) -> float:
+    """FLOPs of a training step on rows of the recipe's full lengths; 0 for what is not trained."""
+    recipe = recipe_of(artifact)
+    if recipe is None or not isinstance(artifact, Pretrain | Finetune):
+        return 0.0
+    return training_flops(
+        artifact.model,
+        num_rows=recipe.batch_size,
+        input_length=recipe.input_length,
+        target_length=recipe.target_length,
+    )
 
 
 def data_of(artifact: Pretrain | Finetune) -> Dataset | TextDataset:

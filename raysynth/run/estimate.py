@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from raysynth.observer import Progress
-from raysynth.report.cost import recipe_of, speed_file
-from raysynth.specs.finetuning import Finetune
-from raysynth.specs.flops import training_flops
+from raysynth.report.cost import recipe_of, speed_file, step_flops
 from raysynth.specs.identity import Artifact, name
-from raysynth.specs.pretraining import Pretrain
 
 
 @dataclass(kw_only=True)
@@ -49,14 +46,9 @@ class Estimate:
         self._most_at_once = 1
         for artifact in artifacts:
             recipe, shape = recipe_of(artifact), speed_file(artifact)
-            if recipe is None or shape is None or not isinstance(artifact, Pretrain | Finetune):
+            if recipe is None or shape is None:
                 continue
-            self._flops[shape] = training_flops(
-                artifact.model,
-                num_rows=recipe.batch_size,
-                input_length=recipe.input_length,
-                target_length=recipe.target_length,
-            )
+            self._flops[shape] = step_flops(artifact)
             self._trainings[name(artifact)] = _Training(
                 shape=shape,
                 needs=tuple(map(name, artifact.inputs())),

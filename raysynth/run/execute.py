@@ -15,6 +15,7 @@ from ray.tune.stopper import Stopper
 
 from raysynth.errors import InputError
 from raysynth.observer import Observer
+from raysynth.report.cost import step_flops
 from raysynth.run import deaths
 from raysynth.run.address import cluster
 from raysynth.run.aside import Aside
@@ -91,7 +92,8 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
             texts.result()  # now, so that a broken file costs none of a cluster's time
         if not needs_ray:
             return Ended(failed={}, outcomes=Counter({Outcome.SUCCEEDED: len(work.texts)}))
-        with training_session(run.address, run.store, run.cpus_per_trial) as cache:
+        largest = max(map(step_flops, work.trained), default=0.0)
+        with training_session(run.address, run.store, run.cpus_per_trial, step_flops=largest) as cache:
             texts.result()
             return _execute(work, (done - damaged) | set(work.texts), run, cache)
 

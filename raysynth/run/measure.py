@@ -9,7 +9,7 @@ from raysynth.command_line import screen
 from raysynth.data.batch_shape import SeenIn, foreseen_batch, local_data
 from raysynth.data.layout import Shape
 from raysynth.errors import WorkerError, first_line
-from raysynth.report.cost import Speed, any_device, data_of, recipe_of, speed_file, speeds
+from raysynth.report.cost import Speed, any_device, data_of, recipe_of, speed_file, speeds, step_flops
 from raysynth.run.surroundings import compiled_programs
 from raysynth.specs.finetuning import Finetune
 from raysynth.specs.identity import Artifact
@@ -75,6 +75,7 @@ def measure(
     memory.
     """
     shapes: dict[str, _Timed] = {}
+    largest = max(map(step_flops, statuses), default=0.0)
     for (artifact, status), known in zip(statuses.items(), speeds(statuses, store, is_device).values(), strict=True):
         if not isinstance(artifact, Pretrain | Finetune):
             continue
@@ -93,7 +94,7 @@ def measure(
     from raysynth.run.execute import trial_resources
     from raysynth.run.session import logs, nodes, training_session
 
-    with training_session(address, store, num_cpus) as cache:
+    with training_session(address, store, num_cpus, step_flops=largest) as cache:
         resources = trial_resources([*nodes(), *promised()], num_cpus)
         request: dict[str, Any] = {
             "num_cpus": resources.pop("CPU"),

@@ -21,7 +21,7 @@ import ray
 from ray import _raylet
 from ray._private import ray_constants, utils, worker
 
-from raysynth.environment import check_ray, trial_variables
+from raysynth.environment import check_ray, memory_variables, trial_variables
 from raysynth.errors import InputError, RayLost, WorkerError, first_line
 from raysynth.run.address import cluster
 from raysynth.run.aside import Aside
@@ -159,23 +159,20 @@ def _tamed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_session(address: str | None, store: Store, num_cpus: int = 1) -> Iterator[Path]:
+def training_session(
+    address: str | None, store: Store, num_cpus: int = 1, *, step_flops: float = 0.0
+) -> Iterator[Path]:
     """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs.
 
-    `num_cpus` is the number of threads that a trial computes with on a CPU. Raises `InputError` where another user
-    could write that directory.
+    `num_cpus` is the number of threads that a trial computes with on a CPU, `step_flops` the FLOPs of the largest
+    training step. Raises `InputError` where another user could write that directory.
     """
     place = cache_directory(store)
     variables = {
         "TF_CPP_MIN_LOG_LEVEL": "2",
         **trial_variables(os.environ, num_cpus),
-        # By default glibc returns large arrays to the system after every step and then pays a page fault for each page.
-        # Keeping them, in huge pages, halves the time of a small model's step. A process starts 50 % slower with
-        # these, so a session that only draws data does without.
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        "MALLOC_MMAP_THRESHOLD_": str(2**32),
-        "MALLOC_TRIM_THRESHOLD_": str(2**32),
-        "MALLOC_TOP_PAD_": str(2**28),
+        # A process starts 50 % slower with these, so a session that only draws data does without.
+        **memory_variables(step_flops),
     }
     tune = {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trial writes its own, with real steps

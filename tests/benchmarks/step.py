@@ -28,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from raysynth import T5_SMALL, T5Config
+from raysynth.environment import memory_variables
 from raysynth.specs.flops import training_flops
 
 TINY = T5Config(
@@ -35,14 +36,8 @@ TINY = T5Config(
 )
 MODELS = {"small": T5_SMALL, "tiny": TINY, "tiny, T5's vocabulary": replace(TINY, vocab_size=32128)}
 CASES = (("small", 8, 128, 64), ("small", 8, 512, 114), ("tiny", 32, 64, 64), ("tiny, T5's vocabulary", 32, 64, 64))
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
-"""What trials have: freed memory is kept."""
-HUGE_PAGES = {"raysynth": "glibc.malloc.hugetlb=1", "Hugging Face": "glibc.malloc.hugetlb=0"}
-"""Trials have huge pages too, which slow the peer's step down."""
+PEER_MEMORY = {**memory_variables(0), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+"""Freed memory is kept, as in raysynth's trials. Their huge pages slow the peer's step down."""
 
 
 def batch(model: T5Config, rows: int, *lengths: int) -> list[Any]:
@@ -139,10 +134,14 @@ def serve(side: str, case: tuple[str, int, int, int], pipe: Connection) -> None:
 def compare(case: tuple[str, int, int, int], threads: int, num_steps: int) -> dict[str, tuple[float, float]]:
     """The median wall and CPU seconds of each side."""
     names = ("NPROC", "PJRT_NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    os.environ.update(dict.fromkeys(names, str(threads)) | MALLOC)
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    name, rows, inputs, targets = case
+    flops = training_flops(MODELS[name], num_rows=rows, input_length=inputs, target_length=targets)
+    memory = {"raysynth": memory_variables(flops), "Hugging Face": PEER_MEMORY}
     context, pipes, processes = get_context("spawn"), {}, []
     for side in ("raysynth", "Hugging Face"):
-        os.environ["GLIBC_TUNABLES"] = HUGE_PAGES[side]
+        os.environ.pop("MALLOC_ARENA_MAX", None)
+        os.environ.update(memory[side])
         pipes[side], other = context.Pipe()
         processes.append(context.Process(target=serve, args=(side, case, other), daemon=True))
         processes[-1].start()

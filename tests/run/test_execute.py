@@ -1,7 +1,9 @@
 """A trial takes what the cluster has, and what goes wrong beside Tune ends the run in one line."""
 
 import contextlib
+import dataclasses
 import runpy
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -96,7 +98,7 @@ def run(tmp_path, monkeypatch):
     """A run whose Ray session does nothing, and that draws nothing."""
 
     @contextlib.contextmanager
-    def no_session(*_):
+    def no_session(*_, **__):
         yield tmp_path
 
     monkeypatch.setattr(execute_module, "training_session", no_session)
@@ -126,6 +128,27 @@ def test_whatever_goes_wrong_in_the_thread_that_draws_ends_the_run_in_one_line(r
             execute([DATA], set(), set(), run)
     assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def broken_file(datasets, run):
+    time.sleep(0.2)
+    raise InputError("mtop.tsv line 3: no tab")
+
+
+@pytest.mark.parametrize(("address", "num_sessions"), [(None, 1), ("10.0.0.1:6379", 0)])
+def test_a_broken_file_ends_a_run_and_costs_none_of_a_clusters_time(run, monkeypatch, address, num_sessions):
+    sessions, no_session = [], execute_module.training_session
+
+    def counted(*arguments, **options):
+        sessions.append(arguments)
+        return no_session(*arguments, **options)
+
+    monkeypatch.setattr(execute_module, "training_session", counted)
+    monkeypatch.setattr(execute_module, "write_texts", broken_file)
+    monkeypatch.setattr(execute_module, "cluster", lambda address: address)
+    with pytest.raises(InputError, match="line 3: no tab"):
+        execute([DATA], set(), set(), dataclasses.replace(run, address=address))
+    assert len(sessions) == num_sessions
 
 
 def test_the_options_of_trials_reach_the_run(monkeypatch, tmp_path):

@@ -45,7 +45,7 @@ def asked(monkeypatch, tmp_path):
     for name in ("remote", "wait", "get"):
         monkeypatch.setattr(ray, name, getattr(fake, name))
     assert execute.trial_resources([HEAD]) == {"CPU": 1}
-    monkeypatch.setattr(session, "training_session", lambda *_: contextlib.nullcontext(tmp_path))
+    monkeypatch.setattr(session, "training_session", lambda *_, **__: contextlib.nullcontext(tmp_path))
     monkeypatch.setattr(session, "nodes", lambda: [HEAD])
     monkeypatch.setattr(session, "logs", lambda: tmp_path)
     store = Store(str(tmp_path / "store"))
