@@ -68,7 +68,7 @@ def session(
             arguments = {"address": "local", "object_store_memory": 400 * 2**20, "_temp_dir": str(room / "ray")}
             inherited |= variables  # processes start sooner with inherited variables than with a `runtime_env`
             inherited |= {"RAY_ADDRESS": ""}
-            if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+            if not _has_gpu_plugin():
                 arguments["num_gpus"] = 0  # or trials would hold GPUs and train on the CPU
             stack.enter_context(_on_loopback(room))
         stack.enter_context(environment(inherited))
@@ -105,6 +105,11 @@ def session(
                 end_processes(room)
         if watch.fault is not None:
             raise RayLost(f"{watch.fault}; run the same command again to continue (Ray's messages: {log})", tail(log))
+
+
+def _has_gpu_plugin() -> bool:
+    """Whether JAX could use a GPU of this machine."""
+    return any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
 
 
 def _not_started(error: Exception, log: Path) -> RayLost:
@@ -168,11 +173,12 @@ def training_session(
     training step. Raises `InputError` where another user could write that directory.
     """
     place = cache_directory(store)
+    on_cpu = not address and not _has_gpu_plugin()  # elsewhere the large arrays of a step are on a device
     variables = {
         "TF_CPP_MIN_LOG_LEVEL": "2",
         **trial_variables(os.environ, num_cpus),
         # A process starts 50 % slower with these, so a session that only draws data does without.
-        **memory_variables(step_flops),
+        **memory_variables(step_flops if on_cpu else 0.0),
     }
     tune = {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trial writes its own, with real steps
