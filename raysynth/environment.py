@@ -124,12 +124,12 @@ def cpus_per_trial(option: int | None, variables: Mapping[str, str]) -> int:
 
 
 def memory_variables(step_flops: float) -> dict[str, str]:
-    """How glibc gives memory to a process whose largest training step has so many FLOPs.
+    """How glibc gives memory to a process whose largest training step has this many FLOPs.
 
     By default glibc returns large arrays to the system after every step and then pays a page fault for each page.
     Keeping them, in huge pages, halves the time of a small model's step. But glibc keeps arrays of more than 64 MiB in
-    its first arena only. Large steps have just that one, which saves up to a seventh of their time. Compilation and
-    small steps are faster where each thread has an arena.
+    its first arena only. Processes of large steps have just that one, which saves up to a fifth of their time.
+    Compilation and small steps are faster where each thread has an arena.
     """
     return {
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",

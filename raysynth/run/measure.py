@@ -75,7 +75,6 @@ def measure(
     memory.
     """
     shapes: dict[str, _Timed] = {}
-    largest = max(map(step_flops, statuses), default=0.0)
     for (artifact, status), known in zip(statuses.items(), speeds(statuses, store, is_device).values(), strict=True):
         if not isinstance(artifact, Pretrain | Finetune):
             continue
@@ -94,6 +93,7 @@ def measure(
     from raysynth.run.execute import trial_resources
     from raysynth.run.session import logs, nodes, training_session
 
+    largest = max(map(step_flops, statuses))
     with training_session(address, store, num_cpus, step_flops=largest) as cache:
         resources = trial_resources([*nodes(), *promised()], num_cpus)
         request: dict[str, Any] = {

@@ -173,7 +173,7 @@ def training_session(
     training step. Raises `InputError` where another user could write that directory.
     """
     place = cache_directory(store)
-    on_cpu = not address and not _has_gpu_plugin()  # elsewhere the large arrays of a step are on a device
+    on_cpu = cluster(address) is None and not _has_gpu_plugin()  # elsewhere the large arrays of a step are on a device
     variables = {
         "TF_CPP_MIN_LOG_LEVEL": "2",
         **trial_variables(os.environ, num_cpus),

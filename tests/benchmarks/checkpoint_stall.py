@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 
 from raysynth import T5_SMALL
 from raysynth.data.layout import Block
+from raysynth.environment import memory_variables
 from raysynth.model.checkpoints import Checkpoints
 from raysynth.model.devices import device, named_key, place_steps
 from raysynth.model.step import TrainState, train_steps
@@ -33,12 +34,7 @@ from raysynth.model.t5 import T5, init_params
 from raysynth.specs.recipes import Best
 from raysynth.tokens.streams import Purpose
 
-_KEEPS_MEMORY = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
+_KEEPS_MEMORY = memory_variables(0)
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -28,12 +28,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from raysynth import T5_SMALL
+from raysynth.environment import memory_variables
 from raysynth.tokens.token_space import EOS
 
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**28)}
-"""What trials have: freed memory is kept."""
 HUGE_PAGES = {"raysynth": "glibc.malloc.hugetlb=1", "transformers": "glibc.malloc.hugetlb=0"}
-"""Trials have huge pages too."""
+"""Beside them both sides keep freed memory, as trials do."""
 THREADS = ("NPROC", "PJRT_NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 BEAMS = (1, 4)
 
@@ -144,7 +143,7 @@ def serve(side: str, case: tuple[Any, ...], pipe: Connection) -> None:
 
 def compare(case: tuple[Any, ...], threads: int, repetitions: int) -> tuple[dict[str, tuple[float, float]], float]:
     """The median wall and CPU seconds of each side, and the wall seconds of raysynth's first call."""
-    os.environ.update(dict.fromkeys(THREADS, str(threads)) | MALLOC | {"JAX_PLATFORMS": "cpu"})
+    os.environ.update(dict.fromkeys(THREADS, str(threads)) | memory_variables(0) | {"JAX_PLATFORMS": "cpu"})
     model(Path(case[0]))
     context, pipes, processes, outputs = get_context("spawn"), {}, [], {}
     seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
