@@ -1,6 +1,7 @@
 """How long the rest of a run takes, from the steps per second that its trainings show."""
 
 import datetime
+import statistics
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,10 +19,9 @@ class _Training:
     """Trainings of the same shape have the same speed."""
     needs: tuple[str, ...]
     steps_left: int
-    first_steps_left: int
-    began: float | None = None
-    num_attempts: int = 0
-    num_speeds: int = 0
+    has_begun: bool = False
+    warm: tuple[float, int] | None = None
+    """When this attempt had its first speed, by which time it has compiled, and the steps that were left then."""
 
 
 class Estimate:
@@ -29,7 +29,8 @@ class Estimate:
 
     Each training counts with its steps left times the seconds per step of its shape, as measured in this run, or else
     as the store knows it, or else by its FLOPs beside those of a shape that is known. A training that has not begun
-    also counts with the mean time that finished ones took beside their steps: compilation, evaluation, decoding.
+    also counts with the time that finished ones took beside their steps, for evaluation and test, but not with that of
+    compilation: all but the first few find their programs compiled.
     """
 
     def __init__(self, artifacts: Iterable[Artifact] = (), speeds: Mapping[Artifact, float | None] | None = None):
@@ -41,8 +42,10 @@ class Estimate:
         """By shape, the seconds and steps that this run has measured: single intervals are too short to go by."""
         self._flops: dict[str, float] = {}
         """FLOPs of a step by shape, with full rows for all of them."""
-        self._others: list[float] = []
-        """Seconds that each finished training took beside its steps."""
+        self._beside: dict[str, list[float]] = {}
+        """By shape, the seconds that each finished training took beside its steps once it had compiled."""
+        self._totals = (0.0, 0.0)
+        """The seconds of finished trainings beside their steps and in their steps."""
         self._most_at_once = 1
         for artifact in artifacts:
             recipe, shape = recipe_of(artifact), speed_file(artifact)
@@ -53,7 +56,6 @@ class Estimate:
                 shape=shape,
                 needs=tuple(map(name, artifact.inputs())),
                 steps_left=recipe.num_steps,
-                first_steps_left=recipe.num_steps,
             )
             known = (speeds or {}).get(artifact)
             if known is not None:
@@ -62,10 +64,9 @@ class Estimate:
     def started(self, artifact: str) -> None:
         """Note that an artifact begins, again perhaps."""
         training = self._trainings.get(artifact)
-        if training is not None and training.began is None:
-            training.began = time.monotonic()
-            running = sum(each.began is not None for each in self._trainings.values())
-            self._most_at_once = max(self._most_at_once, running)
+        if training is not None:
+            training.has_begun = True
+            self._most_at_once = max(self._most_at_once, sum(each.has_begun for each in self._trainings.values()))
 
     def progress(self, artifact: str, progress: Progress) -> None:
         """Note how far a training is and how fast."""
@@ -76,25 +77,34 @@ class Estimate:
         training.steps_left -= num_steps
         seconds = progress.scalars.get("speed/seconds_per_step")
         if seconds is None and not progress.scalars:  # the first report of an attempt
-            training.first_steps_left, training.num_speeds = training.steps_left, 0
-            training.num_attempts += 1
-            if training.num_attempts > 1:  # the time of the attempts before belongs to no step of this one
-                training.began = time.monotonic()
-        elif seconds is not None:
-            training.num_speeds += 1
-            if training.num_speeds > 1 and num_steps > 0:  # the first interval includes compilation
-                sum_seconds, sum_steps = self._measured.get(training.shape, (0.0, 0))
-                sum_seconds, sum_steps = sum_seconds + num_steps * seconds, sum_steps + num_steps
-                self._measured[training.shape] = sum_seconds, sum_steps
-                self._seconds[training.shape] = sum_seconds / sum_steps
+            training.warm = None
+        elif seconds is not None and training.warm is None:  # the first interval includes compilation
+            training.warm = time.monotonic(), training.steps_left
+        elif seconds is not None and num_steps > 0:
+            sum_seconds, sum_steps = self._measured.get(training.shape, (0.0, 0))
+            sum_seconds, sum_steps = sum_seconds + num_steps * seconds, sum_steps + num_steps
+            self._measured[training.shape] = sum_seconds, sum_steps
+            self._seconds[training.shape] = sum_seconds / sum_steps
 
     def ended(self, artifact: str) -> None:
-        """Note that an artifact is done or has failed."""
+        """Note that an artifact is done."""
         training = self._trainings.pop(artifact, None)
-        if training is not None and training.began is not None and self._seconds:
-            num_steps = training.first_steps_left - training.steps_left
-            seconds = time.monotonic() - training.began - num_steps * self._seconds_per_step(training)
-            self._others.append(max(0.0, seconds))
+        if training is None or training.warm is None or not self._seconds:
+            return
+        warm, steps_left = training.warm
+        in_steps = (steps_left - training.steps_left) * self._seconds_per_step(training)
+        beside = max(0.0, time.monotonic() - warm - in_steps)
+        self._beside.setdefault(training.shape, []).append(beside)
+        sum_beside, sum_in_steps = self._totals
+        self._totals = sum_beside + beside, sum_in_steps + in_steps
+
+    def failed(self, artifact: str) -> None:
+        """Note that an artifact has failed: what needs it will not begin either."""
+        lost = {artifact}
+        for each, training in self._trainings.items():  # inputs come first
+            if lost.intersection(training.needs):
+                lost.add(each)
+        self._trainings = {each: training for each, training in self._trainings.items() if each not in lost}
 
     def seconds_left(self) -> float | None:
         """Seconds until the last training ends, or None while no speed is known.
@@ -123,9 +133,12 @@ class Estimate:
 
     def _own_seconds(self, training: _Training) -> float:
         seconds = training.steps_left * self._seconds_per_step(training)
-        if training.began is None and self._others:
-            seconds += sum(self._others) / len(self._others)
-        return seconds
+        if training.has_begun:
+            return seconds
+        if training.shape in self._beside:
+            return seconds + statistics.median(self._beside[training.shape])
+        sum_beside, sum_in_steps = self._totals
+        return seconds * (1.0 + sum_beside / sum_in_steps) if sum_in_steps else seconds
 
     def _seconds_per_step(self, training: _Training) -> float:
         if training.shape not in self._seconds:

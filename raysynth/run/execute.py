@@ -1,9 +1,10 @@
 """One Ray session that makes artifacts: data sets with Ray Data, beside one Tune experiment for everything trained."""
 
+import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,11 @@ def execute(artifacts: list[Artifact], done: set[Artifact], damaged: set[Dataset
 
 def _execute(work: Work, done: set[Artifact], run: Run, cache: Path) -> Ended:
     """Make what needs a Ray session, in one."""
-    if work.trained:
-        trial_resources([*nodes(), *promised()], run.cpus_per_trial)  # raises before anything is drawn
+    may_come = promised()
+    # Raises before anything is drawn.
+    needed = trial_resources([*nodes(), *may_come], run.cpus_per_trial) if work.trained else {}
+    is_drawing = threading.Event()
+    is_drawing.set()
     searcher = Dependencies(
         work.trained,
         done,
@@ -110,8 +114,10 @@ def _execute(work: Work, done: set[Artifact], run: Run, cache: Path) -> Ended:
         hosts=lambda: {node["NodeID"] for node in nodes() if node["Alive"]},
         cause=deaths.Reader(logs()),
         host_name=_host_name,
+        # More hosts come because trials wait for them.
+        most_at_once=lambda: beside_drawing(nodes(), needed) if is_drawing.is_set() and not may_come else math.inf,
     )
-    drawing = threading.Thread(target=_draw_all, args=(work.datasets, run, searcher), daemon=True)
+    drawing = threading.Thread(target=_draw_all, args=(work.datasets, run, searcher, is_drawing), daemon=True)
     drawing.start()
     while not searcher.too_many_failed() and searcher.wait():
         _tune(work.trained, searcher, run, cache)
@@ -127,10 +133,10 @@ def _host_name(node_id: str) -> str:
     return next((str(node["NodeManagerAddress"]) for node in nodes() if node["NodeID"] == node_id), node_id)
 
 
-def _draw_all(datasets: Sequence[Dataset], run: Run, searcher: Dependencies) -> None:
+def _draw_all(datasets: Sequence[Dataset], run: Run, searcher: Dependencies, busy: threading.Event) -> None:
     """Make the data sets that the searcher awaits. Whatever goes wrong here is the run's trouble."""
     with run.trouble.caught():
-        draw(datasets, run, searcher, spread=spread, ray_is_lost=lambda: not ray.is_initialized())
+        draw(datasets, run, searcher, spread=spread, busy=busy, ray_is_lost=lambda: not ray.is_initialized())
         searcher.check_all_made()
 
 
@@ -163,6 +169,18 @@ def _tune(artifacts: Sequence[Artifact], searcher: Dependencies, run: Run, cache
         )
         tuner.fit()
     run.driver.tell(None)
+
+
+def beside_drawing(hosts: list[dict[str, Any]], needed: Mapping[str, float]) -> float:
+    """How many trials with these resources leave a CPU to draw data with.
+
+    Any number where they need devices, because hosts with devices have CPUs to spare. Trials that hold all CPUs would
+    keep data from being drawn, and what trains on them from starting, until nothing else is left to do.
+    """
+    if needed.keys() != {"CPU"}:
+        return math.inf
+    num_cpus = sum(host["Resources"].get("CPU", 0) for host in hosts if host["Alive"])
+    return int((num_cpus - 1) // needed["CPU"])
 
 
 def trial_resources(hosts: list[dict[str, Any]], num_cpus: int = 1) -> dict[str, float]:

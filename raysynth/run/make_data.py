@@ -1,5 +1,6 @@
 """Makes data sets: texts are encoded before anything else, synthetic data are drawn with Ray or in this process."""
 
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -121,14 +122,16 @@ def draw(
     done_with_ray: Callable[[], object] = lambda: None,
     ray_is_lost: Callable[[], bool] = lambda: False,
     stop: Callable[[], bool] = lambda: False,
+    busy: threading.Event | None = None,
 ) -> dict[Dataset, str]:
     """Make the data sets that no other run makes, one after another, and wait for the others; returns the errors.
 
     `ends` is told how each data set ended, `run.observer` all else. `spread` draws shards. Calls `done_with_ray` once
     the last data set needs Ray no longer. Begins nothing more once `stop` holds, and returns at an error after
-    `ray_is_lost`.
+    `ray_is_lost`. `busy` is set while there is something to draw, and not while all that is left is made elsewhere.
     """
     waiting, waits, needs_ray = list(datasets), Waits(run), True
+    busy = busy or threading.Event()
     failed: dict[Dataset, str] = {}
 
     def one_less() -> None:
@@ -140,10 +143,12 @@ def draw(
     while waiting and not stop():
         dataset = next((dataset for dataset in waiting if run.driver.lease(dataset)), None)
         if dataset is None:
+            busy.clear()
             for each in waiting:
                 waits.waiting(each)
             time.sleep(LOOK_SECONDS)
             continue
+        busy.set()
         waiting.remove(dataset)
         try:
             if run.store.status(dataset).state is not State.DONE:  # else another run made it
@@ -159,6 +164,7 @@ def draw(
         else:
             ends.finished(name(dataset))
         run.driver.release(dataset)
+    busy.clear()
     return failed
 
 

@@ -83,11 +83,13 @@ class Terminal:
 
     def finished(self, artifact: str) -> None:
         """Replace an artifact's bar by a line."""
+        self._estimate.ended(artifact)
         self._end(artifact)
         self._print("green", "done", artifact)
 
     def failed(self, artifact: str, error: str) -> None:
         """Replace an artifact's bar by a line with the reason."""
+        self._estimate.failed(artifact)
         self._end(artifact)
         self._print("red", "failed", f"{artifact}: {error}")
 
@@ -96,7 +98,6 @@ class Terminal:
         self._print("yellow", "note", f"{artifact}: {note}")
 
     def _end(self, artifact: str) -> None:
-        self._estimate.ended(artifact)
         task = self._tasks.pop(artifact, None)
         if task is not None:
             self._bars.remove_task(task)

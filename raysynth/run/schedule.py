@@ -86,7 +86,7 @@ class Schedule(Silent):
         while True:
             self._trouble.check()
             with self._lock:
-                if self._next() is not None:
+                if self._has_room() and self._next() is not None:
                     return True
                 if not self._elsewhere and not self._awaited:
                     return False
@@ -96,10 +96,14 @@ class Schedule(Silent):
     def start(self) -> Artifact | None:
         """Hand out the next artifact; None while none can start."""
         with self._lock:
-            artifact = self._next()
+            artifact = self._next() if self._has_room() else None
             if artifact is not None:
                 self._waiting.remove(artifact)
             return artifact
+
+    def _has_room(self) -> bool:
+        """Whether one more artifact may start beside those that run."""
+        return True
 
     def _next(self) -> Artifact | None:
         """Lease the first artifact whose inputs are done and that no other run makes."""

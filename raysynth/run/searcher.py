@@ -3,6 +3,7 @@
 Tune knows no dependencies between trials, so this searcher only suggests artifacts whose inputs are done.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from typing import Any
@@ -35,15 +36,18 @@ class Dependencies(Searcher, Schedule):
         hosts: Callable[[], set[str]],
         cause: Callable[[int | None], Death] = lambda pid: Death(),
         host_name: Callable[[str], str] = str,
+        most_at_once: Callable[[], float] = lambda: math.inf,
     ):
         """`awaited` are inputs that are made meanwhile; `hosts` returns the ids of the living nodes.
 
         `cause` returns how the process with a number ended, or the last one if the number is unknown; `host_name` what
-        users call the node with an id, living or not.
+        users call the node with an id, living or not; `most_at_once` how many artifacts may run as long as inputs are
+        awaited.
         """
         Searcher.__init__(self)
         Schedule.__init__(self, artifacts, done, awaited=awaited, run=run)
         self._hosts, self._cause, self._host_name = hosts, cause, host_name
+        self._most_at_once = most_at_once
         self._max_preemptions = run.max_preemptions
         self._running: dict[str, Artifact] = {}
         self._nodes: dict[str, str] = {}
@@ -56,7 +60,7 @@ class Dependencies(Searcher, Schedule):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next artifact's name; None while everything left waits for a running trial; `FINISHED` if nothing runs.
+        """The next artifact's name; None while what is left waits for a running trial; `FINISHED` if nothing runs.
 
         Never let Tune wait for data: its idle actors hold the CPUs that generation needs. Call `wait` before the next
         experiment instead.
@@ -68,6 +72,9 @@ class Dependencies(Searcher, Schedule):
             self._running[trial_id] = artifact
             return {"artifact": name(artifact)}
         return Searcher.FINISHED
+
+    def _has_room(self) -> bool:
+        return not self._awaited or len(self._running) < self._most_at_once()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "node" in result:

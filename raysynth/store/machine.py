@@ -84,7 +84,8 @@ def _git(folder: Path, *command: str) -> str | None:
     """What a Git command prints in a folder; None if it fails."""
     git = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *command]
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        done = subprocess.run(git, capture_output=True, errors="replace", check=True, timeout=10)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

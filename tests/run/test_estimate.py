@@ -55,16 +55,47 @@ def test_trainings_count_with_their_steps_at_measured_speeds():
     assert estimate.seconds_left() >= 1_000 * 0.5
 
 
-def test_the_time_of_an_attempt_that_was_lost_does_not_count_beside_the_steps_of_the_next(monkeypatch):
+@pytest.fixture
+def clock_at(monkeypatch):
+    """A clock that tests set."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def finish(estimate, artifact, clock_at, *, compiles, takes, steps=1_000):
+    """An artifact ends that takes this long to its tenth step, and then until its end."""
+    estimate.started(name(artifact))
+    estimate.progress(*at(artifact, 0))
+    clock_at[0] += compiles
+    estimate.progress(*at(artifact, 10, speed__seconds_per_step=compiles / 10))
+    clock_at[0] += takes
+    estimate.progress(*at(artifact, steps, speed__seconds_per_step=0.5))
+    estimate.ended(name(artifact))
+
+
+def test_evaluation_counts_for_trainings_to_come_and_compilation_does_not(clock_at):
+    estimate = Estimate(RANDOM, {RANDOM[0]: 0.5})
+    finish(estimate, RANDOM[0], clock_at, compiles=300, takes=990 * 0.5 + 20)
+    assert estimate.seconds_left() == pytest.approx(2 * (1_000 * 0.5 + 20))
+    finish(estimate, RANDOM[1], clock_at, compiles=1, takes=990 * 0.5 + 30)
+    assert estimate.seconds_left() == pytest.approx(1_000 * 0.5 + 25)
+
+
+def test_trainings_of_a_new_shape_count_with_evaluation_in_proportion_to_their_steps(clock_at):
+    half = replace(RANDOM[1], task=replace(TASK, batch_size=TASK.batch_size // 2))
+    estimate = Estimate([RANDOM[0], half], {RANDOM[0]: 0.5})
+    finish(estimate, RANDOM[0], clock_at, compiles=300, takes=990 * 0.5 * 1.2)
+    assert estimate.seconds_left() == pytest.approx(1_000 * 0.25 * 1.2)
+
+
+def test_the_time_of_an_attempt_that_was_lost_does_not_count_beside_the_steps_of_the_next(clock_at):
     estimate = Estimate(RANDOM, {RANDOM[0]: 0.5})
     estimate.started(name(RANDOM[0]))
-    for seconds in (10_000, 500):
-        estimate.progress(*at(RANDOM[0], 0))
-        now[0] += seconds
-    estimate.progress(*at(RANDOM[0], 1_000, speed__seconds_per_step=0.5))
-    estimate.ended(name(RANDOM[0]))
+    estimate.progress(*at(RANDOM[0], 0))
+    estimate.progress(*at(RANDOM[0], 10, speed__seconds_per_step=0.5))
+    clock_at[0] += 10_000
+    finish(estimate, RANDOM[0], clock_at, compiles=1, takes=990 * 0.5)
     assert estimate.seconds_left() == pytest.approx(2 * 1_000 * 0.5)
 
 
@@ -80,6 +111,14 @@ def test_an_estimate_is_as_long_as_the_longest_chain():
     follow(estimate, SOURCE, 1.0, 1_000)
     estimate.started(name(RANDOM[0]))
     assert estimate.seconds_left() == pytest.approx(4_000 * 1.0 + 1_000 * 0.001)
+
+
+def test_what_a_failure_blocks_takes_no_time():
+    estimate = Estimate([SOURCE, FULL, *RANDOM], {SOURCE: 1.0, RANDOM[0]: 0.5})
+    estimate.failed(name(SOURCE))
+    assert estimate.seconds_left() == pytest.approx(3 * 1_000 * 0.5)
+    estimate.failed(name(RANDOM[0]))
+    assert estimate.seconds_left() == pytest.approx(2 * 1_000 * 0.5)
 
 
 def test_shapes_without_a_speed_are_compared_by_their_flops():

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
 import runpy
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,7 +16,7 @@ from raysynth.errors import StoreError, WorkerError
 from raysynth.observer import Silent
 from raysynth.run import execute as execute_module
 from raysynth.run import make_data
-from raysynth.run.execute import Ended, execute, trial_resources
+from raysynth.run.execute import Ended, beside_drawing, execute, trial_resources
 from raysynth.run.surroundings import Run
 from raysynth.store import leases
 from raysynth.store.store import Store
@@ -75,6 +77,23 @@ def test_a_slice_of_one_host_is_taken_whole(head):
     assert trial_resources(nodes) == {"CPU": 1, "TPU": 4.0}
 
 
+@pytest.mark.parametrize(
+    ("cpus", "needed", "most"),
+    [
+        ([2], {"CPU": 1}, 1),
+        ([2], {"CPU": 2}, 0),
+        ([1], {"CPU": 1}, 0),
+        ([8, 8], {"CPU": 2}, 7),
+        ([16], {"CPU": 1, "GPU": 1}, math.inf),
+        ([0, 96], {"CPU": 1, "TPU": 8}, math.inf),
+    ],
+)
+def test_trials_leave_a_cpu_to_draw_data_with(cpus, needed, most):
+    gone = {"Alive": False, "Resources": {"CPU": 64}}
+    hosts = [{"Alive": True, "Resources": {"CPU": count} if count else {}} for count in cpus]
+    assert beside_drawing([gone, *hosts], needed) == most
+
+
 DATA = Dataset(task=synthetic_tasks["set"], num_examples=100)
 
 
@@ -128,6 +147,23 @@ def test_whatever_goes_wrong_in_the_thread_that_draws_ends_the_run_in_one_line(r
             execute([DATA], set(), set(), run)
     assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_drawing_needs_no_cpu_while_all_that_is_left_is_drawn_elsewhere(run, monkeypatch):
+    others = dataclasses.replace(DATA, seed=1)
+    theirs, seen, busy = {others}, [], threading.Event()
+    lease = run.driver.lease
+    monkeypatch.setattr(run.driver, "lease", lambda dataset: dataset not in theirs and lease(dataset))
+    monkeypatch.setattr(make_data, "_draw", lambda dataset, *_: seen.append((dataset.seed, busy.is_set())))
+
+    def wait(_):
+        seen.append(("waits", busy.is_set()))
+        theirs.clear()
+
+    monkeypatch.setattr(make_data.time, "sleep", wait)
+    assert make_data.draw([others, DATA], run, Silent(), spread=None, busy=busy) == {}
+    assert seen == [(0, True), ("waits", False), (1, True)]
+    assert not busy.is_set()
 
 
 def broken_file(datasets, run):

@@ -1,6 +1,8 @@
 """The searcher hands out what can start, and tells ends apart."""
 
+import math
 import threading
+import time
 
 import pytest
 from ray.tune.search import Searcher
@@ -54,7 +56,7 @@ class Events(list):
 class Bench:
     """A searcher over a real store, with the living nodes and the events that it reported."""
 
-    def __init__(self, store, driver, artifacts, done=DATA, awaited=(), **more):
+    def __init__(self, store, driver, artifacts, done=DATA, awaited=(), most_at_once=lambda: math.inf, **more):
         self.store, self.driver, self.events, self.nodes, self.trials = store, driver, Events(), {"n1", "n2"}, {}
         self.run = Run(store=store, driver=driver, observer=self.events, **more)
         self.searcher = Dependencies(
@@ -63,6 +65,7 @@ class Bench:
             awaited=set(awaited),
             run=self.run,
             hosts=lambda: self.nodes,
+            most_at_once=most_at_once,
         )
 
     def suggest(self):
@@ -192,6 +195,27 @@ def test_what_needs_an_awaited_input_starts_once_that_is_made(bench):
     assert bench.suggest() == name(SET)
     bench.end(SET, SUCCEEDED)
     assert not bench.searcher.wait()
+
+
+def test_few_run_as_long_as_inputs_are_awaited(bench):
+    bench = bench([SET, IDENTITY, RANDOM], done=DATA - {SET.data}, awaited={SET.data}, most_at_once=lambda: 1)
+    assert bench.suggest() == name(IDENTITY)
+    assert bench.suggest() is None
+    bench.end(IDENTITY, SUCCEEDED)
+    assert bench.suggest() == name(RANDOM)
+    assert bench.suggest() is None
+    bench.searcher.finished(name(SET.data))
+    assert bench.suggest() == name(SET)
+
+
+def test_nothing_runs_beside_what_needs_the_only_cpu(bench):
+    bench = bench([SET, IDENTITY], done=DATA - {SET.data}, awaited={SET.data}, most_at_once=lambda: 0)
+    assert bench.suggest() == Searcher.FINISHED
+    began = time.monotonic()
+    threading.Timer(0.5, lambda: bench.searcher.finished(name(SET.data))).start()
+    assert bench.searcher.wait()
+    assert time.monotonic() - began >= 0.5
+    assert {bench.suggest(), bench.suggest()} == {name(SET), name(IDENTITY)}
 
 
 def test_what_needs_an_input_that_cannot_be_made_never_starts(bench):
