@@ -379,6 +379,17 @@ def test_a_plan_of_two_files_with_one_name_has_a_row_for_each(tmp_path, capsys):
     assert [row.split()[:2] for row in rows[:3]] == [[str(files[0]), "3"], [str(files[1]), "4"], ["together", "4"]]
 
 
+def test_each_sweep_file_of_a_plan_imports_the_modules_beside_it(tmp_path, capsys):
+    files = [tmp_path / folder / "s.py" for folder in "ab"]
+    for num_seeds, file in zip((2, 3), files, strict=True):
+        file.parent.mkdir()
+        (file.parent / "number_of_seeds.py").write_text(f"SEEDS = {num_seeds}\n")
+        file.write_text("from number_of_seeds import SEEDS\n" + SWEEP)
+    assert main(["plan", *map(str, files), "--store", str(tmp_path / "store")]) == 0
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[:2] for row in rows[:2]] == [[str(files[0]), "3"], [str(files[1]), "4"]]
+
+
 def test_a_path_in_place_of_a_run_is_one_line_without_a_cure(tmp_path, capsys):
     assert main(["predictions", "../../etc", "--store", str(tmp_path)]) == 2
     error = capsys.readouterr().err

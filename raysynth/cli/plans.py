@@ -3,7 +3,7 @@
 import argparse
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from raysynth.cli.options import add_store
@@ -28,7 +28,10 @@ def _plan(options: argparse.Namespace) -> int:
     from raysynth.sweep.command import times_of  # takes a while to load, and only this verb needs it
 
     store = Store(options.store)
-    sweeps = [in_order([cell.artifact for cell in read_sweep(file).cells()]) for file in options.files]
+    sweeps = []
+    for number, file in enumerate(options.files):
+        forget_namesakes(file, options.files[:number])
+        sweeps.append(in_order([cell.artifact for cell in read_sweep(file).cells()]))
     statuses = store.statuses(in_order([artifact for artifacts in sweeps for artifact in artifacts]))
     times = times_of(statuses, store, options.on)
     rows = [
@@ -56,6 +59,16 @@ def _names(files: list[Path]) -> list[str]:
     """What the rows of sweep files are called: without folders, if that tells them apart."""
     stems = [file.stem for file in files]
     return stems if len(set(stems)) == len(stems) else list(map(str, files))
+
+
+def forget_namesakes(file: Path, earlier: Sequence[Path]) -> None:
+    """Have a sweep file import the modules beside it, where the folders of earlier ones have some of the same name."""
+    folder = file.resolve().parent
+    others = {one.resolve().parent for one in earlier} - {folder}
+    for name, module in list(sys.modules.items()):
+        place = getattr(module, "__file__", None)
+        if place and Path(place).parent in others and (folder / Path(place).name).is_file():
+            del sys.modules[name]
 
 
 def read_sweep(file: Path) -> Sweep:
