@@ -256,6 +256,8 @@ def _without_missing_imports(cells: list[Cell], store: Store) -> list[Cell]:
     kept = [cell for cell in cells if not missing.intersection(cell.artifact.init.sources)]
     if len(kept) < len(cells):
         names = ", ".join(sorted(source.name for source in missing))
+        if not kept:
+            raise InputError(f"all fine-tunings start from {names}, which must be imported first")
         print(f"left out: {len(cells) - len(kept)} fine-tunings from {names}, not imported", file=sys.stderr)
     return kept
 

@@ -206,3 +206,10 @@ def test_a_tiny_table_whose_ceiling_is_not_imported_is_a_table_without_a_gap(tmp
         assert main(sweep, ["report", "--tiny", "--store", str(tmp_path), *options]) == 0
         assert "left out: 2 fine-tunings from t5-small, not imported" in capsys.readouterr().err
     assert (tmp_path / "reports/s-tiny/table1.csv").read_text().splitlines()[1] == "random,50.0 (0.0),-,-,2,tiny"
+
+
+def test_a_tiny_sweep_whose_weights_are_all_missing_is_one_line(tmp_path, capsys):
+    sweep = Sweep(name="s", claim="c")
+    sweep.add(lambda seed: Finetune(task=TASK, init=FullInit(pretrained("t5-small")), seed=seed), seed=range(2))
+    assert main(sweep, ["run", "--tiny", "--store", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: all fine-tunings start from t5-small, which must be imported first\n"
