@@ -5,7 +5,9 @@ Nothing that fails there fails the training: the first failure is noted, and not
 
 import html
 import os
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from raysynth.specs.identity import Artifact, describe, name
 
 INIT_SECONDS = 30.0
 """Most time for the service to answer when a run begins."""
+FINISH_SECONDS = 60.0
+"""Most time for it to take what is left when a run ends. The package itself waits as long as there is no network."""
 
 
 def check_installed() -> None:
@@ -92,7 +96,13 @@ class WandbRun:
     def close(self, exit_code: int) -> None:
         """End the run, which has failed unless the code is 0."""
         self.flush()
-        self._guarded(lambda: self._run.finish(exit_code=exit_code))
+        end = partial(self._guarded, lambda: self._run.finish(exit_code=exit_code))
+        thread = threading.Thread(target=end, daemon=True)
+        thread.start()
+        thread.join(FINISH_SECONDS)
+        if thread.is_alive():
+            self._has_failed = True
+            self._note(f"Weights & Biases has not taken everything in {FINISH_SECONDS:g} seconds")
 
     def _guarded(self, call: Callable[[], object]) -> None:
         if self._has_failed:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +14,7 @@ from raysynth import cli
 from raysynth.cli.board import mirror_events
 from raysynth.errors import Diverged
 from raysynth.observer import Progress
+from raysynth.run import weights_and_biases
 from raysynth.run.board import Board
 from raysynth.run.surroundings import BoardSettings
 from raysynth.run.weights_and_biases import run_id
@@ -212,6 +214,17 @@ def test_a_run_on_weights_and_biases_has_the_description_and_the_steps(store, mo
     assert begun["config"] == describe(artifact)
     assert values == [{"step": step, "finetune/train/loss": 2.0 / step} for step in (1, 2)]
     assert last == 0
+
+
+def test_a_service_that_never_takes_the_rest_does_not_hold_up_the_next_training(store, monkeypatch):
+    package, answered = KeepingWandb(), threading.Event()
+    monkeypatch.setattr(package, "finish", lambda exit_code: answered.wait(60), raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    monkeypatch.setattr(weights_and_biases, "FINISH_SECONDS", 0.2)
+    notes = []
+    wandb_board(store, notes)
+    answered.set()
+    assert {"note": "Weights & Biases has not taken everything in 0.2 seconds"} in notes
 
 
 def diverge(board):
