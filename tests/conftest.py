@@ -14,12 +14,17 @@ import numpy as np
 import pytest
 from pyarrow import fs
 
+from raysynth.run.surroundings import compiled_directory, user_directory
 from raysynth.specs.models import T5Config
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
+# Most of the time of these tests is compilation, and many compile what others have compiled.
+jax.config.update("jax_compilation_cache_dir", str(compiled_directory(user_directory(), 1)))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.errors import InputError
-from raysynth.run.surroundings import cache_directory, compiled_programs
-from raysynth.store.store import Store
+from raysynth.run.surroundings import compiled_programs, user_directory
 from raysynth.weights.hugging_face import read_hugging_face
 from raysynth.weights.t5x import read_t5x
 
@@ -165,13 +164,13 @@ def test_a_pickle_among_weights_is_refused_and_not_loaded(tmp_path):
     assert not mark.exists()
 
 
-def test_compiled_programs_are_never_read_from_a_store(tmp_path):
+def test_compiled_programs_are_never_read_from_a_store():
     """JAX's cache holds machine code, and a store may come from someone else."""
     import jax
 
-    store = Store(str(tmp_path))
-    with compiled_programs(cache_directory(store)):
+    with compiled_programs():
         directory = Path(jax.config.values["jax_compilation_cache_dir"])
-    assert directory.is_relative_to(tempfile.gettempdir())
-    assert not directory.is_relative_to(tmp_path)
+    assert directory.parent == user_directory()
+    assert user_directory().is_relative_to(tempfile.gettempdir())
+    assert not user_directory().stat().st_mode & 0o077
     assert jax.config.values["jax_compilation_cache_dir"] != str(directory)

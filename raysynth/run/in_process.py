@@ -88,7 +88,7 @@ def _attempt(artifact: Artifact, run: Run, cache: Path) -> dict[str, Any]:
 
 
 def _ready_jax(run: Run) -> Path:
-    """Let JAX start as in a trial; returns the directory for copies of inputs and compiled programs."""
+    """Let JAX start as in a trial; returns the directory for copies of inputs."""
     difference = _set_variables(run.cpus_per_trial)
     if difference:
         run.observer.noted(THIS_PROCESS, difference)

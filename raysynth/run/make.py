@@ -84,8 +84,8 @@ def make(
 ) -> None:
     """Train an artifact in its workspace and write its record, on the Ray node with that id, or without Ray.
 
-    `cache` holds compiled programs and copies of a remote store's files. Raises `InputError` where another user could
-    write there, and `LeaseLost` once the artifact's lease names another run than `driver`.
+    `cache` holds copies of a remote store's files. Raises `InputError` where another user could write there, and
+    `LeaseLost` once the artifact's lease names another run than `driver`.
     """
     private_directory(cache)
     from raysynth.model import devices, train  # JAX is imported where a trial runs, never in the driver
@@ -97,7 +97,7 @@ def make(
         if driver is not None and is_taken(store, artifact, driver):
             raise LeaseLost
 
-    with compiled_programs(cache), store.workspace(artifact) as workspace:
+    with compiled_programs(), store.workspace(artifact) as workspace:
         with Board(artifact, workspace, store, report, check_lease, board) as watch:
             if isinstance(artifact, Pretrain):
                 data, data_sha256 = fetch(artifact.data, store, cache)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysynth.command_line import screen
@@ -16,7 +15,6 @@ from raysynth.specs.identity import Artifact
 from raysynth.specs.models import T5Config
 from raysynth.specs.pretraining import Pretrain
 from raysynth.specs.recipes import Recipe
-from raysynth.store.files import private_directory
 from raysynth.store.store import State, Status, Store
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def measure(
     from raysynth.run.session import logs, nodes, training_session
 
     largest = max(map(step_flops, statuses))
-    with training_session(address, store, num_cpus, step_flops=largest) as cache:
+    with training_session(address, store, num_cpus, step_flops=largest):
         resources = trial_resources([*nodes(), *promised()], num_cpus)
         request: dict[str, Any] = {
             "num_cpus": resources.pop("CPU"),
@@ -103,10 +101,7 @@ def measure(
         }
         # A process ends after its call, so that no memory of one shape is left when the next one is timed.
         remote = ray.remote(max_calls=1, max_retries=0, **request)(_time_step)
-        going = {
-            remote.remote(shape, cache, shape.shape, memory_bytes): (file, shape.shape)
-            for file, shape in shapes.items()
-        }
+        going = {remote.remote(shape, shape.shape, memory_bytes): (file, shape.shape) for file, shape in shapes.items()}
         reader, num_measured = Reader(logs()), 0
         while going:
             (ready,), _ = ray.wait(list(going), num_returns=1)
@@ -114,7 +109,7 @@ def measure(
             timing = _answer(ready, shapes[file].text(timed), reader)
             if timing is None:
                 half = _half(shapes[file], timed)
-                going[remote.remote(shapes[file], cache, half, memory_bytes)] = file, half
+                going[remote.remote(shapes[file], half, memory_bytes)] = file, half
                 continue
             num_measured += 1
             speed = shapes[file].speed(timing, timed)
@@ -155,13 +150,12 @@ def _answer(reference: Any, shape: str, reader: "Reader") -> dict[str, Any] | No
         raise WorkerError(f"no time for {shape}: {death.cause or first_line(error)}", death.log or str(error)) from None
 
 
-def _time_step(timed: _Timed, cache: Path, shape: Shape, memory_bytes: int | None) -> dict[str, Any] | None:
+def _time_step(timed: _Timed, shape: Shape, memory_bytes: int | None) -> dict[str, Any] | None:
     """Time a block of that shape; None if memory ends."""
-    private_directory(cache)
     from raysynth.model.step import time_step  # imports JAX, which only workers need
 
     try:
-        with compiled_programs(cache):
+        with compiled_programs():
             return time_step(timed.recipe, timed.model, shape, memory_bytes=memory_bytes)
     except MemoryError:
         return None

@@ -167,7 +167,7 @@ def _tamed() -> Iterator[None]:
 def training_session(
     address: str | None, store: Store, num_cpus: int = 1, *, step_flops: float = 0.0
 ) -> Iterator[Path]:
-    """A session for trials. Yields the directory where each host keeps its copies of inputs and compiled programs.
+    """A session for trials. Yields the directory where each host keeps its copies of inputs.
 
     `num_cpus` is the number of threads that a trial computes with on a CPU, `step_flops` the FLOPs of the largest
     training step. Raises `InputError` where another user could write that directory.

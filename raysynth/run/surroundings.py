@@ -143,33 +143,39 @@ class Run:
     trouble: Trouble = field(default_factory=Trouble)
 
 
-def cache_directory(store: Store) -> Path:
-    """Where this host keeps its copies of a store's inputs and compiled programs.
+def user_directory() -> Path:
+    """Where this host keeps what it can make again for this user, such as compiled programs; made if need be.
 
-    Not in the store: compiled programs are executed, and a store may come from someone else. Raises `InputError` where
+    Not in a store: compiled programs are executed, and a store may come from someone else. Raises `InputError` where
     another user could write there.
     """
-    user = f"raysynth-cache-{os.geteuid()}"
-    store_hash = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
-    return private_directory(Path(tempfile.gettempdir()) / user / store_hash)
+    return private_directory(Path(tempfile.gettempdir()) / f"raysynth-cache-{os.geteuid()}")
+
+
+def cache_directory(store: Store) -> Path:
+    """Where this host keeps its copies of a store's inputs; raises as `user_directory`."""
+    return private_directory(user_directory() / hashlib.sha256(store.uri.encode()).hexdigest()[:16])
 
 
 @contextlib.contextmanager
-def compiled_programs(cache: Path) -> Iterator[None]:
-    """Keep the programs that JAX compiles in the block in this host's `cache`. Imports JAX."""
+def compiled_programs() -> Iterator[None]:
+    """Keep the programs that JAX compiles in the block for later processes of this user on this host. Imports JAX.
+
+    Those of another store, too, are found there. Raises as `user_directory`.
+    """
     from raysynth.model.process import compiled_programs_in
 
-    with compiled_programs_in(compiled_directory(cache, num_threads(os.environ))):
+    with compiled_programs_in(compiled_directory(user_directory(), num_threads(os.environ))):
         yield
 
 
-def compiled_directory(cache: Path, threads: int | None, processor: str | None = None) -> Path:
+def compiled_directory(place: Path, threads: int | None, processor: str | None = None) -> Path:
     """Where programs are that were compiled for a number of threads, which None means all of, and a processor.
 
     JAX looks at neither. The version of jaxlib is a part of the name too: what one version wrote can crash another.
     `processor` is this host's by default, as `processor_name` gives it.
     """
-    return cache / f"compiled-{version('jaxlib')}-{processor or processor_name()}-{threads or 'all'}"
+    return place / f"compiled-{version('jaxlib')}-{processor or processor_name()}-{threads or 'all'}"
 
 
 _PROCESSOR_FIELDS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")

@@ -130,7 +130,12 @@ def test_relative_buckets_of_other_sizes_are_hugging_faces(bidirectional, num_bu
     if bidirectional:
         sizes["num_buckets"] *= 2  # a half for each direction
     expected = T5Attention._relative_position_bucket(torch.from_numpy(places), **sizes)
-    np.testing.assert_array_equal(relative_buckets(places, **sizes), expected.numpy())
+    # PyTorch's logarithm depends on the processor, so the bucket of a place at the very edge of two does too.
+    exact = num_buckets // 2
+    edge = np.log(np.maximum(np.abs(places), 1) / exact) / np.log(max_distance / exact) * (num_buckets - exact)
+    is_clear = (np.abs(edge - edge.round()) > 1e-5) | (np.abs(places) < exact)
+    assert is_clear.mean() > 0.99
+    np.testing.assert_array_equal(relative_buckets(places, **sizes)[is_clear], expected.numpy()[is_clear])
 
 
 def test_loss_is_t5x(golden_folder):

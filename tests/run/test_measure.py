@@ -24,7 +24,7 @@ class Ray:
         self.requests.append(request)
 
         class Remote:
-            remote = lambda _, timed, cache, shape, memory: self.rows.append(shape.rows) or len(self.rows)  # noqa: E731
+            remote = lambda _, timed, shape, memory: self.rows.append(shape.rows) or len(self.rows)  # noqa: E731
 
         return lambda function: Remote()
 

@@ -1,6 +1,7 @@
 """What the parts of a run share: observers get one event at a time, and compiled programs are kept apart."""
 
 import re
+import tempfile
 import threading
 import time
 from importlib import metadata
@@ -12,7 +13,14 @@ import pytest
 
 from raysynth.observer import Silent
 from raysynth.run import surroundings
-from raysynth.run.surroundings import Guarded, Trouble, compiled_directory, compiled_programs, processor_name
+from raysynth.run.surroundings import (
+    Guarded,
+    Trouble,
+    compiled_directory,
+    compiled_programs,
+    processor_name,
+    user_directory,
+)
 
 CPUINFO = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -56,13 +64,15 @@ def test_a_host_without_cpuinfo_has_a_name_too():
     assert re.fullmatch(r"\w+-[0-9a-f]{8}", processor_name(""))
 
 
-def test_programs_are_written_where_a_later_process_looks(tmp_path):
+def test_programs_are_written_where_a_later_process_looks(tmp_path, monkeypatch):
     before = jax.config.values["jax_compilation_cache_dir"]
-    with compiled_programs(tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with compiled_programs():
         directory = Path(jax.config.values["jax_compilation_cache_dir"])
         jax.jit(lambda x: jnp.sin(x) + 41.5)(jnp.arange(3.0)).block_until_ready()
     assert jax.config.values["jax_compilation_cache_dir"] == before
-    assert directory.parent == tmp_path
+    assert directory.parent == user_directory()
+    assert directory.is_relative_to(tmp_path)
     assert list(directory.iterdir())
 
 
