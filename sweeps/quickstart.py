@@ -4,7 +4,7 @@ Table:   exact match on statements of Python's standard library -> S-expressions
 Varies:  init scheme (random, pre-attention layer norm 0.2, per param mean/SD from Set, full from Set and from Identity)
          x learning rate x seed; each seed has synthetic data and pre-trainings of its own.
 Trials:  51 fine-tunings of 250 steps and 6 pre-trainings of at most 4,000 steps.
-Cost:    about seven minutes on 2 idle cores, vocabulary and data included.
+Cost:    seven to ten minutes on 2 idle cores, vocabulary and data included.
 Command: python sweeps/quickstart.py run
 """
 

@@ -256,6 +256,7 @@ def environment(shared, tmp_path_factory):
 
 
 @pytest.mark.long
+@pytest.mark.endurance
 def test_a_whole_tiny_table_interrupted_and_continued(environment, tmp_path):
     command = [sys.executable, str(ROOT / "sweeps/table3.py"), "run", "--tiny", "--store", str(tmp_path)]
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)

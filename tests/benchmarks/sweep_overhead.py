@@ -42,10 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         for run in range(1 + options.warm):
-            # A store's URI names its cache, so a second run in the same place finds the first one's programs.
-            store = Store(f"{place}/store")
-            if run:
-                (Path(place) / "store").rename(Path(place) / "first")
+            store = Store(f"{place}/store{run}")
             began = time.time()
             command = [sys.executable, str(options.sweep), "run", "--store", store.uri]
             environment = {**os.environ, "TMPDIR": place}

@@ -65,7 +65,9 @@ def main() -> None:
 def _timed(model: str, seed: int, store: Store, cache: str) -> tuple[float, float, str]:
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, __file__, "--trial", model, str(seed), store.uri, cache]
-    environment = {**os.environ, "NPROC": "1", "PJRT_NPROC": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    Path(cache).mkdir(exist_ok=True)
+    # Compiled programs are in the temporary directory.
+    environment = {**os.environ, "NPROC": "1", "PJRT_NPROC": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "TMPDIR": cache}
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, told.strip()

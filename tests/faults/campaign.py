@@ -467,8 +467,6 @@ RAY_PROCESSES = {
 def ray_killed(case: Case) -> str:
     """A process of a run with Ray gets a signal."""
     with _ONE_WITH_RAY:
-        case.store = case.ground.folder / "with-ray"  # programs are compiled once for a store of one name
-        shutil.rmtree(case.store, ignore_errors=True)
         return _kill_with_ray(case)
 
 

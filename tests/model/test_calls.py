@@ -50,8 +50,15 @@ def test_short_steps_share_a_call_and_long_ones_do_not():
     assert steps_per_call(T5_SMALL, small) == 1
 
 
-@pytest.mark.parametrize("batch", [lambda step: block(step), lambda step: (*block(step), *block(step + 100))])
-def test_several_steps_a_call_give_the_bits_of_one(batch):
+@pytest.mark.parametrize(
+    ("batch", "together"),
+    [
+        (lambda step: block(step), [([(0, 5), (5, 7)], 5), ([(0, 2), (2, 3), (3, 7)], 4)]),
+        (lambda step: (*block(step), *block(step + 100)), [([(0, 5), (5, 7)], 5)]),
+    ],
+    ids=["one block", "two blocks"],
+)
+def test_several_steps_a_call_give_the_bits_of_one(batch, together):
     network, key = T5(MODEL, dropout_rate=0.1), named_key(0, Purpose.PRETRAIN_DROPOUT)
     batches, rates = [batch(step) for step in range(7)], np.linspace(0.01, 0.02, 7, dtype=np.float32)
 
@@ -69,8 +76,8 @@ def test_several_steps_a_call_give_the_bits_of_one(batch):
 
     losses, leaves = trained([(step, step + 1) for step in range(7)], 1)
     assert len(set(losses)) == 7
-    for spans, most in ([(0, 5), (5, 7)], 5), ([(0, 2), (2, 3), (3, 7)], 4):
+    for spans, most in together:
         losses_together, leaves_together = trained(spans, most)
         assert losses_together == losses
-        for one, together in zip(leaves, leaves_together, strict=True):
-            np.testing.assert_array_equal(together, one)
+        for one, of_calls in zip(leaves, leaves_together, strict=True):
+            np.testing.assert_array_equal(of_calls, one)
