@@ -22,7 +22,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 # Most of the time of these tests is compilation, and many compile what others have compiled.
-jax.config.update("jax_compilation_cache_dir", str(compiled_directory(user_directory(), 1)))
+jax.config.update("jax_compilation_cache_dir", str(compiled_directory(user_directory() / "tests", 1)))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -173,3 +173,4 @@ def test_compiled_programs_are_never_read_from_a_store():
     assert directory.parent == user_directory()
     assert user_directory().is_relative_to(tempfile.gettempdir())
     assert not user_directory().stat().st_mode & 0o077
+    assert jax.config.values["jax_compilation_cache_dir"] != str(directory)

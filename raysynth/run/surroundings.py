@@ -161,7 +161,7 @@ def cache_directory(store: Store) -> Path:
 def compiled_programs() -> Iterator[None]:
     """Keep the programs that JAX compiles in the block for later processes of this user on this host. Imports JAX.
 
-    Those of another store, too, are found there. Raises as `user_directory`.
+    Runs on other stores find them too. Raises as `user_directory`.
     """
     from raysynth.model.process import compiled_programs_in
 

@@ -7,7 +7,6 @@ import html
 import os
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,9 @@ class WandbRun:
     def close(self, exit_code: int) -> None:
         """End the run, which has failed unless the code is 0."""
         self.flush()
-        end = partial(self._guarded, lambda: self._run.finish(exit_code=exit_code))
-        thread = threading.Thread(target=end, daemon=True)
+        thread = threading.Thread(
+            target=self._guarded, args=(lambda: self._run.finish(exit_code=exit_code),), daemon=True
+        )
         thread.start()
         thread.join(FINISH_SECONDS)
         if thread.is_alive():
@@ -110,5 +110,7 @@ class WandbRun:
         try:
             call()
         except Exception as error:
+            if self._has_failed:  # the run was given up meanwhile
+                return
             self._has_failed = True
             self._note(f"nothing more goes to Weights & Biases: {type(error).__name__}: {first_line(error)}")
