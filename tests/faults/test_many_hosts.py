@@ -152,7 +152,7 @@ def test_a_training_that_costs_every_host_is_given_up_and_status_says_what_it_wa
         with (tmp_path / "log").open("w") as log:
             going = start(tmp_path, cluster.address, log, *part, "--max-preemptions", "1")
             lost = set()
-            while len(lost) < 3 and going.poll() is None:  # that a host is gone counts at the next loss
+            while len(lost) < 3 and going.poll() is None:  # a loss counts at the next one, if Ray knows of it by then
                 running = [json.loads(file.read_text()) for file in tmp_path.glob("store/finetune/*/running.json")]
                 new = {one["pid"] for one in running if "pid" in one} - lost
                 if new:
@@ -164,6 +164,7 @@ def test_a_training_that_costs_every_host_is_given_up_and_status_says_what_it_wa
                             status, capture_output=True, text=True, check=False, env=environment
                         ).stdout
                         time.sleep(2)
+                    cluster.wait_for_nodes(timeout=60)
                     last = host(cluster)
                 time.sleep(0.2)
             assert going.wait(timeout=300) == 1, (tmp_path / "log").read_text()
