@@ -21,12 +21,30 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-# Most of the time of these tests is compilation, and many compile what others have compiled.
-jax.config.update("jax_compilation_cache_dir", str(compiled_directory(user_directory() / "tests", 1)))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--optimized", action="store_true", help="compile as users' processes do, which takes longer")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have XLA leave out what makes tiny programs compile slowly.
+
+    It reads its flags once, when JAX starts. The processes that tests start do not inherit these: they compile as those
+    of users do.
+    """
+    if not config.getoption("--optimized"):
+        flags = os.environ["XLA_FLAGS"]
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        jax.devices()
+        os.environ["XLA_FLAGS"] = flags
+    # Many tests compile what others have compiled.
+    room = user_directory() / ("tests-optimized" if config.getoption("--optimized") else "tests")
+    jax.config.update("jax_compilation_cache_dir", str(compiled_directory(room, 1)))
 
 
 @pytest.fixture(scope="session")

@@ -53,10 +53,14 @@ def test_short_steps_share_a_call_and_long_ones_do_not():
 @pytest.mark.parametrize(
     ("batch", "together"),
     [
-        (lambda step: block(step), [([(0, 5), (5, 7)], 5), ([(0, 2), (2, 3), (3, 7)], 4)]),
-        (lambda step: (*block(step), *block(step + 100)), [([(0, 5), (5, 7)], 5)]),
+        pytest.param(lambda step: block(step), [([(0, 5), (5, 7)], 5)], id="one block"),
+        pytest.param(
+            lambda step: (*block(step), *block(step + 100)),
+            [([(0, 5), (5, 7)], 5), ([(0, 2), (2, 3), (3, 7)], 4)],
+            marks=pytest.mark.long,  # where programs are optimized
+            id="two blocks",
+        ),
     ],
-    ids=["one block", "two blocks"],
 )
 def test_several_steps_a_call_give_the_bits_of_one(batch, together):
     network, key = T5(MODEL, dropout_rate=0.1), named_key(0, Purpose.PRETRAIN_DROPOUT)
