@@ -23,12 +23,12 @@ INFO = re.compile(r"(bash|python)( long| no-test: \S.*)?|python in: \S+|bibtex|t
 """What may stand behind the opening fence of a code block; docs/development.md explains it."""
 
 OPTIONS_OF_OTHERS = {
-    "--strict",
+    *("--strict", "--optimized"),
     *("--port-forward", "--screen", "--tmux"),
     *("--seed", "--num", "--jobs", "--only", "--kinds"),
     *("--head", "--zone", "--accelerator-type", "--runtime-version", "--node-count", "--node-prefix", "--format"),
 }
-"""Options of the commands of Ray and Google Cloud, of twine, and of the campaign of faults."""
+"""Options of the commands of Ray and Google Cloud, of twine, of these tests and of the campaign of faults."""
 
 
 class Block(NamedTuple):
