@@ -62,8 +62,8 @@ def trial(synthetic: str, init: str, learning_rate: float, seed: int) -> Finetun
 shared = {"learning_rate": LEARNING_RATES, "seed": SEEDS}
 sweep = Sweep(name="quickstart", claim="synthetic pre-training helps fine-tuning")
 sweep.add(trial, synthetic=["none"], init=["random", "pre-attn LN 0.2"], **shared)
-sweep.add(trial, synthetic=["set"], init=["per param mean/SD", "full"], **shared)
 sweep.add(trial, synthetic=["identity"], init=["full"], learning_rate=LEARNING_RATES[:1], seed=SEEDS)
+sweep.add(trial, synthetic=["set"], init=["per param mean/SD", "full"], **shared)
 sweep.table(
     title="Python statements to S-expressions, test split: percent, mean (SD) over seeds",
     rows=("synthetic", "init"),
