@@ -163,7 +163,7 @@ def compiled_programs() -> Iterator[None]:
 
     Runs on other stores find them too. Raises as `user_directory`.
     """
-    from raysynth.model.process import compiled_programs_in
+    from raysynth.model.compiled_programs import compiled_programs_in
 
     with compiled_programs_in(compiled_directory(user_directory(), num_threads(os.environ))):
         yield
