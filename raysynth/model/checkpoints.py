@@ -122,6 +122,7 @@ class Checkpoints:
         self._last_save = time.monotonic()
 
     def _write(self, saving: "Future[None]", step: int, arrays: dict[str, Any]) -> None:
+        _yield_cores()  # to training: compression takes seconds of CPU time
         try:
             self._write_step(step, arrays)
         except BaseException as error:
@@ -161,6 +162,12 @@ class Checkpoints:
                 f"({first_line(error):.200}); delete {self._directory} to train from the beginning"
             ) from error
         return TrainState(params=restored["params"], optimizer=_split(restored["optimizer"], like.optimizer), step=step)
+
+
+def _yield_cores() -> None:
+    """Give this thread, and those that it starts, a tenth of what other threads get of a core that both want."""
+    if sys.platform == "linux":  # elsewhere the whole process would be nicer
+        os.nice(10)
 
 
 @jax.jit

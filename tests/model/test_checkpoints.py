@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import os
 import resource
+import sys
 import threading
 from functools import partial
 
@@ -107,6 +108,16 @@ def test_training_continues_until_the_next_save_and_no_further(tmp_path):
         second.join(30)
         kept.wait()
     assert listings == [["1"], ["1", "2"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_threads_that_write_leave_the_cores_to_training(tmp_path):
+    before, during = os.nice(0), []
+    with checkpoints(tmp_path, evaluations={}, saved=lambda: during.append(os.nice(0))) as kept:
+        kept.save(state_of(1, {"a": jnp.ones(3)}))
+        kept.wait()
+    assert during == [min(before + 10, 19)]
+    assert os.nice(0) == before
 
 
 def test_an_error_in_saved_reaches_the_training(tmp_path):
