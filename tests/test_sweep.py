@@ -692,6 +692,7 @@ def test_a_store_in_a_bucket_gives_the_results_of_a_local_one(quickstart, bucket
 
 
 @pytest.mark.long
+@pytest.mark.endurance
 @pytest.mark.parametrize("seed", [0])
 def test_a_run_killed_at_random_and_continued_equals_one_never_killed(seed, quickstart, tmp_path):
     whole, _ = quickstart

@@ -53,10 +53,10 @@ def test_short_steps_share_a_call_and_long_ones_do_not():
 @pytest.mark.parametrize(
     ("batch", "together"),
     [
-        pytest.param(lambda step: block(step), [([(0, 5), (5, 7)], 5)], id="one block"),
+        pytest.param(lambda step: block(step), [([(0, 5), (5, 7)], 5), ([(0, 2), (2, 3), (3, 7)], 4)], id="one block"),
         pytest.param(
             lambda step: (*block(step), *block(step + 100)),
-            [([(0, 5), (5, 7)], 5), ([(0, 2), (2, 3), (3, 7)], 4)],
+            [([(0, 5), (5, 7)], 5)],
             marks=pytest.mark.long,  # where programs are optimized
             id="two blocks",
         ),
