@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,8 @@ class Checkpoints:
 def _yield_cores() -> None:
     """Give this thread, and those that it starts, a tenth of what other threads get of a core that both want."""
     if sys.platform == "linux":  # elsewhere the whole process would be nicer
-        os.nice(10)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.nice(10)
 
 
 @jax.jit
