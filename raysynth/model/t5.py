@@ -23,6 +23,7 @@ from jax.nn.initializers import normal, ones, variance_scaling
 from jax.tree_util import PyTreeDef
 
 from raysynth.model.devices import DeviceBlock
+from raysynth.model.process import uses_cpu
 from raysynth.specs.models import Dtype, T5Config
 from raysynth.tokens.token_space import PAD
 
@@ -31,6 +32,9 @@ Params = dict[str, Any]
 
 MASKED = -1e10
 """Added to the attention logits of masked keys."""
+
+TRANSPOSED_WIDTHS = range(256, 8193)
+"""From T5-small's and wider layers to below the width of a vocabulary."""
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -43,7 +47,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 def activation_dtype(dtype: Dtype) -> Any:
     """The dtype of activations on this process's default device."""
     if dtype is Dtype.DEVICE:
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        return jnp.float32 if uses_cpu() else jnp.bfloat16
     return jnp.dtype(dtype.value)
 
 
@@ -120,6 +124,25 @@ def relative_buckets(
 # -------------------------------------------------------------------------------- layers
 
 
+def barrier(x: jax.Array) -> jax.Array:
+    """`x`, which XLA computes as it is described instead of merging it into what uses it."""
+    return cast(jax.Array, jax.lax.optimization_barrier(x))  # type: ignore[no-untyped-call]  # JAX's is untyped
+
+
+def transposed_product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """The product [left_width, right_width] of `left` transposed and `right`, which are [rows, width].
+
+    On CPU, XLA has its fast products for a left side that lies as it is read. So the narrower side is transposed first
+    where both widths are among `TRANSPOSED_WIDTHS`; other products gain nothing by it.
+    """
+    widths = (left.shape[1], right.shape[1])
+    if not uses_cpu() or any(width not in TRANSPOSED_WIDTHS for width in widths):
+        return jnp.einsum("na,nb->ab", left, right)
+    if widths[0] <= widths[1]:
+        return jnp.matmul(barrier(left.T), right)
+    return barrier(jnp.matmul(barrier(right.T), left)).T
+
+
 @jax.custom_vjp
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The product [..., out] of x [..., in] and kernel [in, out].
@@ -137,10 +160,8 @@ def _project_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[
 def _project_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     rows, columns = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-    kernel_gradient = jax.lax.dot_general(rows, columns, (((0,), (0,)), ((), ())))
     # The barrier keeps XLA from undoing this if `kernel` is itself a transpose, as in tied logits.
-    kernel_gradient = jax.lax.optimization_barrier(kernel_gradient)  # type: ignore[no-untyped-call]  # JAX's is untyped
-    return jnp.matmul(gradient, kernel.T), kernel_gradient
+    return jnp.matmul(gradient, kernel.T), barrier(transposed_product(rows, columns))
 
 
 project.defvjp(_project_forward, _project_backward)

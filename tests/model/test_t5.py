@@ -11,7 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from raysynth.model.t5 import T5, Attention, init_params, loss_and_counts, relative_buckets
+from raysynth.model.t5 import T5, Attention, init_params, loss_and_counts, project, relative_buckets
 from raysynth.specs.models import T5_BASE, T5_SMALL, T5_V1_1_SMALL, T5Config
 from raysynth.specs.parameters import parse, paths
 
@@ -357,6 +357,30 @@ def test_eight_devices_give_the_loss_of_one(params):
     alone = [run(MODEL, params, sources[part : part + 4], targets[part : part + 4])[0] for part in (0, 4, 8, 12)]
     for name, value in spread.items():
         np.testing.assert_allclose(value, sum(counts[name] for counts in alone), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("inner", "outer"), [(256, 300), (300, 256), (256, 24), (24, 256)])
+def test_a_kernel_gradient_is_the_product_of_inputs_and_output_gradients(inner, outer):
+    """Of kernels both sides of the width from which a side is transposed first, on one device and on eight."""
+    rng = np.random.default_rng(inner)
+    x, kernel, gradient = (rng.normal(size=shape) for shape in ((8, 5, inner), (inner, outer), (8, 5, outer)))
+    expected = np.einsum("bli,blo->io", x, gradient), np.einsum("blo,io->bli", gradient, kernel)
+    x, kernel, gradient = (array.astype(np.float32) for array in (x, kernel, gradient))
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    rows, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    pull_back = jax.jit(lambda x, kernel, gradient: jax.vjp(project, x, kernel)[1](gradient))
+    for given in (x, kernel, gradient), (jax.device_put(x, rows), jax.device_put(kernel, whole), gradient):
+        of_x, of_kernel = pull_back(*given)
+        np.testing.assert_allclose(of_kernel, expected[0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(of_x, expected[1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("backend", "barriers"), [("cpu", 2), ("gpu", 1), ("tpu", 1)])
+def test_only_a_cpu_transposes_before_it_multiplies(monkeypatch, backend, barriers):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    x, kernel, gradient = jnp.ones((4, 256)), jnp.ones((256, 512)), jnp.ones((4, 512))
+    traced = jax.make_jaxpr(lambda *given: jax.vjp(project, *given[:2])[1](given[2]))(x, kernel, gradient)
+    assert str(traced).count("optimization_barrier") == barriers
 
 
 def test_correct_is_the_first_of_equal_maxima():
