@@ -32,7 +32,7 @@ class SpanCorruption:
     def __post_init__(self) -> None:
         share(self, "noise_density")
         positive(self, "noise_density", "mean_span")
-        whole(self, "input_length", minimum=3)
+        whole(self, "input_length", minimum=3, maximum=100_000)
         if self.noise_density > 0.5 or self.mean_span < 1:
             raise InputError("SpanCorruption: noise_density must be at most 0.5 and mean_span at least 1")
         if not self.spans(self.segment_length)[1] + 2 <= self.first_sentinel <= LARGEST_ID:

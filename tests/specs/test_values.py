@@ -91,7 +91,7 @@ def assert_refused_or_described(description, field, value):
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, -1, 2**32, float("nan"), 10**5000, "", (), [], np.int64(3), T5Config],
+    [None, True, -1, 2**31, 2**32, float("nan"), 10**5000, "", (), [], np.int64(3), T5Config],
     ids=lambda value: type(value).__name__,
 )
 def test_a_wrong_value_in_any_field_is_one_line(value):
