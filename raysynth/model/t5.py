@@ -133,7 +133,7 @@ def transposed_product(left: jax.Array, right: jax.Array) -> jax.Array:
     """The product [left_width, right_width] of `left` transposed and `right`, which are [rows, width].
 
     On CPU, XLA has its fast products for a left side that lies as it is read. So the narrower side is transposed first
-    where both widths are among `TRANSPOSED_WIDTHS`; other products gain nothing by it.
+    where both widths are among `TRANSPOSED_WIDTHS`: steps of narrow models gain nothing, and logits lose.
     """
     widths = (left.shape[1], right.shape[1])
     if not uses_cpu() or any(width not in TRANSPOSED_WIDTHS for width in widths):
