@@ -18,6 +18,7 @@ from raysynth.errors import Diverged, first_line
 from raysynth.model import optimizer
 from raysynth.model.calls import steps_per_call
 from raysynth.model.devices import DeviceBlock, device, named_key, place_steps, replicated
+from raysynth.model.process import uses_cpu
 from raysynth.model.settings import settings
 from raysynth.model.t5 import T5, Params, init_params, loss_and_counts, teacher_forced_logits
 from raysynth.specs.models import T5Config
@@ -175,7 +176,7 @@ def _timed(recipe: Recipe, model: T5Config, shape: Shape, num_steps: int, memory
     key = named_key(0, Purpose.TIMED_DROPOUT)
     params = init_params(model, named_key(0, Purpose.TIMED_INIT))
     learning_rates = np.zeros(most, np.float32)
-    if jax.default_backend() == "cpu":
+    if uses_cpu():
         _check_memory(network, recipe, params, blocks, learning_rates, key, memory_bytes)
     state = TrainState.start(params)
     started, num_calls = 0.0, math.ceil(num_steps / most)

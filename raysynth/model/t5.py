@@ -34,7 +34,7 @@ MASKED = -1e10
 """Added to the attention logits of masked keys."""
 
 TRANSPOSED_WIDTHS = range(256, 8193)
-"""From T5-small's and wider layers to below the width of a vocabulary."""
+"""Widths of the layers of T5-small and of wider models; T5's vocabulary is wider still."""
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -125,15 +125,15 @@ def relative_buckets(
 
 
 def barrier(x: jax.Array) -> jax.Array:
-    """`x`, which XLA computes as it is described instead of merging it into what uses it."""
+    """Return `x`, and keep XLA from merging its computation into what uses it."""
     return cast(jax.Array, jax.lax.optimization_barrier(x))  # type: ignore[no-untyped-call]  # JAX's is untyped
 
 
 def transposed_product(left: jax.Array, right: jax.Array) -> jax.Array:
     """The product [left_width, right_width] of `left` transposed and `right`, which are [rows, width].
 
-    On CPU, XLA has its fast products for a left side that lies as it is read. So the narrower side is transposed first
-    where both widths are among `TRANSPOSED_WIDTHS`: steps of narrow models gain nothing, and logits lose.
+    On a CPU, XLA multiplies a transposed left side slowly. If both widths are among `TRANSPOSED_WIDTHS`, the narrower
+    side is therefore transposed first. Steps of narrow models gain nothing by this, and logits take longer.
     """
     widths = (left.shape[1], right.shape[1])
     if not uses_cpu() or any(width not in TRANSPOSED_WIDTHS for width in widths):
